@@ -1,0 +1,45 @@
+# Greenroom. `make demo` is the place to start; `make help` lists the rest.
+export GREENROOM_CACHE ?= $(HOME)/.cache/greenroom
+export CARGO_TARGET_DIR ?= $(GREENROOM_CACHE)/target
+FUZZ_SECONDS ?= 20
+DEMO_APP ?= examples/04_kitt.py
+
+.PHONY: help demo setup setup-test test test-native test-python test-web lint fuzz bench wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: setup ## build everything and hear one spoken call answered (ONCE=1: then exit)
+	@.venv/bin/greenroom dev $(DEMO_APP) --demo $(if $(ONCE),--once,)
+
+setup: ## install and build what `greenroom` needs, into .venv
+	@scripts/setup
+
+setup-test:
+	@scripts/setup --test
+
+test: setup-test lint test-native fuzz test-web test-python ## run every test
+
+test-native: ## the Rust tests
+	cargo test --release --locked --workspace --exclude greenroom-bindings
+
+fuzz: ## fuzz every native parser for FUZZ_SECONDS in all
+	cargo run --release --locked -q -p greenroom-fuzz -- --seconds $(FUZZ_SECONDS)
+
+test-python: ## unit, sim, interop and end-to-end tests
+	GREENROOM_AGENTS_PYTHON=$(GREENROOM_CACHE)/venv-official-agents/bin/python .venv/bin/python -m pytest
+
+test-web: ## type-check and unit-test the playground
+	npm --prefix web run check
+
+lint: ## ruff
+	.venv/bin/python -m ruff check src tests examples bench
+
+bench: setup ## all benchmarks, one JSON line per figure
+	.venv/bin/python -m bench
+
+wheel: setup ## a wheel in dist/
+	.venv/bin/python -m maturin build --profile dist --out dist
+
+clean: ## forget what was built (caches outside the checkout stay)
+	rm -rf .venv build dist src/greenroom/web src/greenroom/*.so web/node_modules

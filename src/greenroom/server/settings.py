@@ -1,0 +1,81 @@
+"""What the signalling side of the room server is configured with.
+
+`greenroom.server.config` reads files, flags and environment and makes one of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from livekit.protocol import models, room, rtc
+
+__all__ = ["PROTOCOL", "VERSION", "RoomSettings"]
+
+VERSION = "1.13.5"
+"""The LiveKit server version whose wire behaviour this server has. Clients parse it as a semantic version."""
+
+PROTOCOL = 17
+"""`ServerInfo.protocol`. 18 would make clients use pre-negotiated data channels (reference 2.13)."""
+
+DEFAULT_CODECS = (
+    "video/VP8",
+    "video/H264",
+    "video/VP9",
+    "video/AV1",
+    "audio/opus",
+    "audio/red",
+    "audio/PCMU",
+    "audio/PCMA",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """Limits, defaults and addresses for rooms. Times are seconds, sizes bytes."""
+
+    auto_create: bool = True
+    """Joining an unknown room makes it; otherwise the join is refused with 404."""
+    empty_timeout: int = 300
+    """Close a room that nobody ever joined."""
+    departure_timeout: int = 20
+    """Close a room after its last independent participant left."""
+    max_participants: int = 0
+    """0: unlimited. Agents and recorders are not counted."""
+    enabled_codecs: tuple[str, ...] = DEFAULT_CODECS
+    """MIME types that may be published, best first: video before audio."""
+    enable_remote_unmute: bool = False
+    room_configurations: Mapping[str, room.RoomConfiguration] = field(default_factory=lambda: MappingProxyType({}))
+    """Named presets for the `roomPreset` claim and `CreateRoomRequest.room_preset`."""
+    node_ips: tuple[str, ...] = ("127.0.0.1",)
+    """Addresses in the ICE candidates of every answer and offer."""
+    ice_servers: tuple[rtc.ICEServer, ...] = ()
+    region: str = ""
+    node_id: str = "ND_local"
+    max_metadata_size: int = 512 * 1024
+    max_attributes_size: int = 64 * 1024
+    max_identity_length: int = 256
+    max_name_length: int = 256
+    allow_pause: bool = False
+    """Whether congestion control may pause a subscriber's video (`StreamStateUpdate`)."""
+    ping_interval: int = 5
+    ping_timeout: int = 15
+    join_timeout: float = 60.0
+    """A session whose peer connection is not up by then is removed."""
+    max_subscribers_uncoalesced: int = 30
+    """Rooms up to this size get participant updates at once; larger ones get them in batches."""
+
+    def publish_codecs(self) -> list[models.Codec]:
+        """`JoinResponse.enabled_publish_codecs`: what to publish with, best first, RTX left out."""
+        return [models.Codec(mime=mime) for mime in self.enabled_codecs]
+
+    def server_info(self) -> models.ServerInfo:
+        return models.ServerInfo(
+            edition=models.ServerInfo.Standard,
+            version=VERSION,
+            protocol=PROTOCOL,
+            region=self.region,
+            node_id=self.node_id,
+            agent_protocol=1,
+        )

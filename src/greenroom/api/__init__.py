@@ -19,7 +19,7 @@ _LAZY = {
     "AgentDispatchService": ".services",
     "EgressService": ".services",
     "IngressService": ".services",
-    "SipService": ".services",
+    "SipService": ".sip",
     "ServerError": ".twirp",
     "ServerErrorCode": ".twirp",
     "SipCallError": ".twirp",

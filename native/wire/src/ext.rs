@@ -1,0 +1,193 @@
+//! Header extensions: URIs and values.
+//!
+//! Identifiers are negotiated per media section (`a=extmap`), so this module knows only URIs and value layouts.
+
+use crate::WireError;
+use crate::bytes::{u16_at, u24_at};
+
+/// The header extensions Greenroom knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExtensionKind {
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level` (RFC 6464).
+    AudioLevel,
+    /// Transport-wide sequence number (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    TransportCc,
+    /// `abs-send-time`, 24-bit fixed-point seconds.
+    AbsSendTime,
+    /// `abs-capture-time`: NTP time of capture.
+    AbsCaptureTime,
+    /// `urn:3gpp:video-orientation` (3GPP TS 26.114, section 7.4.5).
+    VideoOrientation,
+    /// `playout-delay`: receiver's minimum and maximum delay.
+    PlayoutDelay,
+    /// `urn:ietf:params:rtp-hdrext:toffset` (RFC 5450).
+    TransmissionOffset,
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid` (RFC 9143).
+    Mid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id` (RFC 8852).
+    RtpStreamId,
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id` (RFC 8852).
+    RepairedRtpStreamId,
+    /// Dependency descriptor (AV1 RTP specification, appendix A).
+    DependencyDescriptor,
+    /// `urn:ietf:params:rtp-hdrext:framemarking`.
+    FrameMarking,
+    /// `video-content-type`.
+    VideoContentType,
+    /// `video-timing`.
+    VideoTiming,
+    /// `color-space`.
+    ColorSpace,
+    /// `video-layers-allocation00`.
+    VideoLayersAllocation,
+}
+
+const URIS: [(&str, ExtensionKind); 16] = [
+    ("urn:ietf:params:rtp-hdrext:ssrc-audio-level", ExtensionKind::AudioLevel),
+    ("http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", ExtensionKind::TransportCc),
+    ("http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", ExtensionKind::AbsSendTime),
+    ("http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time", ExtensionKind::AbsCaptureTime),
+    ("urn:3gpp:video-orientation", ExtensionKind::VideoOrientation),
+    ("http://www.webrtc.org/experiments/rtp-hdrext/playout-delay", ExtensionKind::PlayoutDelay),
+    ("urn:ietf:params:rtp-hdrext:toffset", ExtensionKind::TransmissionOffset),
+    ("urn:ietf:params:rtp-hdrext:sdes:mid", ExtensionKind::Mid),
+    ("urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", ExtensionKind::RtpStreamId),
+    ("urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", ExtensionKind::RepairedRtpStreamId),
+    (
+        "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+        ExtensionKind::DependencyDescriptor,
+    ),
+    ("urn:ietf:params:rtp-hdrext:framemarking", ExtensionKind::FrameMarking),
+    ("http://www.webrtc.org/experiments/rtp-hdrext/video-content-type", ExtensionKind::VideoContentType),
+    ("http://www.webrtc.org/experiments/rtp-hdrext/video-timing", ExtensionKind::VideoTiming),
+    ("http://www.webrtc.org/experiments/rtp-hdrext/color-space", ExtensionKind::ColorSpace),
+    ("http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00", ExtensionKind::VideoLayersAllocation),
+];
+
+impl ExtensionKind {
+    /// The kind named by an `a=extmap` URI.
+    pub fn from_uri(uri: &str) -> Option<ExtensionKind> {
+        URIS.iter().find(|(u, _)| *u == uri).map(|(_, k)| *k)
+    }
+
+    /// The URI as written in SDP.
+    pub fn uri(self) -> &'static str {
+        URIS.iter().find(|(_, k)| *k == self).map_or("", |(u, _)| u)
+    }
+}
+
+/// Audio level of one packet (RFC 6464).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioLevel {
+    /// The sender's own voice activity decision.
+    pub voice: bool,
+    /// Level in -dBov: 0 is the loudest, 127 is silence.
+    pub level: u8,
+}
+
+impl AudioLevel {
+    /// Reads the first byte; the two-byte form may pad with a second.
+    pub fn parse(data: &[u8]) -> Result<AudioLevel, WireError> {
+        let &b = data.first().ok_or(WireError::Truncated)?;
+        Ok(AudioLevel { voice: b & 0x80 != 0, level: b & 0x7f })
+    }
+
+    /// Extension value.
+    pub fn encode(self) -> [u8; 1] {
+        [self.level & 0x7f | if self.voice { 0x80 } else { 0 }]
+    }
+}
+
+/// Transport-wide sequence number.
+pub fn parse_transport_cc(data: &[u8]) -> Result<u16, WireError> {
+    u16_at(data, 0)
+}
+
+/// Absolute send time in units of 2^-18 s, modulo 64 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbsSendTime(pub u32);
+
+impl AbsSendTime {
+    /// Reads the 24-bit value.
+    pub fn parse(data: &[u8]) -> Result<AbsSendTime, WireError> {
+        u24_at(data, 0).map(AbsSendTime)
+    }
+
+    /// From microseconds of any monotonic clock; wraps each 64 s.
+    pub fn from_micros(micros: u64) -> AbsSendTime {
+        let wrapped = micros % 64_000_000;
+        AbsSendTime(((wrapped << 18) / 1_000_000) as u32 & 0xff_ffff)
+    }
+
+    /// Microseconds within the 64 s lap.
+    pub fn micros(self) -> u64 {
+        (self.0 as u64 * 1_000_000) >> 18
+    }
+
+    /// Extension value.
+    pub fn encode(self) -> [u8; 3] {
+        let b = self.0.to_be_bytes();
+        [b[1], b[2], b[3]]
+    }
+}
+
+/// Coordination of video orientation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoOrientation {
+    /// The picture comes from a back-facing camera.
+    pub back_camera: bool,
+    /// The picture is mirrored horizontally.
+    pub flip: bool,
+    /// Clockwise rotation the receiver must apply, in quarter turns, 0..=3.
+    pub quarter_turns: u8,
+}
+
+impl VideoOrientation {
+    /// Reads the CVO byte.
+    pub fn parse(data: &[u8]) -> Result<VideoOrientation, WireError> {
+        let &b = data.first().ok_or(WireError::Truncated)?;
+        Ok(VideoOrientation { back_camera: b & 8 != 0, flip: b & 4 != 0, quarter_turns: b & 3 })
+    }
+
+    /// Extension value.
+    pub fn encode(self) -> [u8; 1] {
+        [(self.back_camera as u8) << 3 | (self.flip as u8) << 2 | self.quarter_turns & 3]
+    }
+}
+
+/// Playout delay limits in units of 10 ms, 0..=4095.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlayoutDelay {
+    /// Lower limit.
+    pub min: u16,
+    /// Upper limit.
+    pub max: u16,
+}
+
+impl PlayoutDelay {
+    /// Reads two 12-bit values.
+    pub fn parse(data: &[u8]) -> Result<PlayoutDelay, WireError> {
+        let v = u24_at(data, 0)?;
+        Ok(PlayoutDelay { min: (v >> 12) as u16, max: (v & 0xfff) as u16 })
+    }
+
+    /// Extension value; limits above 4095 saturate.
+    pub fn encode(self) -> [u8; 3] {
+        let v = (self.min.min(0xfff) as u32) << 12 | self.max.min(0xfff) as u32;
+        [(v >> 16) as u8, (v >> 8) as u8, v as u8]
+    }
+}
+
+/// Longest MID or RID taken from the wire; longer ones are refused.
+pub const MAX_SDES_LEN: usize = 16;
+
+/// A MID, RID or repaired RID: 1 to 16 printable ASCII characters (RFC 8852 section 3, RFC 8843 section 15.1).
+pub fn parse_sdes(data: &[u8]) -> Result<&str, WireError> {
+    if data.is_empty() || data.len() > MAX_SDES_LEN {
+        return Err(WireError::Length);
+    }
+    if !data.iter().all(|b| b.is_ascii_graphic()) {
+        return Err(WireError::Value);
+    }
+    std::str::from_utf8(data).map_err(|_| WireError::Value)
+}

@@ -95,6 +95,10 @@ class Claims:
     room_preset: str | None = None
     room_config: RoomConfiguration | None = None
     kind_details: list[str] = field(default_factory=list)
+    issuer: str = ""
+    """JWT `iss`: the API key. Filled by reading."""
+    expires: float = 0.0
+    """JWT `exp`, unix seconds. Filled by reading."""
 
     def asdict(self) -> dict[str, Any]:
         """The claims as they stand in the JWT (camelCase; unset ones left out), without the registered ones."""
@@ -110,7 +114,7 @@ def encode_claims(claims: Claims) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for item in dataclasses.fields(claims):
         value = getattr(claims, item.name)
-        if item.name == "identity" or value is None or value == "" or value == []:
+        if item.name in ("identity", "issuer", "expires") or value is None or value == "" or value == []:
             continue
         if item.name == "room_config":
             from google.protobuf.json_format import MessageToDict
@@ -189,6 +193,8 @@ def decode_claims(raw: Mapping[str, Any]) -> Claims:
         sha256=_text(raw, "sha256"),
         room_preset=_text(raw, "roomPreset") or None,
         kind_details=list(details),
+        issuer=_text(raw, "iss"),
+        expires=float(raw.get("exp", 0)),
     )
     config = raw.get("roomConfig")
     if config:

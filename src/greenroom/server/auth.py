@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from greenroom.api.grants import Claims, VideoGrants
 __all__ = ["PERMISSION_DENIED", "Auth", "AuthError", "Authenticator"]
 
 PERMISSION_DENIED = "permissions denied"
+MIN_REFRESH = datetime.timedelta(minutes=10)
 
 
 class AuthError(Exception):
@@ -29,21 +31,21 @@ class AuthError(Exception):
 class Auth:
     """A verified token."""
 
-    api_key: str
-    """The key that signed it; tokens made on behalf of the caller are signed by the same."""
     claims: Claims
-    expires_at: float
-    """Unix time, seconds."""
+
+    @property
+    def api_key(self) -> str:
+        """The key that signed it; tokens made on behalf of the caller are signed by the same."""
+        return self.claims.issuer
 
     @property
     def video(self) -> VideoGrants:
         return self.claims.video or VideoGrants()
 
-    def may_join(self, room: str = "") -> str:
-        """The room that this token joins (the token's own, else `room`, the one asked for). Raises AuthError."""
-        if not self.video.room_join:
+    def require(self, *grants: str) -> None:
+        """Each of these `VideoGrants` fields must be set. Raises AuthError."""
+        if not all(getattr(self.video, grant) for grant in grants):
             raise AuthError()
-        return self.video.room or room
 
     def require_room_admin(self, room: str) -> None:
         if not (self.video.room_admin and self.video.room == room):
@@ -66,7 +68,7 @@ class Authenticator:
         if not secret:
             raise AuthError("invalid API key")
         try:
-            claims, payload = decode_token(token, issuer, secret)
+            claims, _ = decode_token(token, issuer, secret)
         except jwt.ExpiredSignatureError as error:
             raise AuthError("invalid token: token is expired") from error
         except jwt.ImmatureSignatureError as error:
@@ -75,7 +77,7 @@ class Authenticator:
             raise AuthError("invalid token: signature does not match") from error
         except (jwt.InvalidTokenError, ValueError) as error:
             raise AuthError(f"invalid token: {error}") from error
-        return Auth(issuer, claims, float(payload["exp"]))
+        return Auth(claims)
 
     def authenticate(self, request: web.BaseRequest) -> Auth | None:
         """The caller, from `Authorization: Bearer`, else query `access_token`. None without a token.
@@ -98,11 +100,16 @@ class Authenticator:
             raise AuthError()
         return auth
 
-    def token(self, api_key: str, identity: str, claims: Claims, ttl: datetime.timedelta) -> str:
-        """Sign `claims` for `identity` with `api_key`. KeyError when the key is not configured."""
-        builder = AccessToken(api_key, self._keys[api_key]).with_identity(identity).with_ttl(ttl)
+    def sign(self, claims: Claims, ttl: datetime.timedelta) -> str:
+        """A token with these claims, signed by the key `claims.issuer`. KeyError when that is not configured."""
+        builder = AccessToken(claims.issuer, self._keys[claims.issuer]).with_identity(claims.identity).with_ttl(ttl)
         builder.claims = claims
         return builder.to_jwt()
+
+    def refresh(self, claims: Claims) -> str:
+        """A token for a participant that stays: valid as long as the old one, but for 10 min at least."""
+        left = datetime.timedelta(seconds=claims.expires - time.time())
+        return self.sign(claims, max(left, MIN_REFRESH))
 
     @property
     def default_key(self) -> str:

@@ -43,12 +43,6 @@ class CodecConfig:
     fmtp_line: str = ""
 
 
-def _all_codecs() -> list[CodecConfig]:
-    names = ["audio/PCMU", "audio/PCMA", "audio/opus", "audio/red"]
-    names += ["video/VP8", "video/H264", "video/VP9", "video/AV1", "video/H265", "video/rtx"]
-    return [CodecConfig(name) for name in names]
-
-
 @dataclass(slots=True)
 class RtcConfig:
     udp_port: int = 7882
@@ -71,7 +65,8 @@ class RoomConfig:
     """0: no limit."""
     enable_remote_unmute: bool = False
     """The API may unmute a participant's track."""
-    enabled_codecs: list[CodecConfig] = field(default_factory=_all_codecs)
+    enabled_codecs: list[CodecConfig] = field(default_factory=list)
+    """What may be published, best first. Empty: everything the server can forward."""
     sync_streams: bool = False
 
 

@@ -1,0 +1,1 @@
+//! Entry points for fuzzing: each takes arbitrary bytes and must neither panic nor grow without bound.

@@ -9,6 +9,7 @@
 
 pub mod demux;
 pub mod ext;
+pub mod rtcp;
 pub mod rtp;
 pub mod seq;
 

@@ -9,9 +9,15 @@
 
 pub mod demux;
 pub mod ext;
+pub mod h264;
+pub mod h265;
+pub mod red;
 pub mod rtcp;
 pub mod rtp;
 pub mod seq;
+pub mod stun;
+pub mod vp8;
+pub mod vp9;
 
 mod bytes;
 mod error;

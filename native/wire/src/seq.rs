@@ -29,7 +29,7 @@ pub const fn extend16(reference: u64, low: u16) -> u64 {
     let step = diff16(low, reference as u16) as i64;
     match reference.checked_add_signed(step) {
         Some(v) => v,
-        None => reference + low.wrapping_sub(reference as u16) as u64,
+        None => reference.wrapping_add(low.wrapping_sub(reference as u16) as u64),
     }
 }
 
@@ -38,7 +38,7 @@ pub const fn extend32(reference: u64, low: u32) -> u64 {
     let step = diff32(low, reference as u32) as i64;
     match reference.checked_add_signed(step) {
         Some(v) => v,
-        None => reference + low.wrapping_sub(reference as u32) as u64,
+        None => reference.wrapping_add(low.wrapping_sub(reference as u32) as u64),
     }
 }
 

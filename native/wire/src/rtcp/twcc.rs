@@ -222,7 +222,7 @@ pub(super) fn write_body(
         }
         let first = window.symbols[0];
         let same = window.run();
-        if same == window.len && (window.len == 14 || window.len < 14 && window.at_end) {
+        if same == window.len {
             // All alike: extend the run past the window.
             let mut run = window.take(same);
             window.fill(&mut symbols);
@@ -256,22 +256,14 @@ pub(super) fn write_body(
 struct Window {
     symbols: [u8; 14],
     len: usize,
-    at_end: bool,
 }
 
 impl Window {
     fn fill(&mut self, source: &mut impl Iterator<Item = u8>) {
         while self.len < self.symbols.len() {
-            match source.next() {
-                Some(s) => {
-                    self.symbols[self.len] = s;
-                    self.len += 1;
-                }
-                None => {
-                    self.at_end = true;
-                    break;
-                }
-            }
+            let Some(symbol) = source.next() else { break };
+            self.symbols[self.len] = symbol;
+            self.len += 1;
         }
     }
 

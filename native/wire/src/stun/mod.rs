@@ -1,0 +1,241 @@
+//! STUN as ICE uses it: binding requests and responses (RFC 8489, RFC 8445 section 16).
+//!
+//! ```text
+//! |0 0|  class and method (14)    |  length of attributes         |
+//! |                  magic cookie 0x2112A442                      |
+//! |                  transaction id (96 bits)                     |
+//! ```
+//!
+//! The crate has no cryptography: HMAC-SHA1 comes from the caller as `hmac(key, parts)`, where the parts are to be
+//! hashed one after the other. MESSAGE-INTEGRITY covers the message up to itself but with a length field that counts
+//! itself, which is why the header is passed as a part of its own.
+
+mod address;
+mod crc32;
+mod write;
+
+pub use write::{BindingRequest, IceRole, write_binding_error, write_binding_request, write_binding_success};
+
+use std::net::SocketAddr;
+
+use crate::WireError;
+use crate::bytes::{u16_at, u32_at};
+
+/// Length of the fixed header.
+pub const HEADER_LEN: usize = 20;
+const MAGIC: u32 = 0x2112_a442;
+const FINGERPRINT_XOR: u32 = 0x5354_554e;
+
+const USERNAME: u16 = 0x0006;
+const MESSAGE_INTEGRITY: u16 = 0x0008;
+const ERROR_CODE: u16 = 0x0009;
+const REALM: u16 = 0x0014;
+const NONCE: u16 = 0x0015;
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+const PRIORITY: u16 = 0x0024;
+const USE_CANDIDATE: u16 = 0x0025;
+const FINGERPRINT: u16 = 0x8028;
+const ICE_CONTROLLED: u16 = 0x8029;
+const ICE_CONTROLLING: u16 = 0x802a;
+
+/// Longest username accepted (RFC 8489 section 14.3: fewer than 509 bytes).
+pub const MAX_USERNAME_LEN: usize = 508;
+
+/// Transaction id: ties a response to its request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TransactionId(pub [u8; 12]);
+
+/// Message class (RFC 8489 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Wants an answer.
+    Request,
+    /// Wants none; keeps a binding alive.
+    Indication,
+    /// Positive answer.
+    Success,
+    /// Negative answer.
+    Error,
+}
+
+/// The only method ICE uses.
+pub const METHOD_BINDING: u16 = 1;
+
+/// A parsed STUN message. Attributes after MESSAGE-INTEGRITY are ignored except FINGERPRINT (RFC 8489 section 14.5).
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    raw: &'a [u8],
+    /// Class.
+    pub class: Class,
+    /// Method; see [`METHOD_BINDING`].
+    pub method: u16,
+    /// Transaction id.
+    pub transaction_id: TransactionId,
+    /// USERNAME: `receiver-ufrag:sender-ufrag` in a connectivity check.
+    pub username: Option<&'a str>,
+    /// PRIORITY the sender gives a peer-reflexive candidate.
+    pub priority: Option<u32>,
+    /// USE-CANDIDATE: the controlling side nominates this pair.
+    pub use_candidate: bool,
+    /// ICE-CONTROLLING with its tie-breaker.
+    pub ice_controlling: Option<u64>,
+    /// ICE-CONTROLLED with its tie-breaker.
+    pub ice_controlled: Option<u64>,
+    /// XOR-MAPPED-ADDRESS of a response.
+    pub mapped_address: Option<SocketAddr>,
+    /// ERROR-CODE of an error response, 300..=699.
+    pub error_code: Option<u16>,
+    /// A comprehension-required attribute not understood: a request carrying one is to be answered with error 420.
+    pub unknown_required: Option<u16>,
+    /// A FINGERPRINT was present (and correct, or parsing had failed).
+    pub has_fingerprint: bool,
+    integrity_at: Option<usize>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads one message that fills `datagram` exactly.
+    ///
+    /// Errors: `Truncated`, `Version` (wrong magic cookie), `Length`, `Value` (a malformed attribute), `Integrity` (a
+    /// FINGERPRINT that does not match).
+    pub fn parse(datagram: &'a [u8]) -> Result<Message<'a>, WireError> {
+        if datagram.len() < HEADER_LEN {
+            return Err(WireError::Truncated);
+        }
+        let message_type = u16_at(datagram, 0)?;
+        if message_type >> 14 != 0 || u32_at(datagram, 4)? != MAGIC {
+            return Err(WireError::Version);
+        }
+        let len = u16_at(datagram, 2)? as usize;
+        if len % 4 != 0 || HEADER_LEN + len != datagram.len() {
+            return Err(WireError::Length);
+        }
+        let mut transaction_id = TransactionId::default();
+        transaction_id.0.copy_from_slice(&datagram[8..20]);
+        let (class, method) = split_type(message_type);
+        let mut message = Message {
+            raw: datagram,
+            class,
+            method,
+            transaction_id,
+            username: None,
+            priority: None,
+            use_candidate: false,
+            ice_controlling: None,
+            ice_controlled: None,
+            mapped_address: None,
+            error_code: None,
+            unknown_required: None,
+            has_fingerprint: false,
+            integrity_at: None,
+        };
+        message.read_attributes()?;
+        Ok(message)
+    }
+
+    fn read_attributes(&mut self) -> Result<(), WireError> {
+        let raw = self.raw;
+        let mut at = HEADER_LEN;
+        while at < raw.len() {
+            let kind = u16_at(raw, at)?;
+            let len = u16_at(raw, at + 2)? as usize;
+            let value = raw.get(at + 4..at + 4 + len).ok_or(WireError::Length)?;
+            if kind == FINGERPRINT {
+                self.check_fingerprint(at, value)?;
+            } else if self.integrity_at.is_none() {
+                self.read_attribute(kind, value, at)?;
+            }
+            at += 4 + len.next_multiple_of(4);
+        }
+        Ok(())
+    }
+
+    fn read_attribute(&mut self, kind: u16, value: &'a [u8], at: usize) -> Result<(), WireError> {
+        // The first of several attributes of a kind counts (RFC 8489 section 14).
+        match kind {
+            USERNAME if self.username.is_none() => {
+                if value.len() > MAX_USERNAME_LEN {
+                    return Err(WireError::Value);
+                }
+                self.username = Some(std::str::from_utf8(value).map_err(|_| WireError::Value)?);
+            }
+            MESSAGE_INTEGRITY => {
+                if value.len() != 20 {
+                    return Err(WireError::Value);
+                }
+                self.integrity_at = Some(at);
+            }
+            PRIORITY if self.priority.is_none() => self.priority = Some(exact_u32(value)?),
+            USE_CANDIDATE => self.use_candidate = true,
+            ICE_CONTROLLING if self.ice_controlling.is_none() => self.ice_controlling = Some(exact_u64(value)?),
+            ICE_CONTROLLED if self.ice_controlled.is_none() => self.ice_controlled = Some(exact_u64(value)?),
+            XOR_MAPPED_ADDRESS if self.mapped_address.is_none() => {
+                self.mapped_address = Some(address::parse(value, &self.transaction_id)?);
+            }
+            ERROR_CODE if self.error_code.is_none() => {
+                let [_, _, class, number, ..] = *value else { return Err(WireError::Value) };
+                let class = (class & 7) as u16;
+                if !(3..=6).contains(&class) || number > 99 {
+                    return Err(WireError::Value);
+                }
+                self.error_code = Some(100 * class + number as u16);
+            }
+            // Known but of no use to ICE with short-term credentials.
+            USERNAME | PRIORITY | XOR_MAPPED_ADDRESS | ERROR_CODE | REALM | NONCE => {}
+            0..=0x7fff if self.unknown_required.is_none() => self.unknown_required = Some(kind),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// FINGERPRINT must be the last attribute and covers all before it.
+    fn check_fingerprint(&mut self, at: usize, value: &[u8]) -> Result<(), WireError> {
+        if at + 8 != self.raw.len() {
+            return Err(WireError::Length);
+        }
+        if exact_u32(value)? != crc32::crc32(&self.raw[..at]) ^ FINGERPRINT_XOR {
+            return Err(WireError::Integrity);
+        }
+        self.has_fingerprint = true;
+        Ok(())
+    }
+
+    /// Whether a MESSAGE-INTEGRITY attribute is present.
+    pub fn has_integrity(&self) -> bool {
+        self.integrity_at.is_some()
+    }
+
+    /// Verifies MESSAGE-INTEGRITY with the short-term `key` (the ICE password). False when the attribute is absent.
+    /// The comparison takes the same time wherever the values differ.
+    pub fn check_integrity(&self, key: &[u8], hmac: impl Fn(&[u8], &[&[u8]]) -> [u8; 20]) -> bool {
+        let Some(at) = self.integrity_at else { return false };
+        let header = integrity_header(self.raw, at);
+        let expected = hmac(key, &[&header, &self.raw[4..at]]);
+        let given = &self.raw[at + 4..at + 24];
+        expected.iter().zip(given).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+    }
+}
+
+/// Type and length as MESSAGE-INTEGRITY at offset `at` covers them: the length counts up to the end of that attribute.
+fn integrity_header(raw: &[u8], at: usize) -> [u8; 4] {
+    let len = (at + 24 - HEADER_LEN) as u16;
+    [raw[0], raw[1], (len >> 8) as u8, len as u8]
+}
+
+/// Class bits 4 and 8 are interleaved with the method's twelve bits.
+fn split_type(t: u16) -> (Class, u16) {
+    let class = match (t & 0x100 != 0, t & 0x10 != 0) {
+        (false, false) => Class::Request,
+        (false, true) => Class::Indication,
+        (true, false) => Class::Success,
+        (true, true) => Class::Error,
+    };
+    (class, t & 0xf | t >> 1 & 0x70 | t >> 2 & 0xf80)
+}
+
+fn exact_u32(value: &[u8]) -> Result<u32, WireError> {
+    Ok(u32::from_be_bytes(value.try_into().map_err(|_| WireError::Value)?))
+}
+
+fn exact_u64(value: &[u8]) -> Result<u64, WireError> {
+    Ok(u64::from_be_bytes(value.try_into().map_err(|_| WireError::Value)?))
+}

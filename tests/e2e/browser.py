@@ -13,7 +13,9 @@ IN_PAGE = Path(__file__).with_name("in_page.js")
 
 def executable() -> str | None:
     """The installed Chromium or Chrome, or None."""
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    return next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
 
 
 def flags(microphone: Path | None) -> list[str]:

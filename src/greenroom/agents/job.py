@@ -1,0 +1,286 @@
+"""A job as its code sees it: the request that offers it, the context it runs in, the process it runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from livekit.protocol import agent, models
+from livekit.protocol import room as room_proto
+
+from .options import AutoSubscribe
+
+if TYPE_CHECKING:
+    from greenroom import rtc
+    from greenroom.api import LiveKitAPI
+
+logger = logging.getLogger("greenroom.agents")
+
+
+class JobProcess:
+    """The process of a job. `userdata` is what `prewarm_fnc` put there before the fork."""
+
+    def __init__(self) -> None:
+        self.userdata: dict[str, Any] = {}
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+
+@dataclass(frozen=True, slots=True)
+class JobAcceptArguments:
+    """How the agent appears in the room."""
+
+    name: str = ""
+    identity: str = ""
+    metadata: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+class JobRequest:
+    """An offered job. `request_fnc` answers it with `accept` or `reject`; no answer counts as a refusal."""
+
+    def __init__(self, job: agent.Job) -> None:
+        self.job = job
+        self.answer: JobAcceptArguments | None = None
+        self.rejected = False
+        self.terminate = False
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+    @property
+    def room(self) -> models.Room:
+        return self.job.room
+
+    @property
+    def publisher(self) -> models.ParticipantInfo | None:
+        """The participant that the job is about, for jobs of type PUBLISHER and PARTICIPANT."""
+        return self.job.participant if self.job.HasField("participant") else None
+
+    @property
+    def agent_name(self) -> str:
+        return self.job.agent_name
+
+    async def accept(
+        self, *, name: str = "", identity: str = "", metadata: str = "", attributes: dict[str, str] | None = None
+    ) -> None:
+        """Take the job. `identity` defaults to `agent-<job id>`. RuntimeError when it was answered before."""
+        self._unanswered()
+        self.answer = JobAcceptArguments(name, identity or f"agent-{self.id}", metadata, dict(attributes or {}))
+
+    async def reject(self, *, terminate: bool = False) -> None:
+        """Leave the job to others; with `terminate` nobody else is asked either."""
+        self._unanswered()
+        self.rejected, self.terminate = True, terminate
+
+    def _unanswered(self) -> None:
+        if self.answer is not None or self.rejected:
+            raise RuntimeError(f"the job request {self.id} was already answered")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """What a job process is started with."""
+
+    job: agent.Job
+    url: str
+    token: str
+    worker_id: str
+    accepted: JobAcceptArguments
+    api_key: str = ""
+    api_secret: str = ""
+
+
+ParticipantEntrypoint = Callable[["JobContext", "rtc.RemoteParticipant"], Awaitable[None]]
+
+
+class JobContext:
+    """The entrypoint's view of its job: the room to join, and the job's life."""
+
+    def __init__(self, running: RunningJob, process: JobProcess, room: rtc.Room) -> None:
+        self._running = running
+        self._process = process
+        self._room = room
+        self._callbacks: list[Callable[..., Any]] = []
+        self._participant_entrypoints: list[ParticipantEntrypoint] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended = asyncio.get_running_loop().create_future()
+        self._api: LiveKitAPI | None = None
+        self._auto_subscribe = AutoSubscribe.SUBSCRIBE_ALL
+        room.on("disconnected", self._on_disconnected)
+        room.on("participant_connected", self._on_participant)
+        room.on("track_published", self._on_track_published)
+
+    # --- what it is about ---------------------------------------------------------------------------------------------
+    @property
+    def room(self) -> rtc.Room:
+        return self._room
+
+    @property
+    def job(self) -> agent.Job:
+        return self._running.job
+
+    @property
+    def proc(self) -> JobProcess:
+        return self._process
+
+    @property
+    def agent(self) -> rtc.LocalParticipant:
+        """The agent's own participant: `room.local_participant`."""
+        return self._room.local_participant
+
+    @property
+    def worker_id(self) -> str:
+        return self._running.worker_id
+
+    @property
+    def local_participant_identity(self) -> str:
+        return self._running.accepted.identity
+
+    @property
+    def api(self) -> LiveKitAPI:
+        """A client of the server's API, with the worker's keys."""
+        if self._api is None:
+            from greenroom.api import LiveKitAPI
+
+            self._api = LiveKitAPI(self._running.url, self._running.api_key, self._running.api_secret)
+        return self._api
+
+    # --- joining ------------------------------------------------------------------------------------------------------
+    async def connect(
+        self, *, auto_subscribe: AutoSubscribe | str = AutoSubscribe.SUBSCRIBE_ALL, rtc_config: Any = None
+    ) -> None:
+        """Join the room. Returns when the participant is connected. Raises `rtc.ConnectError`."""
+        from greenroom import rtc
+
+        self._auto_subscribe = AutoSubscribe(auto_subscribe)
+        options = rtc.RoomOptions(
+            auto_subscribe=self._auto_subscribe is AutoSubscribe.SUBSCRIBE_ALL, rtc_config=rtc_config
+        )
+        await self._room.connect(self._running.url, self._running.token, options)
+        for participant in list(self._room.remote_participants.values()):
+            self._on_participant(participant)
+            for publication in participant.track_publications.values():
+                self._on_track_published(publication, participant)
+
+    async def wait_for_participant(self, *, identity: str | None = None, kind: Any = None) -> rtc.RemoteParticipant:
+        """The first participant that is no agent (or the one named, or of that kind), now or when it comes.
+
+        RuntimeError when the room ends first.
+        """
+        found: asyncio.Future[rtc.RemoteParticipant] = asyncio.get_running_loop().create_future()
+
+        def look(participant: rtc.RemoteParticipant) -> None:
+            if not found.done() and _matches(participant, identity, kind):
+                found.set_result(participant)
+
+        self._room.on("participant_connected", look)
+        try:
+            for participant in list(self._room.remote_participants.values()):
+                look(participant)
+            await asyncio.wait((found, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if not found.done():
+                raise RuntimeError("the room ended while the job waited for a participant")
+            return found.result()
+        finally:
+            self._room.off("participant_connected", look)
+            found.cancel()
+
+    def add_participant_entrypoint(self, entrypoint_fnc: ParticipantEntrypoint, *, kind: Any = None) -> None:
+        """Run `entrypoint_fnc(ctx, participant)` as a task for every participant that is no agent."""
+
+        async def guarded(ctx: JobContext, participant: rtc.RemoteParticipant) -> None:
+            if _matches(participant, None, kind):
+                await entrypoint_fnc(ctx, participant)
+
+        self._participant_entrypoints.append(guarded)
+
+    # --- ending -------------------------------------------------------------------------------------------------------
+    def add_shutdown_callback(self, callback: Callable[..., Any]) -> None:
+        """Run `callback()` or `callback(reason)`, plain or async, after the job has ended and before its process goes."""
+        self._callbacks.append(callback)
+
+    def shutdown(self, reason: str = "") -> None:
+        """End the job: leave the room and exit the process. The job counts as a success."""
+        self._end(reason or "shut down by the job")
+
+    async def delete_room(self) -> None:
+        """End the room for everyone."""
+        await self.api.room.delete_room(room_proto.DeleteRoomRequest(room=self.job.room.name))
+
+    async def ended(self) -> str:
+        """Wait for the job's end. Returns the reason."""
+        return await asyncio.shield(self._ended)
+
+    def spawn(self, coroutine: Awaitable[Any], name: str) -> asyncio.Task[Any]:
+        """A task that belongs to the job: its failure is logged, and it is cancelled when the job ends."""
+        task = asyncio.ensure_future(coroutine)
+        task.set_name(name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    async def close(self, reason: str, timeout: float) -> None:
+        """Cancel the job's tasks, leave the room, run the callbacks. For the job's process; twice is fine."""
+        self._end(reason)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=timeout)
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                result = callback(reason) if inspect.signature(callback).parameters else callback()
+                if inspect.isawaitable(result):
+                    await asyncio.wait_for(result, timeout)
+            except Exception:
+                logger.exception("a shutdown callback failed")
+        await self._room.disconnect()
+        if self._api is not None:
+            await self._api.aclose()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+    def _end(self, reason: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(reason)
+
+    def _on_disconnected(self, reason: Any = None) -> None:
+        self._end(
+            f"the room ended ({models.DisconnectReason.Name(int(reason))})" if reason is not None else "the room ended"
+        )
+
+    def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        for entrypoint in self._participant_entrypoints:
+            self.spawn(entrypoint(self, participant), f"participant {participant.identity}")
+
+    def _on_track_published(self, publication: rtc.RemoteTrackPublication, _participant: rtc.RemoteParticipant) -> None:
+        from greenroom import rtc
+
+        wanted = {
+            AutoSubscribe.AUDIO_ONLY: rtc.TrackKind.KIND_AUDIO,
+            AutoSubscribe.VIDEO_ONLY: rtc.TrackKind.KIND_VIDEO,
+        }
+        if wanted.get(self._auto_subscribe) == publication.kind:
+            publication.set_subscribed(True)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s failed", task.get_name(), exc_info=task.exception())
+
+
+def _matches(participant: rtc.RemoteParticipant, identity: str | None, kind: Any) -> bool:
+    if identity is not None:
+        return participant.identity == identity
+    if kind is not None:
+        kinds = kind if isinstance(kind, list | tuple | set) else [kind]
+        return participant.kind in kinds
+    return participant.kind not in (models.ParticipantInfo.AGENT, models.ParticipantInfo.EGRESS)

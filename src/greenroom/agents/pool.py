@@ -1,0 +1,258 @@
+"""Job processes: a few forked ahead of need, each used for one job, every end explained."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+
+from livekit.protocol import agent
+
+from . import job_main, warm
+from .ipc import Channel
+from .job import RunningJob
+from .options import WorkerOptions
+
+logger = logging.getLogger("greenroom.agents")
+
+PING_INTERVAL = 2.5
+"""Seconds between questions to a running job."""
+PING_TIMEOUT = 60.0
+"""Seconds without an answer after which a job's process is killed."""
+EXIT_TIMEOUT = 5.0
+"""Seconds between SIGKILL and the news of the end."""
+
+JobEnded = Callable[["JobHandle", int, str], None]
+"""Called once per job: the handle, `agent.JobStatus`, the error's text."""
+
+
+class JobHandle:
+    """One job process, idle or running."""
+
+    def __init__(self, number: int, channel: Channel) -> None:
+        self.number = number
+        self.channel = channel
+        self.pid = 0
+        self.running: RunningJob | None = None
+        self.ready = asyncio.Event()
+        self.exited = asyncio.Event()
+        self.result: tuple[int, str] | None = None
+        self.killed_because = ""
+        self.last_pong = time.monotonic()
+
+    def kill(self, because: str) -> None:
+        """SIGKILL. The reason becomes the job's error."""
+        if self.exited.is_set() or not self.pid:
+            return
+        self.killed_because = self.killed_because or because
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+class PoolError(RuntimeError):
+    """The warm image could not be made, or is gone."""
+
+
+class ProcessPool:
+    """Keeps `num_idle_processes` warm processes and turns one into a job on request."""
+
+    def __init__(self, options: WorkerOptions, on_ended: JobEnded) -> None:
+        self._options = options
+        self._on_ended = on_ended
+        self._image_pid, self._control = warm.start(options, job_main.main)
+        self._control.setblocking(False)
+        self._numbers = 0
+        self._handles: dict[int, JobHandle] = {}
+        self._idle: deque[JobHandle] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warm: asyncio.Future[None] | None = None
+        self._closing = False
+        self.failed: asyncio.Event = asyncio.Event()
+
+    async def start(self) -> None:
+        """Wait for the warm image. PoolError when `prewarm_fnc` fails or takes too long."""
+        loop = asyncio.get_running_loop()
+        self._warm = loop.create_future()
+        loop.add_reader(self._control, self._on_control)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._warm), self._options.initialize_process_timeout)
+        except TimeoutError:
+            raise PoolError(
+                f"prewarm_fnc took longer than {self._options.initialize_process_timeout:g} s (initialize_process_timeout)"
+            ) from None
+        await self._refill()
+
+    @property
+    def jobs(self) -> list[JobHandle]:
+        """The processes that run a job."""
+        return [handle for handle in self._handles.values() if handle.running is not None]
+
+    async def launch(self, running: RunningJob) -> JobHandle:
+        """Give the job to a warm process; fork one when none is left. PoolError when that fails."""
+        handle = None
+        while self._idle and handle is None:
+            candidate = self._idle.popleft()
+            handle = None if candidate.exited.is_set() else candidate
+        if handle is None:
+            handle = await self._fork()
+        handle.running = running
+        handle.last_pong = time.monotonic()
+        handle.channel.send(job_main.encode_job(running))
+        self._own(self._watch(handle), f"watch job {running.job.id}")
+        self._own(self._refill(), "refill")
+        return handle
+
+    async def terminate(self, handle: JobHandle, reason: str) -> None:
+        """Ask a job to end; kill its process when it does not within `shutdown_process_timeout`."""
+        handle.channel.send({"op": "shutdown", "reason": reason})
+        # The job's own close runs within the same time, so leave room for it and for the process to exit.
+        limit = self._options.shutdown_process_timeout + 2 * job_main.ENTRYPOINT_GRACE
+        try:
+            await asyncio.wait_for(handle.exited.wait(), limit)
+        except TimeoutError:
+            handle.kill(f"did not end within {limit:g} s of being asked to ({reason})")
+            await asyncio.wait_for(handle.exited.wait(), EXIT_TIMEOUT)
+
+    async def close(self) -> None:
+        """End every process. Twice is fine."""
+        if self._closing:
+            return
+        self._closing = True
+        await asyncio.gather(*(self.terminate(handle, "the worker stops") for handle in list(self._handles.values())))
+        for task in list(self._tasks):
+            task.cancel()
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        # It ends by itself when its control socket closes, and it runs no job that could hold it up.
+        await asyncio.to_thread(os.waitpid, self._image_pid, 0)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+    async def _fork(self) -> JobHandle:
+        if self.failed.is_set():
+            raise PoolError("the warm image is gone, so no job process can be made")
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._numbers += 1
+        number = self._numbers
+        with theirs:
+            handle = JobHandle(number, await Channel.open(mine))
+            self._handles[number] = handle
+            socket.send_fds(self._control, [json.dumps({"op": "fork", "id": number}).encode()], [theirs.fileno()])
+        self._own(self._listen(handle), f"listen to process {number}")
+        try:
+            await asyncio.wait_for(handle.ready.wait(), self._options.initialize_process_timeout)
+        except TimeoutError:
+            handle.kill("did not get ready")
+            raise PoolError("a job process did not get ready in time") from None
+        if handle.exited.is_set():
+            raise PoolError("a job process ended before it was ready")
+        return handle
+
+    async def _refill(self) -> None:
+        while not self._closing and len(self._idle) < self._options.num_idle_processes:
+            try:
+                handle = await self._fork()
+            except PoolError as error:
+                logger.error("%s", error)
+                return
+            self._idle.append(handle)
+
+    async def _listen(self, handle: JobHandle) -> None:
+        while (message := await handle.channel.receive()) is not None:
+            match message["op"]:
+                case "ready":
+                    handle.ready.set()
+                case "pong":
+                    handle.last_pong = time.monotonic()
+                case "connected" if handle.running is not None:
+                    logger.debug("job %s connected in %s ms", handle.running.job.id, message["ms"])
+                case "done":
+                    handle.result = (message["status"], message["error"])
+
+    async def _watch(self, handle: JobHandle) -> None:
+        while not handle.exited.is_set():
+            handle.channel.send({"op": "ping", "sent": time.monotonic()})
+            try:
+                await asyncio.wait_for(handle.exited.wait(), PING_INTERVAL)
+            except TimeoutError:
+                if time.monotonic() - handle.last_pong > PING_TIMEOUT:
+                    handle.kill(f"did not answer for {PING_TIMEOUT:g} s")
+
+    def _on_control(self) -> None:
+        while True:
+            try:
+                data = self._control.recv(warm.DATAGRAM)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._image_gone()
+                return
+            message = json.loads(data)
+            match message["op"]:
+                case "warm":
+                    self._settle(None)
+                case "error":
+                    self._settle(PoolError(message["text"]))
+                case "forked":
+                    self._handles[message["id"]].pid = message["pid"]
+                case "exit":
+                    self._own(self._exited(message["id"], message["status"]), "process exit")
+
+    async def _exited(self, number: int, status: int | None) -> None:
+        handle = self._handles.pop(number)
+        # What the process said last may still be in its channel.
+        for task in [task for task in self._tasks if task.get_name() == f"listen to process {number}"]:
+            await asyncio.wait((task,), timeout=1.0)
+        handle.channel.close()
+        handle.exited.set()
+        handle.ready.set()
+        if handle in self._idle:
+            self._idle.remove(handle)
+            if not self._closing:
+                logger.error("an idle job process %s", _describe(status))
+        if handle.running is not None:
+            job_status, error = handle.result or (agent.JS_FAILED, "")
+            if handle.result is None:
+                error = f"the job process {handle.killed_because or _describe(status)}"
+            self._on_ended(handle, job_status, error)
+
+    def _image_gone(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._settle(PoolError("the process that loads the app ended before it was ready"))
+        self.failed.set()
+        if not self._closing:
+            logger.error("the warm image is gone; running jobs go on, new ones cannot start")
+
+    def _settle(self, error: PoolError | None) -> None:
+        if self._warm is not None and not self._warm.done():
+            self._warm.set_exception(error) if error else self._warm.set_result(None)
+
+    def _own(self, coroutine: object, name: str) -> None:
+        task = asyncio.ensure_future(coroutine)  # type: ignore[arg-type]
+        task.set_name(name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s failed", task.get_name(), exc_info=task.exception())
+
+
+def _describe(status: int | None) -> str:
+    """A wait status in words."""
+    if status is None:
+        return "ended"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"was killed by {signal.Signals(number).name}"
+    return f"exited with code {os.WEXITSTATUS(status)} without a result"

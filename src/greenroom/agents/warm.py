@@ -1,0 +1,143 @@
+"""The warm image: a single-threaded process in which the app and its models are loaded, and which forks job processes.
+
+The worker forks it before its event loop starts, so the app's functions are simply there: nothing is pickled, nothing
+imported twice, and an idle job process costs only the pages it writes to. It never runs a job itself, so a crash of a
+job cannot take it along.
+
+Control protocol (one JSON object per datagram of a SOCK_SEQPACKET pair):
+    worker -> image   {"op": "fork", "id": N} with one descriptor: the job process's end of its channel
+    image -> worker   {"op": "warm"} | {"op": "error", "text": ...} once
+                      {"op": "forked", "id": N, "pid": P}, {"op": "exit", "id": N, "status": wait status}
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from .job import JobProcess
+from .options import WorkerOptions
+
+logger = logging.getLogger("greenroom.agents")
+
+DATAGRAM = 65536
+
+
+def start(
+    options: WorkerOptions, job_main: Callable[[socket.socket, WorkerOptions, JobProcess], int]
+) -> tuple[int, socket.socket]:
+    """Fork the warm image. Returns its pid and the worker's end of the control socket.
+
+    Must be called before the process has threads or an event loop.
+    """
+    if threading.active_count() > 1:
+        logger.warning("threads are running before the warm image is made; job processes will not have them")
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, mine
+    mine.close()
+    code = 1
+    try:
+        _serve(theirs, options, job_main)
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..., int]) -> None:
+    # The terminal sends Ctrl-C to the whole group; the worker decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    process = JobProcess()
+    try:
+        _load_code()
+        options.prewarm_fnc(process)
+    except Exception as error:
+        traceback.print_exc()
+        _tell(control, {"op": "error", "text": f"prewarm_fnc failed: {type(error).__name__}: {error}"})
+        return
+    if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
+        logger.warning("prewarm_fnc left %d threads running; a fork keeps none of them", threads - 1)
+    # Objects made so far are never freed in the children: keep the collector from touching (and so copying) their pages.
+    gc.collect()
+    gc.freeze()
+    _tell(control, {"op": "warm"})
+
+    children: dict[int, tuple[int, int]] = {}  # pidfd -> (id, pid)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd in children:
+                child, pid = children.pop(fd)
+                poll.unregister(fd)
+                os.close(fd)
+                _, status = os.waitpid(pid, 0)
+                _tell(control, {"op": "exit", "id": child, "status": status})
+                continue
+            data, descriptors, _, _ = socket.recv_fds(control, DATAGRAM, 1)
+            if not data:
+                return  # the worker is gone: job processes notice it by their own channels
+            child = json.loads(data)["id"]
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                for other in children:
+                    os.close(other)
+                _run_job(descriptors[0], options, process, job_main)
+            os.close(descriptors[0])
+            pidfd = os.pidfd_open(pid)
+            children[pidfd] = (child, pid)
+            poll.register(pidfd, select.POLLIN)
+            _tell(control, {"op": "forked", "id": child, "pid": pid})
+
+
+def _load_code() -> None:
+    """Import what every job needs, so that its pages are shared. Nothing here starts a thread or opens a connection."""
+    for name in (
+        "aiohttp",
+        "google.protobuf",
+        "livekit.protocol.rtc",
+        "numpy",
+        "uvloop",
+        "greenroom.rtc",
+        "greenroom._native",
+    ):
+        importlib.import_module(name)
+
+
+def _run_job(descriptor: int, options: WorkerOptions, process: JobProcess, job_main: Callable[..., int]) -> NoReturn:
+    code = 1
+    try:
+        code = job_main(socket.socket(fileno=descriptor), options, process)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _tell(control: socket.socket, message: dict[str, object]) -> None:
+    try:
+        control.send(json.dumps(message).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        logger.debug("the worker is gone")

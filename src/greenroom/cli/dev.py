@@ -1,0 +1,218 @@
+"""`greenroom dev`: a room server, an agent worker that reloads, and the playground, in one command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from watchfiles import PythonFilter, awatch
+
+from greenroom.server.app import RoomServer, StartError
+from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+WORKER_STOP_TIMEOUT = 20.0
+"""Seconds a worker has to stop before it is killed."""
+WORKER_READY_TIMEOUT = 60.0
+"""Seconds from its start to its registration. Models are loaded in that time."""
+
+DEMO_LINES = (
+    "Hello, what is your name?",
+    "What is seven times eight?",
+    "Thank you, goodbye.",
+)
+"""What the synthetic caller of `--demo` says."""
+
+
+def dev(
+    app: Annotated[Path, typer.Argument(help="The agent file.", exists=True, dir_okay=False, readable=True)],
+    port: Annotated[int, typer.Option(help="Port of the server and the playground; 0 takes a free one.")] = 7880,
+    udp_port: Annotated[int, typer.Option(help="UDP port for media; 0 takes a free one.")] = 0,
+    reload: Annotated[
+        bool, typer.Option(help="Start the worker again when a Python file beside the app changes.")
+    ] = True,
+    say: Annotated[
+        list[str] | None, typer.Option(help="Place a call that says this, and print it. Repeatable.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Place a short spoken call first.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit after the call: 0 when it was understood and answered.")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="Of the worker: debug, info, warning or error.")] = "",
+) -> None:
+    """Run an agent file with a room server and the playground, on this machine only.
+
+    The server uses the well-known development key (devkey, secret) and listens on loopback.
+    """
+    lines = list(say or (DEMO_LINES if demo or once else ()))
+    console = Console(highlight=False)
+    session = DevSession(
+        app, console, port=port, udp_port=udp_port, log_level=log_level or ("warning" if lines else "info")
+    )
+    try:
+        code = asyncio.run(session.run(reload=reload and not once, lines=lines, once=once))
+    except StartError as error:
+        Console(stderr=True, highlight=False).print(f"greenroom dev: {error}", style="red")
+        code = EXIT_FAILED
+    raise typer.Exit(code)
+
+
+class DevSession:
+    """One run of `greenroom dev`."""
+
+    def __init__(self, app: Path, console: Console, *, port: int, udp_port: int, log_level: str) -> None:
+        self._app = app
+        self._console = console
+        self._log_level = log_level
+        self._server = RoomServer(ServerConfig.dev(port=port, rtc=RtcConfig(udp_port=udp_port)))
+        self._worker: asyncio.subprocess.Process | None = None
+
+    async def run(self, *, reload: bool, lines: list[str], once: bool) -> int:
+        """Serve until interrupted (or, with `once`, until the call is over). Returns the exit code."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        work = asyncio.create_task(self._work(reload=reload, lines=lines, once=once), name="greenroom dev")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            return 0
+        finally:
+            for task in (work, stopped):
+                task.cancel()
+            await asyncio.gather(work, stopped, return_exceptions=True)
+            await self._stop_worker()
+            await self._server.stop()
+
+    async def _work(self, *, reload: bool, lines: list[str], once: bool) -> int:
+        await self._server.start()
+        began = time.monotonic()
+        if not await self._start_worker():
+            if not reload:
+                return EXIT_FAILED
+        self._print_banner(time.monotonic() - began, reload)
+        if lines:
+            code = await self._call(lines)
+            if once:
+                return code
+            self._console.print(f"\n[bold]Your turn:[/] open [bold]{self._server.url}[/] and talk to it. Ctrl-C stops.")
+        watch = asyncio.create_task(self._watch(), name="watch files") if reload else None
+        try:
+            while True:
+                await self._supervise(watch)
+        finally:
+            if watch is not None:
+                watch.cancel()
+
+    # --- the call -----------------------------------------------------------------------------------------------------
+    async def _call(self, lines: list[str]) -> int:
+        from greenroom.cli.call import call_and_print
+
+        return await call_and_print(
+            self._console,
+            url=self._server.url,
+            api_key=DEV_KEY,
+            api_secret=DEV_SECRET,
+            say=lines,
+            room=f"demo-{os.getpid()}",
+        )
+
+    # --- the worker ---------------------------------------------------------------------------------------------------
+    async def _start_worker(self) -> bool:
+        """Start it and wait until it is registered. False, with its words on the terminal, when it ends instead."""
+        environment = {
+            **os.environ,
+            "LIVEKIT_URL": self._server.url.replace("http", "ws", 1),
+            "LIVEKIT_API_KEY": DEV_KEY,
+            "LIVEKIT_API_SECRET": DEV_SECRET,
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._worker = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "greenroom.agents.run", str(self._app), "dev", "--log-level", self._log_level),
+            env=environment,
+            start_new_session=True,  # Ctrl-C is ours to pass on, once the call has been closed properly
+        )
+        registered = asyncio.create_task(self._server.dispatcher.wait_for_worker(), name="worker registered")
+        ended = asyncio.create_task(self._worker.wait(), name="worker ended")
+        try:
+            with self._console.status(f"Loading {self._app} ..."):
+                await asyncio.wait(
+                    (registered, ended), timeout=WORKER_READY_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+                )
+            if ended.done():
+                self._console.print(f"[red]{self._app} ended with code {ended.result()} before it was ready.[/]")
+                self._worker = None
+                return False
+            if not registered.done():
+                self._console.print(f"[red]{self._app} was not ready within {WORKER_READY_TIMEOUT:g} s.[/]")
+                await self._stop_worker()
+                return False
+            return True
+        finally:
+            registered.cancel()
+            ended.cancel()
+
+    async def _stop_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is None or worker.returncode is not None:
+            return
+        worker.terminate()
+        try:
+            await asyncio.wait_for(worker.wait(), WORKER_STOP_TIMEOUT)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            await worker.wait()
+
+    async def _supervise(self, watch: asyncio.Task[None] | None) -> None:
+        """Wait for the worker's end or a changed file, then start it again (after an end: when a file has changed)."""
+        ended = asyncio.create_task(self._worker.wait(), name="worker ended") if self._worker else None
+        waiting = [task for task in (ended, watch) if task is not None]
+        if not waiting:
+            raise RuntimeError("the worker is gone and nothing can bring it back")
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if watch is not None and watch.done():
+            watch.result()
+        if ended is not None and ended.done():
+            self._console.print(
+                f"[red]The worker ended with code {ended.result()}.[/] It starts again when a file changes."
+            )
+            self._worker = None
+        elif ended is not None:
+            ended.cancel()
+
+    async def _watch(self) -> None:
+        folder = self._app.resolve().parent
+        async for changes in awatch(folder, watch_filter=PythonFilter(), recursive=True):
+            names = sorted({Path(path).name for _, path in changes})
+            self._console.print(
+                f"[dim]changed: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}; loading again[/]"
+            )
+            await self._stop_worker()
+            if await self._start_worker():
+                self._console.print("[dim]ready[/]")
+
+    # --- words --------------------------------------------------------------------------------------------------------
+    def _print_banner(self, seconds: float, reload: bool) -> None:
+        url = self._server.url
+        rows = [
+            ("Playground", f"[bold]{url}[/]"),
+            ("Server", f"{url.replace('http', 'ws', 1)}   key {DEV_KEY}   secret {DEV_SECRET}"),
+            ("Agent", f"{self._app}   ready after {seconds:.1f} s" + ("   reloads on change" if reload else "")),
+        ]
+        for name, value in rows:
+            self._console.print(f"  [green]{name:<11}[/] {value}", soft_wrap=True)

@@ -6,13 +6,15 @@
 //! call [`Dtls::poll`] until it answers [`DtlsOutput::Timeout`], and call [`Dtls::handle_timeout`] at that instant.
 
 mod certificate;
+mod dimpl_backend;
 
 use std::fmt;
 use std::time::Instant;
 
 use crate::srtp::MasterKey;
 
-pub use certificate::{Certificate, Fingerprint};
+pub use certificate::{Certificate, Fingerprint, InvalidFingerprint};
+pub use dimpl_backend::DimplDtls;
 
 /// Which side of the handshake an endpoint plays (RFC 8842: `a=setup:active` is the client, `passive` the server).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,8 +69,10 @@ pub enum DtlsError {
     NotConnected,
     /// `send` after the connection ended.
     Closed,
-    /// Application data larger than [`MAX_DATA_LEN`], or more than the send queue holds.
+    /// Application data larger than [`MAX_DATA_LEN`].
     TooLarge,
+    /// Too many datagrams wait for [`Dtls::poll`].
+    QueueFull,
     /// The implementation broke on this input. The connection is gone, the process is not.
     Internal(String),
 }
@@ -82,7 +86,8 @@ impl fmt::Display for DtlsError {
             DtlsError::NoKeys => f.write_str("DTLS ended without an SRTP profile or a peer certificate"),
             DtlsError::NotConnected => f.write_str("DTLS is not connected yet"),
             DtlsError::Closed => f.write_str("DTLS is closed"),
-            DtlsError::TooLarge => f.write_str("application data exceeds what a DTLS record or the send queue holds"),
+            DtlsError::TooLarge => f.write_str("application data does not fit a datagram"),
+            DtlsError::QueueFull => f.write_str("too many DTLS datagrams wait to be sent"),
             DtlsError::Internal(why) => write!(f, "DTLS broke: {why}"),
         }
     }

@@ -4,12 +4,17 @@
 //! call that changes something, drain [`DataTransport::poll_transmit`] and [`DataTransport::poll_event`] and take the
 //! new [`DataTransport::poll_timeout`].
 
+mod association;
+mod dcep;
+
 use std::fmt;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::dtls::Role;
+
+pub use association::Association;
 
 /// The largest message WebRTC peers accept when their SDP has no `a=max-message-size`, minus the one byte that keeps
 /// older implementations from counting it as 64 KiB.
@@ -196,7 +201,7 @@ pub trait DataTransport: Send {
     fn send(&mut self, id: ChannelId, binary: bool, data: &[u8]) -> Result<(), SctpError>;
 
     /// Bytes of this channel that wait for acknowledgement; 0 for an unknown channel.
-    fn buffered_amount(&self, id: ChannelId) -> usize;
+    fn buffered_amount(&mut self, id: ChannelId) -> usize;
 
     /// Asks for [`SctpEvent::BufferedLow`] when the buffered amount falls to `bytes` (0 by default).
     fn set_buffered_low_threshold(&mut self, id: ChannelId, bytes: usize) -> Result<(), SctpError>;

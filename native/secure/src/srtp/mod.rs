@@ -152,7 +152,6 @@ impl MasterKey {
     fn key(&self) -> &[u8] {
         &self.key[..self.profile.key_len()]
     }
-
 }
 
 impl fmt::Debug for MasterKey {

@@ -54,7 +54,7 @@ pub fn write_binding_request(
     if request.use_candidate {
         attribute(&mut w, USE_CANDIDATE, &[])?;
     }
-    finish(w, Some((key, &hmac)))
+    finish(w, Some(key), hmac)
 }
 
 /// Writes the answer to a check: the source address it came from, signed with the local password; returns its length
@@ -72,19 +72,20 @@ pub fn write_binding_success(
     address::write(&mut v, source, &transaction_id)?;
     let len = v.len();
     attribute(&mut w, XOR_MAPPED_ADDRESS, &value[..len])?;
-    finish(w, Some((key, &hmac)))
+    finish(w, Some(key), hmac)
 }
 
 /// Writes an error response; returns its length. `key` is `None` where the request could not be authenticated: such an
 /// answer is not signed (RFC 8489 section 9.1.3).
 ///
 /// Errors: `Value` for a code outside 300..=699 or a reason of 128 bytes and more.
-pub fn write_binding_error<H: Fn(&[u8], &[&[u8]]) -> [u8; 20]>(
+pub fn write_binding_error(
     buf: &mut [u8],
     transaction_id: TransactionId,
     code: u16,
     reason: &str,
-    key: Option<(&[u8], H)>,
+    key: Option<&[u8]>,
+    hmac: impl Fn(&[u8], &[&[u8]]) -> [u8; 20],
 ) -> Result<usize, WireError> {
     if !(300..700).contains(&code) || reason.len() >= 128 {
         return Err(WireError::Value);
@@ -95,10 +96,7 @@ pub fn write_binding_error<H: Fn(&[u8], &[&[u8]]) -> [u8; 20]>(
     w.put(&[0, 0, (code / 100) as u8, (code % 100) as u8])?;
     w.put(reason.as_bytes())?;
     w.pad4()?;
-    match &key {
-        Some((key, hmac)) => finish(w, Some((key, hmac))),
-        None => finish(w, None::<(&[u8], &H)>),
-    }
+    finish(w, key, hmac)
 }
 
 fn start(buf: &mut [u8], message_type: u16, id: TransactionId) -> Result<Writer<'_>, WireError> {
@@ -118,11 +116,12 @@ fn attribute(w: &mut Writer<'_>, kind: u16, value: &[u8]) -> Result<(), WireErro
 }
 
 /// Appends MESSAGE-INTEGRITY (with a key) and FINGERPRINT.
-fn finish<H: Fn(&[u8], &[&[u8]]) -> [u8; 20]>(
+fn finish(
     mut w: Writer<'_>,
-    key: Option<(&[u8], &H)>,
+    key: Option<&[u8]>,
+    hmac: impl Fn(&[u8], &[&[u8]]) -> [u8; 20],
 ) -> Result<usize, WireError> {
-    if let Some((key, hmac)) = key {
+    if let Some(key) = key {
         let at = w.len();
         let written = w.written();
         let header = integrity_header(written, at);

@@ -76,6 +76,7 @@ class DevSession:
         self._log_level = log_level
         self._server = RoomServer(ServerConfig.dev(port=port, rtc=RtcConfig(udp_port=udp_port)))
         self._worker: asyncio.subprocess.Process | None = None
+        self._changed = asyncio.Event()
 
     async def run(self, *, reload: bool, lines: list[str], once: bool) -> int:
         """Serve until interrupted (or, with `once`, until the call is over). Returns the exit code."""
@@ -111,8 +112,8 @@ class DevSession:
             self._console.print(f"\n[bold]Your turn:[/] open [bold]{self._server.url}[/] and talk to it. Ctrl-C stops.")
         watch = asyncio.create_task(self._watch(), name="watch files") if reload else None
         try:
-            while True:
-                await self._supervise(watch)
+            await self._supervise()
+            return 0
         finally:
             if watch is not None:
                 watch.cancel()
@@ -178,22 +179,26 @@ class DevSession:
                 os.killpg(worker.pid, signal.SIGKILL)
             await worker.wait()
 
-    async def _supervise(self, watch: asyncio.Task[None] | None) -> None:
-        """Wait for the worker's end or a changed file, then start it again (after an end: when a file has changed)."""
-        ended = asyncio.create_task(self._worker.wait(), name="worker ended") if self._worker else None
-        waiting = [task for task in (ended, watch) if task is not None]
-        if not waiting:
-            raise RuntimeError("the worker is gone and nothing can bring it back")
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if watch is not None and watch.done():
-            watch.result()
-        if ended is not None and ended.done():
-            self._console.print(
-                f"[red]The worker ended with code {ended.result()}.[/] It starts again when a file changes."
-            )
-            self._worker = None
-        elif ended is not None:
-            ended.cancel()
+    async def _supervise(self) -> None:
+        """Start the worker again whenever a file changes; say so when it ends by itself."""
+        while True:
+            changed = asyncio.create_task(self._changed.wait(), name="file changed")
+            ended = asyncio.create_task(self._worker.wait(), name="worker ended") if self._worker else None
+            try:
+                await asyncio.wait([changed, ended] if ended else [changed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+                if ended is not None:
+                    ended.cancel()
+            if self._changed.is_set():
+                self._changed.clear()
+                await self._stop_worker()
+                if await self._start_worker():
+                    self._console.print("[dim]ready[/]")
+            elif self._worker is not None:
+                code = self._worker.returncode
+                self._console.print(f"[red]The worker ended with code {code}.[/] It starts again when a file changes.")
+                self._worker = None
 
     async def _watch(self) -> None:
         folder = self._app.resolve().parent
@@ -202,9 +207,7 @@ class DevSession:
             self._console.print(
                 f"[dim]changed: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}; loading again[/]"
             )
-            await self._stop_worker()
-            if await self._start_worker():
-                self._console.print("[dim]ready[/]")
+            self._changed.set()
 
     # --- words --------------------------------------------------------------------------------------------------------
     def _print_banner(self, seconds: float, reload: bool) -> None:

@@ -28,6 +28,8 @@ const MAX_PAYLOAD: u32 = 1150;
 const RECEIVE_BUFFER: u32 = 1024 * 1024;
 /// Events that wait to be polled before messages are left in SCTP, whose receive window then slows the peer down.
 const MAX_EVENTS: usize = 256;
+/// The reason of [`SctpEvent::Closed`] after a panic.
+pub(crate) const BROKEN: &str = "SCTP implementation failed";
 /// SCTP has no address of its own inside DTLS; `sctp-proto` wants one.
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
@@ -126,7 +128,7 @@ impl Association {
             self.process_events();
         }));
         if outcome.is_err() {
-            self.end("SCTP implementation failed");
+            self.end(BROKEN);
         }
     }
 

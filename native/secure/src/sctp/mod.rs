@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::dtls::Role;
 
 pub use association::Association;
+pub(crate) use association::BROKEN;
 
 /// The largest message WebRTC peers accept when their SDP has no `a=max-message-size`, minus the one byte that keeps
 /// older implementations from counting it as 64 KiB.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod av1;
 pub mod demux;
 pub mod ext;
 pub mod h264;

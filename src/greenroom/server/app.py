@@ -1,0 +1,278 @@
+"""The room server as one object: start it, ask for its URL, stop it. The command line and tests use it alike."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import logging
+import secrets
+import socket
+import string
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from google.protobuf.json_format import ParseDict, ParseError
+from livekit.protocol.room import RoomConfiguration
+
+from . import signal
+from .agent_hub import AgentHub
+from .auth import Authenticator
+from .config import ConfigError, ServerConfig
+from .dispatch import Dispatcher
+from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, page_folder
+from .manager import RoomManager
+from .prometheus import Metrics, MetricsServer
+from .services.dispatch_service import dispatch_rpcs
+from .services.not_connected import not_connected_rpcs
+from .services.room_service import room_rpcs
+from .settings import RoomSettings
+from .twirp import TwirpRouter
+from .webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from greenroom._native import MediaServer
+
+__all__ = ["RoomServer", "StartError"]
+
+logger = logging.getLogger("greenroom.server")
+
+MAX_BODY = 10 * 1024 * 1024
+MAX_LINE = 64 * 1024
+"""Request line and header lines: a join request travels in the query and passes 8 kB easily (reference 2.4)."""
+
+
+class StartError(RuntimeError):
+    """The server cannot start. The text is one sentence for the operator."""
+
+
+class RoomServer:
+    """`async with RoomServer(ServerConfig.dev(port=0)) as server: ... server.url ...`
+
+    Everything runs on the loop that calls `start`; media runs on native threads. `stop` may be called twice.
+    `media` replaces the native core and is closed with the server.
+    """
+
+    def __init__(self, config: ServerConfig | None = None, *, media: MediaServer | None = None) -> None:
+        self.config = config or ServerConfig.dev()
+        self.config.check()
+        self.authenticator = Authenticator(self.config.keys)
+        self.port = 0
+        self._media = media
+        self._runner: web.AppRunner | None = None
+        self._manager: RoomManager | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._hub: AgentHub | None = None
+        self._webhooks: Webhooks | None = None
+        self._metrics_server: MetricsServer | None = None
+        self._draining = False
+
+    @property
+    def manager(self) -> RoomManager:
+        assert self._manager is not None, "the server is not started"
+        return self._manager
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        assert self._dispatcher is not None, "the server is not started"
+        return self._dispatcher
+
+    @property
+    def metrics_port(self) -> int:
+        """0 when metrics are off."""
+        return self._metrics_server.port if self._metrics_server else 0
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: `http://host:port`, with localhost for a server bound to all addresses or to loopback."""
+        host = self.config.bind[0]
+        if host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
+            host = "localhost" if host != "::1" else "[::1]"
+        elif ":" in host:
+            host = f"[{host}]"
+        return f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Bind and serve. StartError when a port is taken or the configuration does not fit this machine."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        settings = room_settings(config)
+        self._media = self._media or _native_media(config)
+        self._manager = RoomManager(settings, self._media, self.authenticator)
+        self._hub = AgentHub(self.authenticator, settings.server_info())
+        self._dispatcher = Dispatcher(self._manager, self._hub, self.authenticator)
+        metrics = Metrics(self._manager, self._media, node_id=settings.node_id)
+        twirp = TwirpRouter(
+            self.authenticator,
+            {
+                "RoomService": room_rpcs(self._manager, config.limit),
+                "AgentDispatchService": dispatch_rpcs(self._dispatcher),
+                **not_connected_rpcs(),
+            },
+        )
+        twirp.observe(metrics.twirp_call)
+        if config.webhook.urls:
+            self._webhooks = Webhooks(config.webhook, self.authenticator, self._manager)
+        self._runner = web.AppRunner(
+            self._app(twirp), access_log=None, max_line_size=MAX_LINE, max_field_size=MAX_LINE, shutdown_timeout=2.0
+        )
+        await self._runner.setup()
+        self.port = await _listen(self._runner, config.bind, config.port)
+        if config.prometheus.port:
+            self._metrics_server = MetricsServer(metrics, config.prometheus, config.bind)
+            try:
+                await self._metrics_server.start()
+            except OSError as error:
+                raise StartError(f"cannot serve metrics on port {config.prometheus.port}: {_reason(error)}") from error
+        self._manager.start()
+        self._dispatcher.start()
+
+    def _app(self, twirp: TwirpRouter) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY)
+        add_cors(app)
+        page = page_folder() if self.config.serve_playground else None
+        add_health(app, lambda: not self._draining, page)
+        if page:
+            add_page(app, page)
+        if self.config.development:
+            add_dev_token(app, self.authenticator)
+        signal.add_routes(app, self.manager, self.authenticator)
+        assert self._hub is not None
+        app.router.add_get("/agent", self._hub.handle)
+        app.router.add_route("*", "/twirp/{service}/{method}", twirp.handle)
+        collapse_slashes(app)
+        return app
+
+    async def drain(self, seconds: float) -> bool:
+        """Report not ready, and wait until everybody left. False when `seconds` passed first."""
+        self._draining = True
+        manager = self.manager
+        gone = asyncio.Event()
+
+        def check(_event: object = None) -> None:
+            if not any(room.participants for room in manager.rooms.values()):
+                gone.set()
+
+        unsubscribe = manager.on(lambda event: asyncio.get_running_loop().call_soon(check))
+        check()
+        try:
+            await asyncio.wait_for(gone.wait(), seconds)
+        except TimeoutError:
+            return False
+        finally:
+            unsubscribe()
+        return True
+
+    async def stop(self) -> None:
+        """Send everybody away, close every socket and thread."""
+        self._draining = True
+        if self._dispatcher:
+            await self._dispatcher.close()
+        if self._manager:
+            await self._manager.close()
+        if self._hub:
+            await self._hub.close()
+        if self._runner:
+            await self._runner.cleanup()
+        if self._metrics_server:
+            await self._metrics_server.stop()
+        if self._webhooks:
+            await self._webhooks.close()
+        if self._media:
+            self._media.close()
+
+    async def __aenter__(self) -> RoomServer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+def _native_media(config: ServerConfig) -> MediaServer:
+    from greenroom._native import MediaServer
+
+    try:
+        return MediaServer(bind=config.bind, udp_port=config.rtc.udp_port, shards=config.shards)
+    except OSError as error:
+        raise StartError(f"cannot use UDP port {config.rtc.udp_port} for media: {_reason(error)}") from error
+
+
+async def _listen(runner: web.AppRunner, hosts: list[str], port: int) -> int:
+    """One site an address, all on the same port. Returns the port."""
+    for host in hosts:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartError(f"cannot listen on {host} port {port}: {_reason(error)}") from error
+        port = port or runner.addresses[0][1]
+    return port
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "it is in use by another program"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address"
+    if error.errno == errno.EACCES:
+        return "permission denied"
+    return error.strerror or str(error)
+
+
+def room_settings(config: ServerConfig) -> RoomSettings:
+    """What the signalling side needs from the configuration. ConfigError for a preset that is not a RoomConfiguration."""
+    values: dict[str, Any] = {
+        "auto_create": config.room.auto_create,
+        "empty_timeout": config.room.empty_timeout,
+        "departure_timeout": config.room.departure_timeout,
+        "max_participants": config.room.max_participants,
+        "enable_remote_unmute": config.room.enable_remote_unmute,
+        "room_configurations": {name: _preset(name, raw) for name, raw in config.room_configurations.items()},
+        "node_ips": _node_ips(config),
+        "region": config.region,
+        "node_id": "ND_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12)),
+        "max_metadata_size": config.limit.max_metadata_size,
+        "max_attributes_size": config.limit.max_attributes_size,
+        "max_identity_length": config.limit.max_participant_identity_length,
+        "max_name_length": config.limit.max_participant_name_length,
+    }
+    if config.room.enabled_codecs:
+        values["enabled_codecs"] = tuple(codec.mime for codec in config.room.enabled_codecs)
+    return dataclasses.replace(RoomSettings(), **values)
+
+
+def _preset(name: str, raw: dict[str, Any]) -> RoomConfiguration:
+    try:
+        return ParseDict(raw, RoomConfiguration(), ignore_unknown_fields=True)
+    except (ParseError, TypeError, AttributeError) as error:
+        raise ConfigError(f"room_configurations.{name}: {error}") from error
+
+
+def _node_ips(config: ServerConfig) -> tuple[str, ...]:
+    if config.rtc.node_ip:
+        return (config.rtc.node_ip,)
+    addresses = []
+    for host in config.bind:
+        if host in ("0.0.0.0", "::"):
+            addresses.append(_own_address(socket.AF_INET if host == "0.0.0.0" else socket.AF_INET6))
+        else:
+            addresses.append("127.0.0.1" if host == "localhost" else host)
+    return tuple(dict.fromkeys(addresses))
+
+
+def _own_address(family: socket.AddressFamily) -> str:
+    """The address that the default route leaves from; loopback on a machine without one. Nothing is sent."""
+    target = "192.0.2.1" if family == socket.AF_INET else "2001:db8::1"
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((target, 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1" if family == socket.AF_INET else "::1"

@@ -1,0 +1,418 @@
+"""Brings agents into rooms: keeps what every room wants, and finds workers for what is missing.
+
+A room wants its dispatches, and a dispatch wants one job a room, a publisher or a participant, by the types of the
+workers that are there. `_reconcile` compares that with the jobs there are. Everything is that one case: a new room, a
+worker that registers later than the room opened, a participant that joins, a worker that died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import random
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
+
+from livekit.protocol import agent, agent_dispatch, models
+from livekit.protocol import room as room_messages
+
+from greenroom.api.grants import Claims, VideoGrants
+
+from .agent_hub import AgentHub, Worker
+from .auth import Authenticator
+from .ids import new_id
+from .jobs import Dispatch, JobRecord, Slot, SlotKey, now_ns
+from .manager import RoomEvent, RoomManager
+from .room import Room
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger("greenroom.server.agents")
+
+TOKEN_TTL = datetime.timedelta(hours=1)
+SETTLE_SECONDS = 1.0
+"""How long a worker's own report may trail what the room saw, and the other way round."""
+REMOVE_SECONDS = 3.0
+"""Time an agent has to leave by itself after its dispatch was deleted."""
+MAX_LOSSES = 3
+"""A job whose worker died this often in a row is given up."""
+STABLE_NS = 10 * 10**9
+"""A job that ran this long starts that count anew."""
+MAX_BACKOFF = 30.0
+
+
+class Dispatcher:
+    """Listens to the room manager and to the workers' hub."""
+
+    def __init__(self, manager: RoomManager, hub: AgentHub, authenticator: Authenticator) -> None:
+        self._manager = manager
+        self._hub = hub
+        self._authenticator = authenticator
+        self._rooms: dict[str, dict[str, Dispatch]] = {}
+        """Room sid to its dispatches by id."""
+        self._jobs: dict[str, JobRecord] = {}
+        """Jobs that have not ended, by id."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsubscribe = lambda: None
+        self._closed = False
+
+    def start(self) -> None:
+        self._hub.listener = self
+        self._unsubscribe = self._manager.on(self._on_event)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._unsubscribe()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def wait_for_worker(self) -> None:
+        """Returns when at least one worker is registered."""
+        await self._hub.registered.wait()
+
+    # --- what the API asks ---------------------------------------------------------------------------------------
+
+    async def create(self, request: agent_dispatch.CreateAgentDispatchRequest) -> agent_dispatch.AgentDispatch:
+        """Add a dispatch to a room, which is created when missing. ValueError, LookupError as `create_room`."""
+        room = self._manager.get_room(request.room)
+        if room is None:
+            room = await self._manager.create_room(room_messages.CreateRoomRequest(name=request.room))
+        dispatch = Dispatch.create(room.name, request)
+        self._wanted(room)[dispatch.info.id] = dispatch
+        self._reconcile(room)
+        return dispatch.to_proto()
+
+    def list(self, room_name: str, dispatch_id: str = "") -> Sequence[agent_dispatch.AgentDispatch]:
+        """LookupError when the room does not exist."""
+        wanted = self._wanted(self._find_room(room_name))
+        return [d.to_proto() for key, d in wanted.items() if not dispatch_id or key == dispatch_id]
+
+    async def delete(self, room_name: str, dispatch_id: str) -> agent_dispatch.AgentDispatch:
+        """End a dispatch and its jobs. LookupError when the room or the dispatch does not exist."""
+        room = self._find_room(room_name)
+        dispatch = self._wanted(room).pop(dispatch_id, None)
+        if dispatch is None:
+            raise LookupError("dispatch does not exist")
+        dispatch.deleted = True
+        dispatch.info.state.deleted_at = now_ns()
+        for record in dispatch.jobs.values():
+            if not record.ended:
+                if record.worker:
+                    await record.worker.terminate(record.job.id)
+                self._spawn(self._remove_later(room, record))
+        return dispatch.to_proto()
+
+    def _find_room(self, name: str) -> Room:
+        room = self._manager.get_room(name)
+        if room is None:
+            raise LookupError("requested room does not exist")
+        return room
+
+    async def _remove_later(self, room: Room, record: JobRecord) -> None:
+        await asyncio.sleep(REMOVE_SECONDS)
+        if record.identity:
+            room.remove_participant(record.identity)
+
+    # --- what the room manager tells -----------------------------------------------------------------------------
+
+    def _on_event(self, event: RoomEvent) -> None:
+        participant = event.participant
+        is_agent = participant is not None and participant.kind == models.ParticipantInfo.AGENT
+        if event.kind == "room_finished":
+            self._room_finished(event.room)
+        elif event.kind in ("participant_left", "participant_connection_aborted"):
+            assert participant is not None
+            if is_agent:
+                self._agent_left(event.room, participant.identity)
+            for dispatch in self._wanted(event.room).values():
+                for key in [key for key in dispatch.slots if key[2] == participant.sid]:
+                    del dispatch.slots[key]
+        elif event.kind == "participant_joined" and is_agent:
+            assert participant is not None
+            for record in self._open_jobs(event.room):
+                if record.identity == participant.identity:
+                    record.joined = True
+        elif event.kind in ("room_started", "participant_joined", "track_published"):
+            self._reconcile(event.room)
+
+    def _room_finished(self, room: Room) -> None:
+        for dispatch in self._rooms.pop(room.sid, {}).values():
+            dispatch.deleted = True
+            for record in dispatch.jobs.values():
+                # an agent that was in the room ends by being disconnected; one on its way there must be told
+                if not record.ended and not record.joined and record.worker:
+                    self._spawn(_terminate(record.worker, record.job.id))
+
+    def _agent_left(self, room: Room, identity: str) -> None:
+        for record in self._open_jobs(room):
+            if record.identity == identity:
+                self._spawn(self._settle_left(room, record))
+
+    async def _settle_left(self, room: Room, record: JobRecord) -> None:
+        """An agent left. Normally its job just ended and the worker says so; otherwise the job failed."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        if record.ended or room.sid not in self._rooms or room.get_participant(record.identity):
+            return
+        if record.worker is None:
+            self._lost(room, record)
+        else:
+            self._end(record, agent.JobStatus.JS_FAILED, "agent worker left the room")
+            await record.worker.terminate(record.job.id)
+
+    # --- what the hub tells --------------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: Worker) -> None:
+        for room in list(self._manager.rooms.values()):
+            self._reconcile(room, only=worker)
+
+    def worker_gone(self, worker: Worker) -> None:
+        for record in [r for r in self._jobs.values() if r.worker is worker]:
+            record.worker = None
+            room = self._manager.get_room(record.job.room.name)
+            # an agent that is in the room lives as long as its own connection; its leaving settles the job
+            if room is None or room.sid != record.job.room.sid:
+                self._end(record, agent.JobStatus.JS_FAILED, "agent worker is gone")
+            elif not room.get_participant(record.identity):
+                self._lost(room, record)
+
+    def job_updated(self, worker: Worker, update: agent.UpdateJobStatus) -> None:
+        record = self._jobs.get(update.job_id)
+        if record is None or record.worker is not worker:
+            return
+        if update.status not in (agent.JobStatus.JS_SUCCESS, agent.JobStatus.JS_FAILED):
+            record.update(update.status, update.error)
+            return
+        self._end(record, update.status, update.error)
+        room = self._manager.get_room(record.job.room.name)
+        if room is not None and room.sid == record.job.room.sid:
+            self._spawn(self._settle_ended(room, record))
+
+    async def _settle_ended(self, room: Room, record: JobRecord) -> None:
+        """The process is over; a participant that it left behind would be seen until its connection times out."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        participant = room.get_participant(record.identity)
+        if participant is not None and participant.kind == models.ParticipantInfo.AGENT:
+            room.remove_participant(record.identity)
+
+    def jobs_kept(self, worker: Worker, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            record = self._jobs.get(job_id)
+            if record is None:
+                self._spawn(_terminate(worker, job_id))
+            elif record.worker is None:
+                record.worker = worker
+                record.job.state.worker_id = worker.id
+
+    # --- jobs ----------------------------------------------------------------------------------------------------
+
+    def _open_jobs(self, room: Room) -> list[JobRecord]:
+        return [record for record in self._jobs.values() if record.job.room.sid == room.sid]
+
+    def _end(self, record: JobRecord, status: int, error: str) -> None:
+        record.update(status, error)
+        record.slot.state = "done"
+        self._jobs.pop(record.job.id, None)
+        level = logging.WARNING if status == agent.JobStatus.JS_FAILED else logging.INFO
+        name = agent.JobStatus.Name(status)
+        logger.log(level, "job %s in room %s: %s %s", record.job.id, record.job.room.name, name, error)
+
+    def _lost(self, room: Room, record: JobRecord) -> None:
+        """The worker died with the job. Another one gets it, a few times."""
+        started = record.job.state.started_at
+        self._end(record, agent.JobStatus.JS_FAILED, "agent worker is gone")
+        slot = record.slot
+        slot.losses = 1 if started and now_ns() - started > STABLE_NS else slot.losses + 1
+        dispatch = self._wanted(room).get(record.job.dispatch_id)
+        if dispatch is None or dispatch.info.restart_policy == agent_dispatch.JobRestartPolicy.JRP_NEVER:
+            return
+        if slot.losses >= MAX_LOSSES:
+            logger.warning(
+                "job for %r in room %s is given up: its workers keep dying", dispatch.info.agent_name, room.name
+            )
+            return
+        slot.state = "open"
+        self._reconcile(room)
+
+    # --- filling what is missing ---------------------------------------------------------------------------------
+
+    def _wanted(self, room: Room) -> dict[str, Dispatch]:
+        """The room's dispatches. A room that names no agents wants the unnamed ones."""
+        wanted = self._rooms.get(room.sid)
+        if wanted is None:
+            if self._manager.get_room(room.name) is not room:
+                return {}
+            wishes = list(room.request.agents) or [agent_dispatch.RoomAgentDispatch()]
+            dispatches = [Dispatch.create(room.name, wish) for wish in wishes]
+            wanted = self._rooms[room.sid] = {dispatch.info.id: dispatch for dispatch in dispatches}
+        return wanted
+
+    def _reconcile(self, room: Room, only: Worker | None = None) -> None:
+        if self._closed:
+            return
+        for dispatch in self._wanted(room).values():
+            info = dispatch.info
+            if only and (only.agent_name, only.deployment) != (info.agent_name, info.deployment):
+                continue
+            groups = {(w.job_type, w.namespace) for w in self._hub.matching(info.agent_name, info.deployment)}
+            if not groups and info.agent_name and not dispatch.waiting_said:
+                dispatch.waiting_said = True
+                logger.warning("room %s waits: no agent worker named %r is registered", room.name, info.agent_name)
+            for job_type, namespace in sorted(groups):
+                for participant_sid in _subjects(room, job_type):
+                    key = (job_type, namespace, participant_sid)
+                    slot = dispatch.slots.setdefault(key, Slot(key))
+                    if slot.state == "open" and (only or asyncio.get_running_loop().time() >= slot.not_before):
+                        slot.state = "placing"
+                        self._spawn(self._place(room, dispatch, slot))
+
+    async def _place(self, room: Room, dispatch: Dispatch, slot: Slot) -> None:
+        try:
+            await self._offer_around(room, dispatch, slot)
+        finally:
+            if slot.state == "placing":
+                slot.state = "open"
+
+    async def _offer_around(self, room: Room, dispatch: Dispatch, slot: Slot) -> None:
+        asked: set[str] = set()
+        while worker := self._choose(dispatch, slot.key, asked):
+            asked.add(worker.id)
+            job = _job(room, dispatch, slot.key)
+            job.state.worker_id = worker.id
+            answer = await worker.offer(job)
+            if not self._still_wanted(room, dispatch, slot):
+                return
+            if answer is None:
+                continue
+            if answer.available:
+                record = JobRecord(job, worker, slot)
+                if await self._assign(record, dispatch, answer):
+                    return
+            elif answer.terminate:
+                slot.state = "done"
+                logger.info("job for %r in room %s was refused for good", dispatch.info.agent_name, room.name)
+                return
+        if asked:
+            slot.refusals += 1
+            delay = min(2.0 ** (slot.refusals - 1), MAX_BACKOFF)
+            slot.not_before = asyncio.get_running_loop().time() + delay
+            logger.warning(
+                "room %s: no agent worker named %r is available, asking again in %g s",
+                room.name, dispatch.info.agent_name, delay,
+            )  # fmt: skip
+            self._spawn(self._retry(room, delay))
+
+    async def _retry(self, room: Room, delay: float) -> None:
+        await asyncio.sleep(delay)
+        if room.sid in self._rooms:
+            self._reconcile(room)
+
+    def _still_wanted(self, room: Room, dispatch: Dispatch, slot: Slot) -> bool:
+        return room.sid in self._rooms and not dispatch.deleted and dispatch.slots.get(slot.key) is slot
+
+    def _choose(self, dispatch: Dispatch, key: SlotKey, asked: set[str]) -> Worker | None:
+        """One of the free workers, those with less load more often (reference 4.4)."""
+        job_type, namespace, _ = key
+        free = [
+            worker
+            for worker in self._hub.matching(dispatch.info.agent_name, dispatch.info.deployment)
+            if worker.available and worker.id not in asked
+            if worker.job_type == job_type and worker.namespace == namespace
+        ]
+        if not free:
+            return None
+        # a worker that reports full load and is not full takes a job only when nobody else would
+        return random.choices(free, [max(1e-6, 1.0 - worker.load) for worker in free])[0]
+
+    async def _assign(self, record: JobRecord, dispatch: Dispatch, answer: agent.AvailabilityResponse) -> bool:
+        """Hand the accepted job over. False when the worker is gone meanwhile."""
+        worker, job, slot = record.worker, record.job, record.slot
+        assert worker is not None
+        job.state.participant_identity = answer.participant_identity or f"agent-{job.id}"
+        slot.state = "filled"
+        slot.refusals = 0
+        self._jobs[job.id] = record
+        dispatch.add_job(record)
+        # recorded first: the worker's next message is about this job already
+        if await worker.assign(job, self._token(worker, job, answer)):
+            logger.info("job %s in room %s assigned to worker %s", job.id, job.room.name, worker.id)
+            return True
+        if not record.ended and slot.state == "filled":
+            self._jobs.pop(job.id, None)
+            dispatch.jobs.pop(job.id, None)
+            slot.state = "placing"
+        return slot.state != "placing"
+
+    def _token(self, worker: Worker, job: agent.Job, answer: agent.AvailabilityResponse) -> str:
+        allowed = worker.permissions
+        claims = Claims(
+            issuer=worker.api_key,
+            identity=job.state.participant_identity,
+            name=answer.participant_name,
+            metadata=answer.participant_metadata,
+            attributes={**answer.participant_attributes, "lk.agent_name": job.agent_name},
+            kind="agent",
+            video=VideoGrants(
+                room_join=True,
+                room=job.room.name,
+                agent=True,
+                can_publish=allowed.can_publish,
+                can_subscribe=allowed.can_subscribe,
+                can_publish_data=allowed.can_publish_data,
+                can_update_own_metadata=allowed.can_update_metadata,
+                hidden=allowed.hidden,
+                recorder=allowed.recorder,
+            ),
+        )
+        return self._authenticator.sign(claims, TOKEN_TTL)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            coroutine.close()
+            return
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("dispatch failed", exc_info=error)
+
+
+def _subjects(room: Room, job_type: int) -> Iterator[str]:
+    """Who gets a job of this type: participant sids, or "" for the room itself."""
+    if job_type == agent.JobType.JT_ROOM:
+        yield ""
+        return
+    for participant in room.participants.values():
+        if participant.is_dependent:
+            continue
+        if job_type == agent.JobType.JT_PARTICIPANT or participant.is_publisher:
+            yield participant.sid
+
+
+def _job(room: Room, dispatch: Dispatch, key: SlotKey) -> agent.Job:
+    job_type, namespace, participant_sid = key
+    info = dispatch.info
+    job = agent.Job(
+        id=new_id("AJ"),
+        dispatch_id=info.id,
+        type=job_type,
+        room=room.to_proto(),
+        namespace=namespace,
+        metadata=info.metadata,
+        agent_name=info.agent_name,
+        deployment=info.deployment,
+        attributes=info.attributes,
+        state=agent.JobState(status=agent.JobStatus.JS_PENDING, updated_at=now_ns()),
+    )
+    for participant in room.participants.values():
+        if participant_sid and participant.sid == participant_sid:
+            job.participant.CopyFrom(participant.to_proto())
+    return job
+
+
+async def _terminate(worker: Worker, job_id: str) -> None:
+    await worker.terminate(job_id)

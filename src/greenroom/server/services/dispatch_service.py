@@ -1,0 +1,43 @@
+"""`livekit.AgentDispatchService` on top of the dispatcher."""
+
+from __future__ import annotations
+
+from livekit.protocol import agent_dispatch as messages
+
+from ..auth import Auth
+from ..dispatch import Dispatcher
+from ..twirp import Rpc, TwirpError
+
+__all__ = ["dispatch_rpcs"]
+
+
+def dispatch_rpcs(dispatcher: Dispatcher) -> dict[str, Rpc]:
+    async def create(auth: Auth, request: messages.CreateAgentDispatchRequest) -> messages.AgentDispatch:
+        auth.require_room_admin(request.room)
+        if not request.room:
+            raise TwirpError("invalid_argument", "room name is missing")
+        try:
+            return await dispatcher.create(request)
+        except (ValueError, LookupError) as error:
+            raise TwirpError("invalid_argument", str(error)) from error
+
+    async def delete(auth: Auth, request: messages.DeleteAgentDispatchRequest) -> messages.AgentDispatch:
+        auth.require_room_admin(request.room)
+        try:
+            return await dispatcher.delete(request.room, request.dispatch_id)
+        except LookupError as error:
+            raise TwirpError("not_found", str(error.args[0])) from error
+
+    async def list_(auth: Auth, request: messages.ListAgentDispatchRequest) -> messages.ListAgentDispatchResponse:
+        auth.require_room_admin(request.room)
+        try:
+            dispatches = dispatcher.list(request.room, request.dispatch_id)
+        except LookupError as error:
+            raise TwirpError("not_found", str(error.args[0])) from error
+        return messages.ListAgentDispatchResponse(agent_dispatches=dispatches)
+
+    return {
+        "CreateDispatch": Rpc(messages.CreateAgentDispatchRequest, create),
+        "DeleteDispatch": Rpc(messages.DeleteAgentDispatchRequest, delete),
+        "ListDispatch": Rpc(messages.ListAgentDispatchRequest, list_),
+    }

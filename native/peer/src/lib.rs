@@ -1,1 +1,32 @@
-//! greenroom-peer.
+//! The participant's own end of a peer connection: str0m (ICE, DTLS, SRTP, SCTP, RTP) with a jitter buffer, codecs and
+//! frame rings around it.
+//!
+//! One I/O thread drives any number of peers; a small pool of codec threads encodes and decodes. A program holds
+//! `Engine`, `Peer`, `AudioInput` and sinks, and reads `Event`s announced by one eventfd. Nothing here knows Python.
+
+pub mod audio;
+mod connection;
+pub mod data;
+mod engine;
+mod error;
+mod event;
+mod negotiate;
+mod peer;
+mod pool;
+mod ring;
+pub mod sdp;
+mod sockets;
+mod stats;
+
+pub use engine::Engine;
+pub use error::PeerError;
+pub use event::{Event, EventQueue, Id};
+pub use peer::{AudioSink, Peer};
+pub use stats::{PeerSnapshot, SectionStats};
+pub use str0m::media::MediaKind;
+
+/// A poisoned lock means that a holder panicked; what it guards is still consistent enough to be closed, which is what
+/// happens to it.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

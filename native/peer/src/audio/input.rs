@@ -1,0 +1,327 @@
+//! PCM from the program, paced by the clock and encoded for every section that sends it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use greenroom_codecs::opus::{Encoder, EncoderSettings, is_dtx_packet, is_native_rate};
+use greenroom_codecs::pcm::{level_dbov, mix_channels};
+use greenroom_codecs::resample::Resampler;
+
+use crate::error::PeerError;
+use crate::event::{Event, EventQueue, Id};
+use crate::lock;
+use crate::pool::{CodecPool, Task, TaskHandle};
+
+const FRAME: Duration = Duration::from_millis(20);
+/// How long an incomplete frame waits for the program before silence completes it.
+const PATIENCE: Duration = Duration::from_millis(15);
+/// Silence sent after the last sound, so that listeners fade out instead of guessing. Then nothing is sent.
+const HANGOVER_FRAMES: u32 = 10;
+/// A voice is heard above this level (RFC 6464's V bit).
+const VOICE_DBOV: i8 = -55;
+
+/// One encoded packet on its way to a section.
+pub(crate) struct AudioPacket<'a> {
+    pub data: &'a [u8],
+    /// 48 kHz.
+    pub rtp_time: u64,
+    pub at: Instant,
+    pub level: i8,
+    pub voice: bool,
+    pub talkspurt: bool,
+}
+
+/// A section that sends this input.
+pub(crate) trait AudioTarget: Send + Sync {
+    /// False when the section is gone for good.
+    fn send(&self, packet: AudioPacket<'_>) -> bool;
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AudioSending {
+    pub bitrate: u32,
+    pub dtx: bool,
+}
+
+struct Output {
+    target: Arc<dyn AudioTarget>,
+    encoder: Encoder,
+    /// The last packet carried no sound.
+    silent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pace {
+    /// Nothing is sent; sound that comes is sent at once.
+    Idle,
+    /// An incomplete frame waits until then for its rest.
+    Waiting(Instant),
+    /// The next frame is due.
+    Running(Instant),
+    /// So many frames of silence have followed the sound; the next is due.
+    Hangover(u32, Instant),
+}
+
+struct State {
+    queue: VecDeque<i16>,
+    resampler: Option<Resampler>,
+    outputs: Vec<Output>,
+    pace: Pace,
+    /// RTP time of the next frame and the instant it belonged to.
+    rtp_time: u64,
+    last_frame: Option<Instant>,
+    /// A push was refused: samples it needs.
+    refused: Option<usize>,
+    closed: bool,
+    frame: Vec<i16>,
+    scratch: Vec<i16>,
+}
+
+pub struct AudioInput {
+    id: Id,
+    sample_rate: u32,
+    channels: usize,
+    /// What is queued and encoded: one of Opus' own rates, one or two channels.
+    encoded_rate: u32,
+    encoded_channels: usize,
+    capacity: usize,
+    events: Arc<EventQueue>,
+    task: TaskHandle,
+    state: Mutex<State>,
+}
+
+impl AudioInput {
+    pub(crate) fn new(
+        id: Id,
+        pool: &CodecPool,
+        events: Arc<EventQueue>,
+        sample_rate: u32,
+        channels: usize,
+        queue_ms: u32,
+    ) -> Result<Arc<Self>, PeerError> {
+        if !(8_000..=192_000).contains(&sample_rate) {
+            return Err(PeerError::invalid(format!("sample rate {sample_rate} Hz is not between 8000 and 192000")));
+        }
+        if !(1..=8).contains(&channels) {
+            return Err(PeerError::invalid(format!("{channels} channels; 1 to 8 are possible")));
+        }
+        let encoded_rate = if is_native_rate(sample_rate) { sample_rate } else { 48_000 };
+        let encoded_channels = channels.min(2);
+        let resampler = if encoded_rate == sample_rate {
+            None
+        } else {
+            Some(Resampler::new(sample_rate, encoded_rate, encoded_channels)?)
+        };
+        let capacity = (encoded_rate as usize * queue_ms.max(1) as usize / 1000) * encoded_channels;
+        Ok(Arc::new_cyclic(|weak: &Weak<Self>| Self {
+            id,
+            sample_rate,
+            channels,
+            encoded_rate,
+            encoded_channels,
+            capacity,
+            events,
+            task: pool.adopt(weak.clone()),
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                resampler,
+                outputs: Vec::new(),
+                pace: Pace::Idle,
+                rtp_time: 0,
+                last_frame: None,
+                refused: None,
+                closed: false,
+                frame: Vec::new(),
+                scratch: Vec::new(),
+            }),
+        }))
+    }
+
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Queue interleaved samples at the input's rate: all or none. False: full, `Event::Room` tells when to try again.
+    /// A frame longer than the queue is taken when the queue is empty.
+    pub fn push(&self, pcm: &[i16]) -> Result<bool, PeerError> {
+        if pcm.len() % self.channels != 0 {
+            return Err(PeerError::invalid(format!("{} samples are not whole frames of {} channels", pcm.len(), self.channels)));
+        }
+        if pcm.is_empty() {
+            return Ok(true);
+        }
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(PeerError::state("the audio source is closed"));
+        }
+        let needed = pcm.len() / self.channels * self.encoded_rate as usize / self.sample_rate as usize * self.encoded_channels;
+        if !state.queue.is_empty() && state.queue.len() + needed > self.capacity {
+            state.refused = Some(needed);
+            return Ok(false);
+        }
+        let mut scratch = std::mem::take(&mut state.scratch);
+        scratch.clear();
+        mix_channels(pcm, self.channels, self.encoded_channels, &mut scratch);
+        match state.resampler.as_mut() {
+            None => state.queue.extend(&scratch),
+            Some(resampler) => {
+                let mut resampled = Vec::with_capacity(needed + 1024);
+                resampler.push(&scratch, &mut resampled)?;
+                state.queue.extend(&resampled);
+            }
+        }
+        state.scratch = scratch;
+        let now = Instant::now();
+        let complete = state.queue.len() >= self.frame_len();
+        let wake = match state.pace {
+            // The grid of silence is left at once for a new talk burst.
+            Pace::Idle | Pace::Waiting(_) | Pace::Hangover(..) if complete => {
+                state.pace = Pace::Running(now);
+                Some(now)
+            }
+            Pace::Idle => {
+                state.pace = Pace::Waiting(now + FRAME + PATIENCE);
+                Some(now + FRAME + PATIENCE)
+            }
+            Pace::Running(due) if complete && due <= now => Some(now),
+            _ => None,
+        };
+        drop(state);
+        if let Some(at) = wake {
+            self.task.wake_at(at);
+        }
+        Ok(true)
+    }
+
+    fn frame_len(&self) -> usize {
+        self.encoded_rate as usize / 50 * self.encoded_channels
+    }
+
+    /// Milliseconds that wait to be sent.
+    pub fn queued_ms(&self) -> f64 {
+        let samples = lock(&self.state).queue.len() / self.encoded_channels;
+        samples as f64 * 1000.0 / f64::from(self.encoded_rate)
+    }
+
+    /// Drop what waits. A refused push may be tried again.
+    pub fn clear(&self) {
+        let mut state = lock(&self.state);
+        state.queue.clear();
+        let refused = state.refused.take().is_some();
+        drop(state);
+        if refused {
+            self.events.push(Event::Room(self.id));
+        }
+    }
+
+    pub fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.queue.clear();
+        state.outputs.clear();
+    }
+
+    pub(crate) fn attach(&self, target: Arc<dyn AudioTarget>, sending: AudioSending) -> Result<(), PeerError> {
+        let encoder = Encoder::new(EncoderSettings {
+            sample_rate: self.encoded_rate,
+            channels: self.encoded_channels,
+            bitrate: sending.bitrate,
+            dtx: sending.dtx,
+            complexity: 5,
+        })?;
+        lock(&self.state).outputs.push(Output { target, encoder, silent: false });
+        Ok(())
+    }
+
+}
+
+impl Task for AudioInput {
+    fn run(&self, now: Instant) -> Option<Instant> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return None;
+        }
+        let due = match state.pace {
+            Pace::Idle => return None,
+            Pace::Waiting(at) | Pace::Running(at) | Pace::Hangover(_, at) => at,
+        };
+        if due > now {
+            return Some(due);
+        }
+        let frame_len = self.frame_len();
+        let have = state.queue.len();
+        // A thread that was not scheduled catches up at most this far.
+        let due = if now - due > FRAME * 5 { now } else { due };
+        let patient = matches!(state.pace, Pace::Waiting(_)) || now >= due + PATIENCE;
+        state.pace = if have >= frame_len {
+            Pace::Running(due + FRAME)
+        } else if have > 0 && !patient {
+            // The program is a little late. What it pushes wakes this task when the frame is complete.
+            let until = due + PATIENCE;
+            state.pace = Pace::Running(due);
+            return Some(until);
+        } else if have > 0 {
+            Pace::Running(due + FRAME)
+        } else {
+            match state.pace {
+                Pace::Hangover(count, _) if count + 1 >= HANGOVER_FRAMES => Pace::Idle,
+                Pace::Hangover(count, _) => Pace::Hangover(count + 1, due + FRAME),
+                _ => {
+                    self.events.push(Event::Silent(self.id));
+                    Pace::Hangover(0, due + FRAME)
+                }
+            }
+        };
+        let take = have.min(frame_len);
+        let mut frame = std::mem::take(&mut state.frame);
+        frame.clear();
+        frame.extend(state.queue.drain(..take));
+        frame.resize(frame_len, 0);
+        if let Some(needed) = state.refused {
+            if state.queue.is_empty() || state.queue.len() + needed <= self.capacity {
+                state.refused = None;
+                self.events.push(Event::Room(self.id));
+            }
+        }
+        state.send(&frame, now);
+        state.frame = frame;
+        match state.pace {
+            Pace::Idle => None,
+            Pace::Waiting(at) | Pace::Running(at) | Pace::Hangover(_, at) => Some(at),
+        }
+    }
+
+    fn failed(&self) {
+        self.close();
+    }
+}
+
+impl State {
+    fn send(&mut self, frame: &[i16], now: Instant) {
+        // After a pause the RTP clock goes on as the wall clock did, so that listeners see the pause.
+        let pause = self.last_frame.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let talkspurt = self.last_frame.is_none() || pause > FRAME * 5;
+        if talkspurt {
+            self.rtp_time += pause.saturating_sub(FRAME).as_micros() as u64 * 48 / 1000;
+        }
+        self.last_frame = Some(now);
+        let rtp_time = self.rtp_time;
+        self.rtp_time += 960;
+        let level = level_dbov(frame);
+        let voice = level > VOICE_DBOV;
+        self.outputs.retain_mut(|output| match output.encoder.encode(frame) {
+            Ok(data) => {
+                // One packet without sound says that silence begins; more would say nothing.
+                let silent = is_dtx_packet(data);
+                let was_silent = std::mem::replace(&mut output.silent, silent);
+                (silent && was_silent)
+                    || output.target.send(AudioPacket { data, rtp_time, at: now, level, voice, talkspurt })
+            }
+            Err(error) => {
+                log::warn!("audio frame not encoded: {error}");
+                true
+            }
+        });
+    }
+}

@@ -1,0 +1,208 @@
+//! A receiving audio section: packets wait in the jitter buffer, are decoded at their time on a codec thread and handed
+//! to every sink.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use greenroom_codecs::opus::{Decoder, is_dtx_packet, is_native_rate, packet_samples_48k};
+use greenroom_codecs::pcm::level_dbov;
+
+use super::jitter::{Action, JitterBuffer, JitterStats, Packet};
+use super::sink::{AudioRing, SinkFeed};
+use crate::lock;
+use crate::pool::{CodecPool, Task, TaskHandle};
+
+/// Below this a frame counts as silent and may be left out to win back delay.
+const SILENT_DBOV: i8 = -50;
+/// A reader that stays away: packets before the codec thread looks at them.
+const MAX_INBOX: usize = 600;
+
+struct Inbox {
+    packets: Vec<Packet>,
+    /// Nobody listens: packets are dropped undecoded.
+    open: bool,
+    /// The task runs by its own clock; packets need not wake it.
+    running: bool,
+}
+
+struct Playout {
+    jitter: JitterBuffer,
+    decoder: Option<Decoder>,
+    feeds: Vec<SinkFeed>,
+    pcm: Vec<i16>,
+    arrived: Vec<Packet>,
+}
+
+pub struct AudioReceiver {
+    inbox: Mutex<Inbox>,
+    playout: Mutex<Playout>,
+    task: TaskHandle,
+    concealed_us: AtomicU64,
+    stats: Mutex<JitterStats>,
+}
+
+impl AudioReceiver {
+    pub fn new(pool: &CodecPool) -> Arc<Self> {
+        Arc::new_cyclic(|weak: &std::sync::Weak<Self>| Self {
+            inbox: Mutex::new(Inbox { packets: Vec::new(), open: false, running: false }),
+            playout: Mutex::new(Playout {
+                jitter: JitterBuffer::new(Instant::now()),
+                decoder: None,
+                feeds: Vec::new(),
+                pcm: Vec::new(),
+                arrived: Vec::new(),
+            }),
+            task: pool.adopt(weak.clone()),
+            concealed_us: AtomicU64::new(0),
+            stats: Mutex::default(),
+        })
+    }
+
+    /// A packet from the network (I/O thread). `time` in 48 kHz samples; what is not Opus is dropped.
+    pub fn packet(&self, seq: u64, time: u64, arrival: Instant, data: Arc<[u8]>) {
+        let Some(samples) = packet_samples_48k(&data) else { return };
+        let silent = is_dtx_packet(&data);
+        let mut inbox = lock(&self.inbox);
+        if !inbox.open || inbox.packets.len() >= MAX_INBOX {
+            return;
+        }
+        inbox.packets.push(Packet { seq, time, samples: samples as u32, arrival, data, silent });
+        if !std::mem::replace(&mut inbox.running, true) {
+            drop(inbox);
+            self.task.wake();
+        }
+    }
+
+    pub(crate) fn attach(&self, feed: SinkFeed) {
+        let mut playout = lock(&self.playout);
+        playout.feeds.push(feed);
+        // The best format for all sinks may be another one now.
+        playout.decoder = None;
+        drop(playout);
+        lock(&self.inbox).open = true;
+    }
+
+    /// Take out the sinks and end them: the section receives nothing more.
+    pub fn end(&self) {
+        let feeds = std::mem::take(&mut lock(&self.playout).feeds);
+        lock(&self.inbox).open = false;
+        feeds.iter().for_each(|feed| feed.ring.end());
+    }
+
+    pub fn detach(&self, ring: &Arc<AudioRing>) {
+        let mut playout = lock(&self.playout);
+        playout.feeds.retain(|feed| !Arc::ptr_eq(&feed.ring, ring));
+        let empty = playout.feeds.is_empty();
+        drop(playout);
+        if empty {
+            lock(&self.inbox).open = false;
+        }
+        ring.end();
+    }
+
+    /// Milliseconds of sound made up so far.
+    pub fn concealed_ms(&self) -> u64 {
+        self.concealed_us.load(Ordering::Relaxed) / 1000
+    }
+
+    pub fn jitter_stats(&self) -> JitterStats {
+        *lock(&self.stats)
+    }
+}
+
+impl Task for AudioReceiver {
+    fn run(&self, now: Instant) -> Option<Instant> {
+        let mut guard = lock(&self.playout);
+        let playout = &mut *guard;
+        {
+            let mut inbox = lock(&self.inbox);
+            std::mem::swap(&mut inbox.packets, &mut playout.arrived);
+            if playout.feeds.is_empty() {
+                // Starts afresh with the next sink.
+                inbox.running = false;
+                playout.arrived.clear();
+                playout.jitter = JitterBuffer::new(now);
+                return None;
+            }
+        }
+        for packet in playout.arrived.drain(..) {
+            playout.jitter.insert(packet);
+        }
+        while let Some(due) = playout.jitter.due().filter(|due| *due <= now) {
+            let _ = due;
+            let action = playout.jitter.next(now);
+            playout.perform(action, &self.concealed_us);
+        }
+        *lock(&self.stats) = playout.jitter.stats();
+        // Without a packet yet there is nothing to time; a sink that was attached late still sees `running` packets.
+        Some(playout.jitter.due().unwrap_or(now + Duration::from_millis(20)))
+    }
+
+    fn failed(&self) {
+        self.end();
+    }
+}
+
+impl Playout {
+    fn perform(&mut self, action: Action, concealed_us: &AtomicU64) {
+        let Some((rate, channels)) = self.ensure_decoder() else { return };
+        let Some(decoder) = self.decoder.as_mut() else { return };
+        let mut pcm = std::mem::take(&mut self.pcm);
+        let mut concealed = false;
+        let silence = |pcm: &mut Vec<i16>, samples: u32| {
+            pcm.clear();
+            pcm.resize(samples as usize * rate as usize / 48_000 * channels, 0);
+        };
+        let mut leave_out = false;
+        match &action {
+            Action::Play { packet, may_skip, skip } => {
+                if decoder.decode(&packet.data, &mut pcm).is_err() {
+                    // Not what it said it was: its time passes in silence.
+                    silence(&mut pcm, packet.samples);
+                    concealed = true;
+                }
+                leave_out = *skip;
+                if !*skip && *may_skip && (packet.silent || level_dbov(&pcm) < SILENT_DBOV) {
+                    self.jitter.skipped(packet.samples);
+                    leave_out = true;
+                }
+            }
+            Action::Recover { next, samples } => {
+                concealed = true;
+                if decoder.decode_fec(&next.data, *samples as usize, &mut pcm).is_err() {
+                    silence(&mut pcm, *samples);
+                }
+            }
+            Action::Conceal { samples } => {
+                concealed = true;
+                if decoder.conceal(*samples as usize, &mut pcm).is_err() {
+                    silence(&mut pcm, *samples);
+                }
+            }
+            Action::Silence { samples } => silence(&mut pcm, *samples),
+        }
+        if !leave_out {
+            if concealed {
+                let us = pcm.len() as u64 / channels as u64 * 1_000_000 / u64::from(rate);
+                concealed_us.fetch_add(us, Ordering::Relaxed);
+            }
+            for feed in &mut self.feeds {
+                feed.push(&pcm, rate, channels, concealed);
+            }
+        }
+        self.pcm = pcm;
+    }
+
+    /// Opus decodes to any of its own rates at no extra cost, so that one common wish needs no resampler and no mixing.
+    fn ensure_decoder(&mut self) -> Option<(u32, usize)> {
+        if self.decoder.is_none() {
+            let first = self.feeds.first()?.format;
+            let same_rate = self.feeds.iter().all(|feed| feed.format.sample_rate == first.sample_rate);
+            let rate = if same_rate && is_native_rate(first.sample_rate) { first.sample_rate } else { 48_000 };
+            let mono = self.feeds.iter().all(|feed| feed.format.channels == 1);
+            self.decoder = Decoder::new(rate, if mono { 1 } else { 2 }).ok();
+        }
+        self.decoder.as_ref().map(|decoder| (decoder.sample_rate(), decoder.channels()))
+    }
+}

@@ -1,0 +1,213 @@
+"""A worker's jobs against the real server: what runs where, and how each end is reported."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from livekit.protocol import agent
+from livekit.protocol.agent_dispatch import CreateAgentDispatchRequest
+from livekit.protocol.room import CreateRoomRequest, DeleteRoomRequest
+
+from tests.conftest import until
+
+HEAD = """
+import asyncio, os, signal
+from greenroom.agents import AutoSubscribe, JobContext, JobRequest, WorkerOptions, cli
+"""
+
+
+def app(folder: Path, body: str) -> Path:
+    path = folder / "app.py"
+    path.write_text(HEAD + textwrap.dedent(body))
+    return path
+
+
+async def job_states(api, room: str) -> list[agent.JobState]:
+    return [job.state for dispatch in await api.agent_dispatch.list_dispatch(room) for job in dispatch.state.jobs]
+
+
+async def ended(api, room: str) -> agent.JobState:
+    async def look():
+        states = await job_states(api, room)
+        return [state for state in states if state.status in (agent.JS_SUCCESS, agent.JS_FAILED)]
+
+    return (await until(look, f"the job in {room} ends"))[0]
+
+
+async def test_an_unnamed_worker_gets_every_new_room_and_joins_it(tmp_path, room_server, api, start_worker):
+    await start_worker(
+        app(
+            tmp_path,
+            """
+            async def entrypoint(ctx: JobContext):
+                await ctx.connect()
+                await ctx.agent.set_attributes({"warm": ctx.proc.userdata["model"], "pid": str(ctx.proc.pid)})
+
+            def prewarm(proc):
+                proc.userdata["model"] = f"loaded in {os.getpid()}"
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, prewarm_fnc=prewarm))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="one"))
+
+    def joined():
+        people = room_server.manager.get_room("one").participants.values()
+        return [person for person in people if person.to_proto().attributes.get("warm")]
+
+    (person,) = await until(joined, "the agent joins and sets its attributes")
+    attributes = person.to_proto().attributes
+    assert attributes["warm"].startswith("loaded in ")
+    assert attributes["pid"] not in attributes["warm"], "a job runs in a process of its own, forked after prewarm"
+    await api.room.delete_room(DeleteRoomRequest(room="one"))
+    await until(lambda: room_server.manager.get_room("one") is None, "the room closes")
+
+
+async def test_an_exception_in_the_entrypoint_is_a_failure_with_its_text(tmp_path, api, start_worker):
+    await start_worker(
+        app(
+            tmp_path,
+            """
+            async def entrypoint(ctx):
+                await ctx.connect()
+                raise ValueError("no such model: x")
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="raises"))
+    state = await ended(api, "raises")
+    assert (state.status, state.error) == (agent.JS_FAILED, "ValueError: no such model: x")
+
+
+async def test_a_crashed_process_is_a_failure_that_names_the_signal(tmp_path, api, start_worker):
+    await start_worker(
+        app(
+            tmp_path,
+            """
+            async def entrypoint(ctx):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="crashes"))
+    state = await ended(api, "crashes")
+    assert state.status == agent.JS_FAILED
+    assert "killed by SIGKILL" in state.error
+
+
+async def test_shutdown_is_a_success_and_runs_the_callbacks(tmp_path, api, start_worker):
+    worker = await start_worker(
+        app(
+            tmp_path,
+            """
+            async def entrypoint(ctx):
+                await ctx.connect()
+                async def later(reason):
+                    print("callback:", reason, flush=True)
+                ctx.add_shutdown_callback(later)
+                ctx.shutdown("enough")
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="short"))
+    state = await ended(api, "short")
+    assert (state.status, state.error) == (agent.JS_SUCCESS, "")
+    await until(lambda: "callback: enough" in worker.text, "the callback runs")
+
+
+async def test_a_named_worker_runs_by_explicit_dispatch_only_and_may_choose_its_identity(
+    tmp_path, room_server, api, start_worker
+):
+    await start_worker(
+        app(
+            tmp_path,
+            """
+            async def request(req: JobRequest):
+                await req.accept(identity="helper", name="Helper", metadata=req.job.metadata)
+
+            async def entrypoint(ctx):
+                await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, request_fnc=request, agent_name="helper-agent"))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="quiet"))
+    await api.agent_dispatch.create_dispatch(
+        CreateAgentDispatchRequest(agent_name="helper-agent", room="wanted", metadata="hello")
+    )
+    person = await until(lambda: room_server.manager.get_room("wanted").get_participant("helper"), "the agent joins")
+    assert (person.to_proto().name, person.to_proto().metadata) == ("Helper", "hello")
+    assert not room_server.manager.get_room("quiet").participants
+
+
+async def test_a_worker_with_wrong_keys_says_so_and_exits_1(tmp_path, room_server, start_worker, monkeypatch):
+    path = app(
+        tmp_path,
+        """
+        async def entrypoint(ctx): ...
+
+        if __name__ == "__main__":
+            cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint))
+        """,
+    )
+    worker = await start_worker(path, "start", "--api-secret", "wrong", wait=False)
+    assert await worker.process.wait() == 1
+    await worker.stop()
+    assert "Check LIVEKIT_API_KEY and LIVEKIT_API_SECRET" in worker.text
+    assert "Traceback" not in worker.text
+
+
+async def test_a_failing_prewarm_ends_the_worker_with_its_text(tmp_path, start_worker):
+    path = app(
+        tmp_path,
+        """
+        async def entrypoint(ctx): ...
+
+        def prewarm(proc):
+            raise OSError("model file is gone")
+
+        if __name__ == "__main__":
+            cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, prewarm_fnc=prewarm))
+        """,
+    )
+    worker = await start_worker(path, "start", wait=False)
+    assert await worker.process.wait() == 1
+    await worker.stop()
+    assert "prewarm_fnc failed: OSError: model file is gone" in worker.text
+
+
+async def test_a_file_with_only_an_agent_class_is_served(tmp_path, room_server, api, start_worker):
+    path = tmp_path / "app.py"
+    path.write_text(
+        textwrap.dedent(
+            """
+            from greenroom.agents import Agent
+
+            class Greeter(Agent):
+                async def on_start(self):
+                    await self.participant.set_attributes({"greeter": "here"})
+            """
+        )
+    )
+    await start_worker(path)
+    await api.room.create_room(CreateRoomRequest(name="class"))
+
+    def joined():
+        people = room_server.manager.get_room("class").participants.values()
+        return [person for person in people if person.to_proto().attributes.get("greeter") == "here"]
+
+    await until(joined, "the agent joins")

@@ -57,6 +57,11 @@ class RoomSettings:
     max_attributes_size: int = 64 * 1024
     max_identity_length: int = 256
     max_name_length: int = 256
+    max_room_name_length: int = 256
+    max_rooms: int = 0
+    """0: unlimited."""
+    num_tracks: int = 0
+    """Published tracks of one participant. 0: unlimited."""
     allow_pause: bool = False
     """Whether congestion control may pause a subscriber's video (`StreamStateUpdate`)."""
     ping_interval: int = 5

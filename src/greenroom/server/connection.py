@@ -1,0 +1,98 @@
+"""One signalling WebSocket: what goes out, in order and bounded, as binary protobuf or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import WSCloseCode, web
+from google.protobuf.json_format import MessageToJson
+from livekit.protocol import rtc
+
+__all__ = ["Frame", "SignalConnection"]
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUED = 4 * 1024 * 1024
+"""Bytes that may wait for a client that does not read; then it is cut off."""
+CLOSE_TIMEOUT = 5.0
+
+
+class Frame:
+    """A message that is encoded once, whoever it goes to."""
+
+    __slots__ = ("_binary", "_text", "message")
+
+    def __init__(self, message: rtc.SignalResponse) -> None:
+        self.message = message
+        self._binary: bytes | None = None
+        self._text: str | None = None
+
+    @property
+    def binary(self) -> bytes:
+        if self._binary is None:
+            self._binary = self.message.SerializeToString()
+        return self._binary
+
+    @property
+    def text(self) -> str:
+        if self._text is None:
+            self._text = MessageToJson(self.message, indent=None)
+        return self._text
+
+
+class SignalConnection:
+    """Queues messages for a WebSocket; `run` writes them. A closed connection swallows what is sent."""
+
+    def __init__(self, ws: web.WebSocketResponse) -> None:
+        self._ws = ws
+        self._queue: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._queued = 0
+        self._closing = False
+        self._close_code: int = WSCloseCode.OK
+        self.json = False
+        """Set once the client sends a text frame: JSON in both directions from then on."""
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    def send(self, frame: Frame) -> None:
+        if self._closing:
+            return
+        self._queued += len(frame.binary)
+        if self._queued > MAX_QUEUED:
+            logger.warning("a client does not read its signalling, %d bytes wait: closing", self._queued)
+            self.abort(WSCloseCode.TRY_AGAIN_LATER)
+            return
+        self._queue.put_nowait(frame)
+
+    def close(self, code: int = WSCloseCode.OK) -> None:
+        """Close after what was queued."""
+        if not self._closing:
+            self._closing = True
+            self._close_code = code
+            self._queue.put_nowait(None)
+
+    def abort(self, code: int = WSCloseCode.GOING_AWAY) -> None:
+        """Close without sending what waits."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._closing = False
+        self.close(code)
+
+    async def run(self) -> None:
+        """Write until closed. Ends the WebSocket, which ends the reader."""
+        try:
+            while (frame := await self._queue.get()) is not None:
+                self._queued -= len(frame.binary)
+                if self.json:
+                    await self._ws.send_str(frame.text)
+                else:
+                    await self._ws.send_bytes(frame.binary)
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._ws.close(code=self._close_code)
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
+            logger.debug("signalling socket ended: %s", error)
+        finally:
+            self._closing = True

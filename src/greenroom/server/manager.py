@@ -1,0 +1,246 @@
+"""All rooms of a process, and the native core's events on their way to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from livekit.protocol import models, rtc
+from livekit.protocol import room as room_proto
+
+from . import ids
+from .participant import Participant, Reason
+from .room import Room
+from .session import sync_state
+from .settings import RoomSettings
+from .tracks import PublishedTrack
+
+if TYPE_CHECKING:
+    from greenroom._native import MediaServer
+
+    from .auth import Auth, Authenticator
+
+__all__ = ["RoomEvent", "RoomManager", "RoomNotFound", "TooManyRooms"]
+
+logger = logging.getLogger(__name__)
+
+
+class RoomNotFound(LookupError):
+    """The room does not exist and may not be made by joining it (HTTP 404)."""
+
+
+class TooManyRooms(RuntimeError):
+    """The configured number of rooms is reached (HTTP 503)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEvent:
+    """Something that webhooks, dispatch and metrics want to know.
+
+    kind: room_started, room_finished, participant_joined (a session was made), participant_active (its media is
+    connected), participant_left (after it was active), participant_connection_aborted (before), track_published,
+    track_unpublished.
+    """
+
+    kind: str
+    room: Room
+    participant: Participant | None = None
+    track: models.TrackInfo | None = None
+
+
+class RoomManager:
+    """Owns the rooms. Make it and call `start` inside the running event loop; end with `close`."""
+
+    def __init__(self, settings: RoomSettings, media: MediaServer, authenticator: Authenticator) -> None:
+        """`authenticator` signs the tokens that sessions are refreshed with."""
+        self.settings = settings
+        self.media = media
+        self.sign = authenticator.token
+        self.numbers = ids.NativeIds()
+        self.rooms: dict[str, Room] = {}
+        """By name."""
+        self._by_number: dict[int, Room] = {}
+        self._peers: dict[int, Participant] = {}
+        self._tracks: dict[int, PublishedTrack] = {}
+        self._observers: list[Callable[[RoomEvent], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen to the native core."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.media.event_fd, self.handle_events)
+
+    async def close(self) -> None:
+        """Close all rooms (SERVER_SHUTDOWN) and stop listening. The media server stays the caller's."""
+        for room in list(self.rooms.values()):
+            self._close_room(room, Reason.SERVER_SHUTDOWN)
+        if self._loop:
+            self._loop.remove_reader(self.media.event_fd)
+            self._loop = None
+        # The sockets' writers get a turn to send the farewell.
+        await asyncio.sleep(0)
+
+    # --- observers -----------------------------------------------------------------------------------------------
+
+    def on(self, callback: Callable[[RoomEvent], None]) -> Callable[[], None]:
+        """Call `callback` for every event, synchronously, in order. Returns what undoes it."""
+        self._observers.append(callback)
+        return lambda: self._observers.remove(callback) if callback in self._observers else None
+
+    def emit(
+        self,
+        kind: str,
+        room: Room,
+        participant: Participant | None = None,
+        track: models.TrackInfo | None = None,
+    ) -> None:
+        event = RoomEvent(kind, room, participant, track)
+        for observer in list(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                # An observer's mistake must not end a call.
+                logger.exception("observer of %s failed", kind)
+
+    # --- rooms ---------------------------------------------------------------------------------------------------
+
+    async def create_room(self, request: room_proto.CreateRoomRequest) -> Room:
+        """The live room of that name unchanged, or a new one. Raises TooManyRooms."""
+        return self.rooms.get(request.name) or self._open(request)
+
+    def get_room(self, name: str) -> Room | None:
+        return self.rooms.get(name)
+
+    def list_rooms(self, names: Sequence[str] = ()) -> list[models.Room]:
+        """All rooms, or those of `names` that exist."""
+        rooms = [self.rooms[name] for name in names if name in self.rooms] if names else self.rooms.values()
+        return [room.to_proto() for room in rooms]
+
+    async def delete_room(self, name: str) -> bool:
+        """Send everybody away and end the room. False when there is none."""
+        room = self.rooms.get(name)
+        if room is None:
+            return False
+        self._close_room(room, Reason.ROOM_DELETED)
+        return True
+
+    def check_room(self, name: str) -> None:
+        """Whether the room can be joined. Raises RoomNotFound, TooManyRooms."""
+        if name in self.rooms:
+            return
+        if not self.settings.auto_create:
+            raise RoomNotFound("requested room does not exist")
+        if self.settings.max_rooms and len(self.rooms) >= self.settings.max_rooms:
+            raise TooManyRooms("too many rooms")
+
+    def room_for(self, name: str, auth: Auth) -> Room:
+        """The room to join, made if need be. Raises RoomNotFound, TooManyRooms."""
+        if room := self.rooms.get(name):
+            return room
+        self.check_room(name)
+        claims = auth.claims
+        request = room_proto.CreateRoomRequest(name=name, room_preset=claims.room_preset or "")
+        if claims.room_config is not None:
+            _apply(request, claims.room_config)
+        return self._open(request)
+
+    def _open(self, request: room_proto.CreateRoomRequest) -> Room:
+        if self.settings.max_rooms and len(self.rooms) >= self.settings.max_rooms:
+            raise TooManyRooms("too many rooms")
+        wanted = room_proto.CreateRoomRequest()
+        wanted.CopyFrom(request)
+        if preset := self.settings.room_configurations.get(request.room_preset):
+            _apply(wanted, preset)
+        room = Room(self, self.numbers(), wanted)
+        self.rooms[room.name] = room
+        self._by_number[room.number] = room
+        self.emit("room_started", room)
+        return room
+
+    def room_expired(self, room: Room) -> None:
+        self._close_room(room, Reason.ROOM_CLOSED)
+
+    def _close_room(self, room: Room, reason: models.DisconnectReason.ValueType) -> None:
+        if self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+        self._by_number.pop(room.number, None)
+        room.close(reason)
+
+    # --- the native core's names ---------------------------------------------------------------------------------
+
+    def register_peer(self, number: int, participant: Participant) -> None:
+        self._peers[number] = participant
+
+    def forget_peer(self, number: int) -> None:
+        self._peers.pop(number, None)
+
+    def register_track(self, track: PublishedTrack) -> None:
+        self._tracks[track.number] = track
+
+    def forget_track(self, track: PublishedTrack) -> None:
+        self._tracks.pop(track.number, None)
+
+    def sync_state(self, participant: Participant, state: rtc.SyncState) -> None:
+        sync_state(participant, state)
+
+    def handle_events(self) -> None:
+        """Take and distribute what the native core has to say. One event's failure does not hold back the others."""
+        for event in self.media.poll_events():
+            try:
+                self._handle(event)
+            except Exception:
+                logger.exception("event %r failed", event[0])
+
+    def _handle(self, event: tuple[Any, ...]) -> None:
+        kind = event[0]
+        if kind == "speakers":
+            self._speakers(event[1], event[2])
+            return
+        if kind == "track":
+            _, number, layer, ssrc, pt = event
+            if track := self._tracks.get(number):
+                track.publisher.room.media_arrived(track, layer, ssrc, pt)
+            return
+        participant = self._peers.get(event[1])
+        if participant is None:
+            return
+        if kind == "data":
+            _, _, label, payload, _ = event
+            participant.room.data.receive(participant, label, payload)
+        elif kind in ("connected", "reconnected"):
+            participant.peer_connected(event[1])
+        elif kind == "disconnected":
+            logger.info("%s in %s: no packets for 10 s", participant.identity, participant.room.name)
+        elif kind == "lost":
+            participant.peer_lost(event[1], resumable=True)
+        elif kind == "failed":
+            logger.warning("%s in %s: transport failed: %s", participant.identity, participant.room.name, event[2])
+            participant.peer_lost(event[1], resumable=False)
+        elif kind == "dropped":
+            participant.room.data.dropped["slow_reader"] += event[3]
+
+    def _speakers(self, number: int, entries: Iterable[tuple[int, float, bool]]) -> None:
+        if room := self._by_number.get(number):
+            room.speakers(
+                (track, level, active) for number, level, active in entries if (track := self._tracks.get(number))
+            )
+
+
+def _apply(request: room_proto.CreateRoomRequest, preset: room_proto.RoomConfiguration) -> None:
+    """What the request leaves open is taken from the configuration (`roomConfig` claim or named preset)."""
+    for name in ("empty_timeout", "departure_timeout", "max_participants", "metadata", "min_playout_delay",
+                 "max_playout_delay", "sync_streams"):  # fmt: skip
+        if not getattr(request, name):
+            setattr(request, name, getattr(preset, name))
+    if not request.agents:
+        request.agents.extend(preset.agents)
+    if preset.HasField("egress") and not request.HasField("egress"):
+        request.egress.CopyFrom(preset.egress)
+    for key, value in preset.tags.items():
+        if key not in request.tags:
+            request.tags[key] = value

@@ -1,0 +1,463 @@
+"""One participant of a room: who it is, what it may do, its peer connections and its signalling."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import datetime
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from livekit.protocol import models, rtc
+
+from . import ids
+from .connection import Frame, SignalConnection
+from .publishing import Publications
+from .sdp import SdpError, SessionDescription
+from .subscriptions import SubscriptionSet
+from .tracks import PublishedTrack
+from .transport import Answerer, Offerer
+
+if TYPE_CHECKING:
+    from .auth import Auth
+    from .join import Join
+    from .room import Room
+
+__all__ = ["LimitExceeded", "Participant", "permission_of"]
+
+logger = logging.getLogger(__name__)
+
+REFRESH_INTERVAL = 300.0
+MIN_TOKEN_VALIDITY = 600.0
+RETURN_TIMEOUT = 5.0
+"""Seconds that a client whose transport failed has to come back."""
+
+KINDS = {
+    "ingress": models.ParticipantInfo.Kind.INGRESS,
+    "egress": models.ParticipantInfo.Kind.EGRESS,
+    "sip": models.ParticipantInfo.Kind.SIP,
+    "agent": models.ParticipantInfo.Kind.AGENT,
+    "connector": models.ParticipantInfo.Kind.CONNECTOR,
+    "bridge": models.ParticipantInfo.Kind.BRIDGE,
+}
+SOURCES = {
+    "camera": models.TrackSource.CAMERA,
+    "microphone": models.TrackSource.MICROPHONE,
+    "screen_share": models.TrackSource.SCREEN_SHARE,
+    "screen_share_audio": models.TrackSource.SCREEN_SHARE_AUDIO,
+}
+SOURCE_NAMES = {source: name for name, source in SOURCES.items()}
+
+State = models.ParticipantInfo.State
+Reason = models.DisconnectReason
+Action = rtc.LeaveRequest.Action
+
+
+class LimitExceeded(ValueError):
+    """Name, metadata or attributes are longer than configured."""
+
+
+def permission_of(auth: Auth) -> models.ParticipantPermission:
+    """The grants of a token as `ParticipantInfo.permission`."""
+    grants = auth.video
+    return models.ParticipantPermission(
+        can_subscribe=grants.can_subscribe,
+        can_publish=grants.can_publish,
+        can_publish_data=grants.can_publish_data,
+        can_publish_sources=[SOURCES[name] for name in grants.can_publish_sources or () if name in SOURCES],
+        hidden=bool(grants.hidden),
+        recorder=bool(grants.recorder),
+        can_update_metadata=bool(grants.can_update_own_metadata),
+        agent=bool(grants.agent),
+        can_subscribe_metrics=bool(grants.can_subscribe_metrics),
+        can_manage_agent_session=bool(grants.can_manage_agent_session),
+    )
+
+
+class Participant:
+    """Made by `Room.join`; ends with `close`, once."""
+
+    def __init__(self, room: Room, auth: Auth, join: Join, identity: str, connection: SignalConnection) -> None:
+        self.room = room
+        self.auth = auth
+        self.claims = copy.copy(auth.claims)
+        self.join = join
+        self.identity = identity
+        self.sid = ids.new_id("PA")
+        self.name = self.claims.name
+        self.metadata = join.metadata or self.claims.metadata
+        self.attributes = {**(self.claims.attributes or {}), **join.attributes}
+        self.permission = permission_of(auth)
+        if join.publish_only:
+            self.permission.can_subscribe = False
+        self.kind = KINDS.get(self.claims.kind, models.ParticipantInfo.Kind.STANDARD)
+        self.kind_details = [
+            models.ParticipantInfo.KindDetail.Value(name)
+            for detail in self.claims.kind_details
+            if (name := detail.upper()) in models.ParticipantInfo.KindDetail.keys()
+        ]
+        self.state = State.JOINING
+        self.version = 0
+        self.joined_at = time.time()
+        self.is_publisher = False
+        self.was_active = False
+        self.disconnect_reason = Reason.UNKNOWN_REASON
+        self.data_tracks: dict[int, models.DataTrackInfo] = {}
+        """Published data tracks by their publisher handle."""
+        self.publications = Publications(self)
+        self.subscriptions = SubscriptionSet(self, join.auto_subscribe)
+        self.drop_signal_on_resume = ""
+        """Set by `SimulateScenario`: "after" or "before" the messages of the next resume."""
+        self._connection: SignalConnection | None = connection
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._closed = False
+        addresses = room.settings.node_ips
+        self.publisher_pc = Answerer(
+            room.media, room.next_number(), room.number, addresses, ask=self._ask_sections
+        )
+        self.subscriber_pc: Offerer | None = None
+        if not join.single:
+            self.subscriber_pc = Offerer(
+                room.media,
+                room.next_number(),
+                room.number,
+                addresses,
+                enabled=room.settings.enabled_codecs,
+                send_offer=self._send_offer,
+                stuck=self._negotiation_stuck,
+            )
+
+    # --- what others see -----------------------------------------------------------------------------------------
+
+    @property
+    def tracks(self) -> dict[str, PublishedTrack]:
+        return self.publications.tracks
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def hidden(self) -> bool:
+        return self.permission.hidden
+
+    @property
+    def is_dependent(self) -> bool:
+        """Does not keep a room alive: agents and recorders."""
+        kinds = models.ParticipantInfo.Kind
+        return self.kind in (kinds.AGENT, kinds.EGRESS) or self.permission.recorder
+
+    @property
+    def protocol(self) -> int:
+        return self.join.client.protocol
+
+    @property
+    def downlink(self) -> Answerer | Offerer:
+        """The peer connection on which this participant receives."""
+        return self.subscriber_pc or self.publisher_pc
+
+    @property
+    def subscriber_primary(self) -> bool:
+        return self.subscriber_pc is not None and self.permission.can_subscribe
+
+    @property
+    def primary(self) -> Answerer | Offerer:
+        """The peer connection whose state is the participant's, and which carries data to it."""
+        return self.downlink if self.subscriber_primary else self.publisher_pc
+
+    def peers(self) -> list[Answerer | Offerer]:
+        return [self.publisher_pc] + ([self.subscriber_pc] if self.subscriber_pc else [])
+
+    def to_proto(self) -> models.ParticipantInfo:
+        return models.ParticipantInfo(
+            sid=self.sid,
+            identity=self.identity,
+            state=self.state,
+            tracks=[track.info for track in self.tracks.values()],
+            metadata=self.metadata,
+            joined_at=int(self.joined_at),
+            joined_at_ms=int(self.joined_at * 1000),
+            name=self.name,
+            version=self.version,
+            permission=self.permission,
+            region=self.room.settings.region,
+            is_publisher=self.is_publisher,
+            kind=self.kind,
+            attributes=self.attributes,
+            disconnect_reason=self.disconnect_reason,
+            kind_details=self.kind_details,
+            data_tracks=self.data_tracks.values(),
+            client_protocol=self.join.client.client_protocol,
+            capabilities=self.join.client.capabilities,
+        )
+
+    def changed(self) -> None:
+        """Tell everybody the new `ParticipantInfo`."""
+        self.version += 1
+        self.room.broadcast_participant(self)
+
+    # --- signalling ----------------------------------------------------------------------------------------------
+
+    @property
+    def connected_signal(self) -> bool:
+        return self._connection is not None
+
+    def send(self, **message: Any) -> None:
+        """Send a `SignalResponse` with this one field; dropped while the socket is away (a resume sends state anew)."""
+        if self._connection:
+            self._connection.send(Frame(rtc.SignalResponse(**message)))
+
+    def send_frame(self, frame: Frame) -> None:
+        if self._connection:
+            self._connection.send(frame)
+
+    def request_response(
+        self, reason: rtc.RequestResponse.Reason.ValueType, message: str = "", request_id: int = 0, **request: Any
+    ) -> None:
+        """`RequestResponse`; success is told only to clients that know it (protocol > 14)."""
+        if reason != rtc.RequestResponse.Reason.OK or self.protocol > 14:
+            self.send(
+                request_response=rtc.RequestResponse(reason=reason, message=message, request_id=request_id, **request)
+            )
+
+    def send_leave(self, reason: models.DisconnectReason.ValueType, action: Action.ValueType) -> None:
+        self.send(
+            leave=rtc.LeaveRequest(
+                reason=reason, action=action, can_reconnect=self.protocol <= 12 and action != Action.DISCONNECT
+            )
+        )
+
+    def refresh_token(self) -> None:
+        """A token with the current claims, now and again before the old one ends."""
+        validity = max(MIN_TOKEN_VALIDITY, self.auth.expires_at - time.time())
+        claims = copy.copy(self.claims)
+        claims.name, claims.metadata, claims.attributes = self.name, self.metadata, dict(self.attributes)
+        video = copy.copy(self.auth.video)
+        permission = self.permission
+        video.room = self.room.name
+        video.can_subscribe = permission.can_subscribe
+        video.can_publish = permission.can_publish
+        video.can_publish_data = permission.can_publish_data
+        video.can_publish_sources = [SOURCE_NAMES[s] for s in permission.can_publish_sources if s in SOURCE_NAMES]
+        video.can_update_own_metadata = permission.can_update_metadata
+        video.hidden = permission.hidden
+        claims.video = video
+        token = self.room.sign(self.auth.api_key, self.claims.identity, claims, datetime.timedelta(seconds=validity))
+        self.send(refresh_token=token)
+        self.set_timer("token", REFRESH_INTERVAL, self.refresh_token)
+
+    def attach(self, connection: SignalConnection) -> None:
+        """A resumed session has a new socket."""
+        if self._connection:
+            self._connection.abort()
+        self._connection = connection
+        self.cancel_timer("return")
+
+    def signal_lost(self, connection: SignalConnection) -> None:
+        """The socket ended without `leave`: the media decides (reference 2.10)."""
+        if self._connection is not connection:
+            return
+        self._connection = None
+        self.cancel_timer("token")
+        if not self._closed and not self.was_active:
+            self.close(Reason.SIGNAL_CLOSE)
+        elif not self._closed and not self.primary.connected:
+            self.set_timer("return", RETURN_TIMEOUT, self.close, Reason.SIGNAL_CLOSE)
+
+    def drop_signal(self) -> None:
+        """End the socket without a word, as a broken network would."""
+        if self._connection:
+            self._connection.abort()
+
+    # --- negotiation ---------------------------------------------------------------------------------------------
+
+    def take_offer(self, offered: rtc.SessionDescription) -> None:
+        """The client's offer. What cannot be answered is told as a full reconnect: the client would wait in vain."""
+        try:
+            offer = SessionDescription.parse(offered.sdp)
+            matches = self.publications.match(offer)
+            answer = self.publisher_pc.answer(
+                offer, enabled=self.room.settings.enabled_codecs, options=self.publications.options(matches)
+            )
+        except SdpError as error:
+            logger.warning("%s in %s: offer refused: %s", self.identity, self.room.name, error)
+            self.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
+            return
+        self.publications.negotiated(matches, answer.sections)
+        self.receivers_changed()
+        self.send(
+            answer=rtc.SessionDescription(
+                type="answer", sdp=answer.text, id=offered.id, mid_to_track_id=answer.mid_to_track
+            )
+        )
+        self.publisher_pc.apply()
+        self.subscriptions.bound(answer.bound)
+        self.subscriptions.refused(answer.refused)
+
+    def take_answer(self, answered: rtc.SessionDescription) -> None:
+        if self.subscriber_pc is None:
+            return
+        try:
+            bound, refused = self.subscriber_pc.take_answer(answered.sdp, answered.id)
+        except SdpError as error:
+            logger.warning("%s in %s: answer refused: %s", self.identity, self.room.name, error)
+            self.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
+            return
+        self.subscriptions.bound(bound)
+        self.subscriptions.refused(refused)
+
+    def receivers_changed(self) -> None:
+        self.publisher_pc.set_receivers(list(self.tracks.values()))
+
+    def _ask_sections(self, audios: int, videos: int) -> None:
+        self.send(media_sections_requirement=rtc.MediaSectionsRequirement(num_audios=audios, num_videos=videos))
+
+    def _send_offer(self, sdp: str, offer_id: int, mid_to_track: dict[str, str]) -> None:
+        self.send(offer=rtc.SessionDescription(type="offer", sdp=sdp, id=offer_id, mid_to_track_id=mid_to_track))
+
+    def _negotiation_stuck(self) -> None:
+        if self.downlink.connected:
+            self.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
+
+    # --- transport events ----------------------------------------------------------------------------------------
+
+    def peer_connected(self, number: int) -> None:
+        for peer in self.peers():
+            if peer.number == number:
+                peer.connected = True
+        if self.primary.connected:
+            self.cancel_timer("return")
+            self.cancel_timer("join")
+            if self.state != State.ACTIVE:
+                self.state = State.ACTIVE
+                self.was_active = True
+                self.changed()
+                self.room.emit("participant_active", self)
+
+    def peer_lost(self, number: int, *, resumable: bool) -> None:
+        """Media is gone: ask the client to come back, and wait for it a little while."""
+        for peer in self.peers():
+            if peer.number == number:
+                peer.connected = False
+        if self.primary.number != number and resumable:
+            return
+        if not self.connected_signal:
+            self.close(Reason.CONNECTION_TIMEOUT)
+            return
+        self.send_leave(Reason.CONNECTION_TIMEOUT, Action.RESUME if resumable else Action.RECONNECT)
+        if self._connection:
+            self._connection.close()
+        self.set_timer("return", RETURN_TIMEOUT, self.close, Reason.CONNECTION_TIMEOUT)
+
+    # --- permissions and attributes ------------------------------------------------------------------------------
+
+    def may_publish(self, source: models.TrackSource.ValueType) -> bool:
+        sources = self.permission.can_publish_sources
+        return source in sources if sources else self.permission.can_publish
+
+    def allows(self, subscriber: Participant, sid: str) -> bool:
+        return self.publications.allows(subscriber, sid)
+
+    def wanted_layers_changed(self, track: PublishedTrack) -> None:
+        self.publications.wanted_layers_changed(track)
+
+    def track_was_subscribed(self, track: PublishedTrack) -> None:
+        self.publications.was_subscribed(track)
+
+    def update(
+        self,
+        *,
+        name: str | None = None,
+        metadata: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        permission: models.ParticipantPermission | None = None,
+    ) -> None:
+        """Change what is given. An attribute with an empty value goes. Raises LimitExceeded and then changes nothing."""
+        limits = self.room.settings
+        merged = {key: value for key, value in {**self.attributes, **(attributes or {})}.items() if value}
+        if name is not None and limits.max_name_length and len(name) > limits.max_name_length:
+            raise LimitExceeded("name exceeds the limit")
+        if metadata is not None and limits.max_metadata_size and len(metadata.encode()) > limits.max_metadata_size:
+            raise LimitExceeded("metadata size exceeds the limit")
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in merged.items())
+        if attributes and limits.max_attributes_size and size > limits.max_attributes_size:
+            raise LimitExceeded("attributes size exceeds the limit")
+        if name is not None:
+            self.name = name
+        if metadata is not None:
+            self.metadata = metadata
+        self.attributes = merged
+        if permission is not None and permission != self.permission:
+            self._set_permission(permission)
+        self.changed()
+        self.refresh_token()
+
+    def _set_permission(self, permission: models.ParticipantPermission) -> None:
+        was_hidden = self.permission.hidden
+        self.permission = models.ParticipantPermission()
+        self.permission.CopyFrom(permission)
+        self.publications.withdraw_forbidden()
+        self.receivers_changed()
+        self.subscriptions.reconcile()
+        if was_hidden != permission.hidden:
+            self.room.visibility_changed(self)
+
+    def set_muted(self, sid: str, muted: bool) -> None:
+        """The client's own `MuteTrackRequest`."""
+        if self.publications.set_muted(sid, muted):
+            self.changed()
+
+    def mute_track(self, track_sid: str, muted: bool) -> models.TrackInfo:
+        """Mute for the client. LookupError for an unknown track, PermissionError for an unmute that is switched off."""
+        info = self.publications.info(track_sid)
+        if not muted and not self.room.settings.enable_remote_unmute:
+            raise PermissionError("remote unmute not enabled")
+        if info.muted != muted:
+            self.send(mute=rtc.MuteTrackRequest(sid=track_sid, muted=muted))
+            self.set_muted(track_sid, muted)
+        return info
+
+    def update_subscriptions(
+        self,
+        track_sids: Iterable[str],
+        subscribe: bool,
+        participant_tracks: Iterable[models.ParticipantTracks] = (),
+    ) -> None:
+        sids = dict.fromkeys(track_sids)
+        for entry in participant_tracks:
+            sids |= dict.fromkeys(entry.track_sids)
+        self.subscriptions.update(sids, subscribe)
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def set_timer(self, name: str, delay: float, callback: Any, *args: Any) -> None:
+        """One named timer; setting it again replaces it. All end with the participant."""
+        self.cancel_timer(name)
+        if not self._closed:
+            self._timers[name] = asyncio.get_running_loop().call_later(delay, callback, *args)
+
+    def cancel_timer(self, name: str) -> None:
+        if timer := self._timers.pop(name, None):
+            timer.cancel()
+
+    def close(self, reason: models.DisconnectReason.ValueType, *, leave: bool = True) -> None:
+        """Leave the room. `leave`: tell the client not to come back. Twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        self.disconnect_reason = reason
+        for name in list(self._timers):
+            self.cancel_timer(name)
+        if leave:
+            self.send_leave(reason, Action.DISCONNECT)
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+        self.subscriptions.close()
+        self.publications.close()
+        for peer in self.peers():
+            peer.close()
+        self.state = State.DISCONNECTED
+        self.room.participant_closed(self)

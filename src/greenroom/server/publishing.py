@@ -1,0 +1,256 @@
+"""What one participant publishes: requests, their media sections, mute, permissions, layers in demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from livekit.protocol import models, rtc
+
+from .sdp import MediaSection, PublishOptions, SessionDescription
+from .tracks import MAX_PENDING, PendingTrack, PublishedTrack, pending_track, publish_options
+
+if TYPE_CHECKING:
+    from .participant import Participant
+
+__all__ = ["Publications"]
+
+PAUSE_DELAY = 5.0
+"""Seconds before the publisher is told that a layer is no longer wanted (`dynacast_pause_delay`)."""
+NOBODY_DELAY = 10.0
+"""Seconds after the publication in which somebody may still subscribe before all layers are switched off."""
+
+Sections = Mapping[str, tuple[MediaSection, MediaSection]]
+
+
+class Publications:
+    def __init__(self, participant: Participant) -> None:
+        self._participant = participant
+        self.tracks: dict[str, PublishedTrack] = {}
+        """By sid."""
+        self._pending: list[PendingTrack] = []
+        self._unmatched: dict[str, tuple[MediaSection, MediaSection]] = {}
+        """Sections (mid to offered, answered) whose `AddTrackRequest` has not come yet: the offer may be first."""
+        self._permission: rtc.SubscriptionPermission | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def add(self, request: rtc.AddTrackRequest) -> None:
+        """`AddTrackRequest`: answered with `TrackPublishedResponse`, or refused with a `RequestResponse`."""
+        participant = self._participant
+        refusal = self._refusal(request)
+        if refusal is not None:
+            participant.request_response(refusal, add_track=request)
+            return
+        if request.sid and (track := self.tracks.get(request.sid)):
+            # A backup codec of a published track: nobody needs it as long as everybody decodes the first.
+            participant.send(track_published=rtc.TrackPublishedResponse(cid=request.cid, track=track.info))
+            return
+        pending = pending_track(request)
+        self._pending.append(pending)
+        participant.send(track_published=rtc.TrackPublishedResponse(cid=request.cid, track=pending.info))
+        mid = next((mid for mid, (offered, _) in self._unmatched.items() if pending.is_called(_cid(offered))), None)
+        if mid is None:
+            same_kind = [mid for mid, (offered, _) in self._unmatched.items() if offered.kind == pending.kind]
+            mid = same_kind[0] if len(same_kind) == 1 else None
+        if mid is not None:
+            offered, answered = self._unmatched.pop(mid)
+            self._publish(pending, offered, answered)
+            participant.receivers_changed()
+
+    def _refusal(self, request: rtc.AddTrackRequest) -> rtc.RequestResponse.Reason.ValueType | None:
+        reason = rtc.RequestResponse.Reason
+        if request.type not in (models.TrackType.AUDIO, models.TrackType.VIDEO):
+            return reason.UNSUPPORTED_TYPE
+        if not self._participant.may_publish(request.source):
+            return reason.NOT_ALLOWED
+        if len(self._pending) >= MAX_PENDING:
+            return reason.LIMIT_EXCEEDED
+        limit = self._participant.room.settings.num_tracks
+        if limit and len(self.tracks) + len(self._pending) >= limit:
+            return reason.LIMIT_EXCEEDED
+        return None
+
+    def match(self, offer: SessionDescription) -> dict[str, PublishedTrack | PendingTrack]:
+        """Which track each sending section carries, by mid. Tracks whose section ended are unpublished."""
+        sending = {s.mid: s for s in offer.media if s.is_rtp and s.sends and not s.rejected}
+        for track in list(self.tracks.values()):
+            section = sending.get(track.mid)
+            if section is None or (_cid(section) and track.cid and _cid(section) != track.cid):
+                self.unpublish(track)
+        by_mid: dict[str, PublishedTrack | PendingTrack] = {track.mid: track for track in self.tracks.values()}
+        taken: set[int] = set()
+        left: list[MediaSection] = []
+        for mid, section in sending.items():
+            if mid in by_mid:
+                continue
+            exact = next((p for p in self._pending if id(p) not in taken and p.is_called(_cid(section))), None)
+            if exact is None:
+                left.append(section)
+            else:
+                taken.add(id(exact))
+                by_mid[mid] = exact
+        for section in left:
+            # Some browsers name the track differently in SDP: the oldest request of the kind is meant.
+            oldest = next((p for p in self._pending if id(p) not in taken and p.kind == section.kind), None)
+            if oldest is not None:
+                taken.add(id(oldest))
+                by_mid[section.mid] = oldest
+        return by_mid
+
+    def options(self, matches: Mapping[str, PublishedTrack | PendingTrack]) -> dict[str, PublishOptions]:
+        return {mid: publish_options(track.info) for mid, track in matches.items()}
+
+    def negotiated(self, matches: Mapping[str, PublishedTrack | PendingTrack], sections: Sections) -> None:
+        """The answer is decided: make tracks of the matched sections, keep the others for later requests."""
+        self._unmatched = {}
+        for mid, (offered, answered) in sections.items():
+            match = matches.get(mid)
+            if match is None:
+                self._unmatched[mid] = (offered, answered)
+            elif isinstance(match, PendingTrack):
+                self._publish(match, offered, answered)
+            else:
+                match.negotiated(offered, answered)
+
+    def _publish(self, pending: PendingTrack, offered: MediaSection, answered: MediaSection) -> None:
+        self._pending.remove(pending)
+        participant = self._participant
+        track = PublishedTrack(
+            number=participant.room.next_number(),
+            publisher=participant,
+            info=pending.info,
+            cid=_cid(offered) or pending.request.cid,
+        )
+        track.negotiated(offered, answered)
+        self.tracks[track.sid] = track
+        participant.room.track_added(track)
+        if track.info.muted:
+            participant.room.media.set_muted(track.number, True)
+
+    def unpublish(self, track: PublishedTrack, *, tell_publisher: bool = False) -> None:
+        if self.tracks.pop(track.sid, None) is None:
+            return
+        self._cancel_timer(track.sid)
+        if tell_publisher:
+            self._participant.send(track_unpublished=rtc.TrackUnpublishedResponse(track_sid=track.sid))
+        self._participant.room.track_removed(track)
+
+    def withdraw_forbidden(self) -> None:
+        """Permissions became narrower: end what may no longer be published."""
+        for track in list(self.tracks.values()):
+            if not self._participant.may_publish(track.info.source):
+                self.unpublish(track, tell_publisher=True)
+        self._pending = [p for p in self._pending if self._participant.may_publish(p.info.source)]
+
+    def info(self, sid: str) -> models.TrackInfo:
+        """The `TrackInfo` of a published or pending track. LookupError when there is none."""
+        if track := self.tracks.get(sid):
+            return track.info
+        for pending in self._pending:
+            if pending.info.sid == sid:
+                return pending.info
+        raise LookupError(f"no track {sid}")
+
+    def set_muted(self, sid: str, muted: bool) -> bool:
+        """True when that is news for a published track."""
+        info = self.info(sid)
+        if info.muted == muted:
+            return False
+        info.muted = muted
+        track = self.tracks.get(sid)
+        if track is None:
+            return False
+        self._participant.room.media.set_muted(track.number, muted)
+        if not muted:
+            track.qualities = -2
+            self.wanted_layers_changed(track)
+        return True
+
+    def set_permission(self, permission: rtc.SubscriptionPermission) -> None:
+        self._permission = permission
+
+    def allows(self, subscriber: Participant, sid: str) -> bool:
+        """Whether the publisher lets `subscriber` have the track (`SubscriptionPermission`). Recorders are exempt."""
+        permission = self._permission
+        if permission is None or permission.all_participants or subscriber.permission.recorder:
+            return True
+        return any(
+            entry.all_tracks or sid in entry.track_sids
+            for entry in permission.track_permissions
+            if entry.participant_sid == subscriber.sid
+            or (entry.participant_identity and entry.participant_identity == subscriber.identity)
+        )
+
+    def knows(self, sids: Iterable[str]) -> bool:
+        known = set(self.tracks) | {pending.info.sid for pending in self._pending}
+        return known.issuperset(sids)
+
+    def was_subscribed(self, track: PublishedTrack) -> None:
+        if not track.noticed:
+            track.noticed = True
+            self._participant.send(track_subscribed=rtc.TrackSubscribed(track_sid=track.sid))
+
+    def wanted_layers_changed(self, track: PublishedTrack) -> None:
+        """Subscriptions or their settings changed: more is asked for at once, less after a while."""
+        if track.kind != "video" or track.info.muted or track.sid not in self.tracks:
+            return
+        wanted = _wanted_layer(track)
+        if wanted > track.qualities and wanted >= 0:
+            self._cancel_timer(track.sid)
+            self._ask_layers(track)
+        elif wanted < track.qualities or track.qualities == -2:
+            if track.sid not in self._timers:
+                delay = NOBODY_DELAY if track.qualities == -2 else PAUSE_DELAY
+                loop = asyncio.get_running_loop()
+                self._timers[track.sid] = loop.call_later(delay, self._ask_layers, track)
+        else:
+            self._cancel_timer(track.sid)
+
+    def _ask_layers(self, track: PublishedTrack) -> None:
+        self._timers.pop(track.sid, None)
+        if track.sid not in self.tracks or track.info.muted:
+            return
+        wanted = _wanted_layer(track)
+        if wanted == track.qualities:
+            return
+        track.qualities = wanted
+        qualities = [rtc.SubscribedQuality(quality=quality, enabled=quality <= wanted) for quality in (0, 1, 2)]
+        self._participant.send(
+            subscribed_quality_update=rtc.SubscribedQualityUpdate(
+                track_sid=track.sid,
+                subscribed_qualities=qualities,
+                subscribed_codecs=[rtc.SubscribedCodec(codec=track.codec, qualities=qualities)],
+            )
+        )
+
+    def close(self) -> None:
+        for sid in list(self._timers):
+            self._cancel_timer(sid)
+        for track in list(self.tracks.values()):
+            self.unpublish(track)
+        self._pending.clear()
+        self._unmatched.clear()
+
+    def _cancel_timer(self, sid: str) -> None:
+        if timer := self._timers.pop(sid, None):
+            timer.cancel()
+
+
+def _wanted_layer(track: PublishedTrack) -> int:
+    """The highest layer that somebody wants, -1 when nobody does."""
+    return max(
+        (sub.settings.layer(track.info) for sub in track.subscriptions.values() if not sub.settings.disabled),
+        default=-1,
+    )
+
+
+def _cid(section: MediaSection) -> str:
+    """The client's id of the track: the second word of a=msid, or of an a=ssrc msid attribute."""
+    if section.msid and section.msid[1]:
+        return section.msid[1]
+    for attributes in section.ssrcs.values():
+        _, _, track = attributes.get("msid", "").partition(" ")
+        if track:
+            return track
+    return ""

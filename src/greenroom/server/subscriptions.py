@@ -1,0 +1,264 @@
+"""Who receives what: the wish is kept, and reality is brought to it (DESIGN 3.4).
+
+`SubscriptionSet.reconcile` is called after anything that may matter (a join, a publication, a permission, a request) and
+compares what one participant should receive with what it receives. A track that is not there yet, a permission
+that comes late, a resumed session are then all the same case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from livekit.protocol import models, rtc
+
+from . import ids
+from .media import Codec, Sender
+from .sdp import Outgoing
+from .tracks import PublishedTrack
+
+if TYPE_CHECKING:
+    from .participant import Participant
+
+__all__ = ["Subscription", "SubscriptionSet", "TrackSettings"]
+
+NOT_FOUND_AFTER = 60.0
+"""Seconds that a wanted track may be unknown before `SubscriptionResponse{SE_TRACK_NOTFOUND}`."""
+
+
+@dataclass(slots=True)
+class TrackSettings:
+    """`UpdateTrackSettings` of one subscriber for one track."""
+
+    disabled: bool = False
+    quality: int = models.VideoQuality.HIGH
+    width: int = 0
+    height: int = 0
+    fps: int = 0
+    priority: int = 0
+
+    def layer(self, info: models.TrackInfo) -> int:
+        """The highest spatial layer worth sending: dimensions win over quality (reference 2.9)."""
+        layers = sorted(info.layers, key=lambda layer: layer.spatial_layer)
+        if self.width and self.height and len(layers) > 1:
+            for layer in layers:
+                if layer.width >= self.width and layer.height >= self.height:
+                    return layer.spatial_layer
+            return layers[-1].spatial_layer
+        if self.quality == models.VideoQuality.OFF:
+            return 0
+        return min(self.quality, 2)
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One track on its way to one subscriber."""
+
+    track: PublishedTrack
+    ssrc: int
+    rtx_ssrc: int
+    settings: TrackSettings
+    bound: bool = False
+    """The client has agreed to a section for it."""
+
+    def outgoing(self) -> Outgoing:
+        publisher = self.track.publisher
+        return Outgoing(self.track.stream_id, self.track.sid, publisher.sid, self.ssrc, self.rtx_ssrc)
+
+    def sender(self, mid: str, codecs: tuple[Codec, ...], extensions: Mapping[int, str]) -> Sender:
+        return Sender(
+            mid=mid,
+            track=self.track.number,
+            kind=self.track.kind,
+            ssrc=self.ssrc,
+            rtx_ssrc=self.rtx_ssrc,
+            codecs=codecs,
+            extensions={uri: number for number, uri in extensions.items()},
+            paused=self.settings.disabled,
+            max_layer=self.settings.layer(self.track.info) if self.track.kind == "video" else 0,
+            stream=self.track.publisher.sid,
+        )
+
+
+@dataclass(slots=True)
+class Wish:
+    """An explicit `UpdateSubscription` for one track."""
+
+    subscribe: bool
+    timer: asyncio.TimerHandle | None = None
+    """Runs while the track is unknown."""
+
+
+@dataclass(eq=False, slots=True)
+class SubscriptionSet:
+    """What one participant should receive, and receives."""
+
+    subscriber: Participant
+    auto_subscribe: bool
+    active: dict[str, Subscription] = field(default_factory=dict)
+    """By track sid."""
+    _wishes: dict[str, Wish] = field(default_factory=dict)
+    _settings: dict[str, TrackSettings] = field(default_factory=dict)
+    _denied: set[str] = field(default_factory=set)
+    """Tracks that we told the subscriber it may not have."""
+    _refused: set[str] = field(default_factory=set)
+    """Tracks whose codec the client cannot take."""
+
+    def update(self, track_sids: Iterable[str], subscribe: bool) -> None:
+        """`UpdateSubscription`: wish for tracks, known or not."""
+        for sid in track_sids:
+            self._end_wait(sid)
+            self._wishes[sid] = Wish(subscribe)
+            self._refused.discard(sid)
+        self.reconcile()
+
+    def set_settings(self, request: rtc.UpdateTrackSettings) -> None:
+        settings = TrackSettings(
+            disabled=request.disabled,
+            quality=request.quality,
+            width=request.width,
+            height=request.height,
+            fps=request.fps,
+            priority=request.priority,
+        )
+        for sid in request.track_sids:
+            self._settings[sid] = settings
+            if subscription := self.active.get(sid):
+                subscription.settings = settings
+                subscription.track.publisher.wanted_layers_changed(subscription.track)
+        self.subscriber.downlink.update_senders()
+
+    def disable(self, track_sids: Iterable[str]) -> None:
+        """`SyncState.track_sids_disabled`."""
+        for sid in track_sids:
+            settings = self._settings.setdefault(sid, self._default_settings())
+            settings.disabled = True
+            if subscription := self.active.get(sid):
+                subscription.settings = settings
+        self.subscriber.downlink.update_senders()
+
+    def wants(self, sid: str) -> bool:
+        wish = self._wishes.get(sid)
+        return wish.subscribe if wish else self.auto_subscribe
+
+    def reconcile(self) -> None:
+        """Bring reality to the wish."""
+        subscriber = self.subscriber
+        if subscriber.closed:
+            return
+        available = {
+            track.sid: track
+            for publisher in subscriber.room.participants.values()
+            if publisher is not subscriber
+            for track in publisher.tracks.values()
+        }
+        for sid, subscription in list(self.active.items()):
+            if sid not in available:
+                self._remove(subscription)
+            elif not self.wants(sid) or not subscriber.permission.can_subscribe:
+                self._remove(subscription)
+            elif not subscription.track.publisher.allows(subscriber, sid):
+                self._remove(subscription)
+                self._tell_permission(subscription.track, allowed=False)
+        for sid, track in available.items():
+            self._end_wait(sid)
+            if sid in self.active or sid in self._refused or not self.wants(sid):
+                continue
+            if not subscriber.permission.can_subscribe:
+                continue
+            if track.publisher.allows(subscriber, sid):
+                self._add(track)
+            else:
+                self._tell_permission(track, allowed=False)
+        for sid, wish in self._wishes.items():
+            if wish.subscribe and wish.timer is None and sid not in available:
+                wish.timer = asyncio.get_running_loop().call_later(NOT_FOUND_AFTER, self._not_found, sid)
+
+    def bound(self, subscriptions: Iterable[Subscription]) -> None:
+        """The client has agreed to receive these."""
+        for subscription in subscriptions:
+            subscription.bound = True
+            subscription.track.publisher.track_was_subscribed(subscription.track)
+
+    def refused(self, subscriptions: Iterable[Subscription]) -> None:
+        """The client has no codec for these."""
+        for subscription in subscriptions:
+            sid = subscription.track.sid
+            self._refused.add(sid)
+            self._remove(subscription)
+            self.subscriber.send(
+                subscription_response=rtc.SubscriptionResponse(
+                    track_sid=sid, err=models.SubscriptionError.SE_CODEC_UNSUPPORTED
+                )
+            )
+
+    def close(self) -> None:
+        for sid in self._wishes:
+            self._end_wait(sid)
+        for subscription in list(self.active.values()):
+            self._detach(subscription)
+        self.active.clear()
+
+    def _default_settings(self) -> TrackSettings:
+        low = self.subscriber.join.adaptive_stream
+        return TrackSettings(quality=models.VideoQuality.LOW if low else models.VideoQuality.HIGH)
+
+    def _add(self, track: PublishedTrack) -> None:
+        downlink = self.subscriber.downlink
+        settings = self._settings.get(track.sid)
+        if settings is None:
+            settings = self._default_settings()
+        subscription = Subscription(
+            track=track,
+            ssrc=ids.new_ssrc(downlink.ssrcs),
+            rtx_ssrc=ids.new_ssrc(downlink.ssrcs) if track.kind == "video" else 0,
+            settings=settings,
+        )
+        self.active[track.sid] = subscription
+        track.subscriptions[self.subscriber.identity] = subscription
+        # What is sent must be known first: clients drop the media of a stranger.
+        self.subscriber.room.flush_updates_to(self.subscriber)
+        self._tell_permission(track, allowed=True)
+        downlink.add(subscription)
+        track.publisher.wanted_layers_changed(track)
+
+    def _remove(self, subscription: Subscription) -> None:
+        self.active.pop(subscription.track.sid, None)
+        self._detach(subscription)
+        self.subscriber.downlink.remove(subscription)
+        self.subscriber.downlink.ssrcs.difference_update((subscription.ssrc, subscription.rtx_ssrc))
+
+    def _detach(self, subscription: Subscription) -> None:
+        track = subscription.track
+        if track.subscriptions.get(self.subscriber.identity) is subscription:
+            del track.subscriptions[self.subscriber.identity]
+        track.publisher.wanted_layers_changed(track)
+
+    def _tell_permission(self, track: PublishedTrack, *, allowed: bool) -> None:
+        if allowed:
+            self._denied.discard(track.sid)
+        elif track.sid in self._denied:
+            return
+        else:
+            self._denied.add(track.sid)
+        self.subscriber.send(
+            subscription_permission_update=rtc.SubscriptionPermissionUpdate(
+                participant_sid=track.publisher.sid, track_sid=track.sid, allowed=allowed
+            )
+        )
+
+    def _not_found(self, sid: str) -> None:
+        if self._wishes.pop(sid, None):
+            self.subscriber.send(
+                subscription_response=rtc.SubscriptionResponse(
+                    track_sid=sid, err=models.SubscriptionError.SE_TRACK_NOTFOUND
+                )
+            )
+
+    def _end_wait(self, sid: str) -> None:
+        wish = self._wishes.get(sid)
+        if wish and wish.timer:
+            wish.timer.cancel()
+            wish.timer = None

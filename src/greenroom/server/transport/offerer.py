@@ -1,0 +1,193 @@
+"""The peer connection on which the server offers: the subscriber connection of dual mode (reference 2.7).
+
+One offer at a time; changes made while one is open go into the next. A section whose track is gone is used again for
+the next track of its kind, after the client has acknowledged its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from greenroom.server.sdp import (
+    MAX_MESSAGE_SIZE,
+    MediaSection,
+    OfferedSection,
+    SessionDescription,
+    build_offer,
+    native_codecs,
+    offer_codecs,
+)
+
+from .peer import PeerConnection
+
+if TYPE_CHECKING:
+    from greenroom._native import MediaServer
+    from greenroom.server.subscriptions import Subscription
+
+__all__ = ["CHANNELS", "Offerer"]
+
+COALESCE = 0.005
+ANSWER_TIMEOUT = 15.0
+"""Seconds that a client has for its answer before the connection counts as stuck."""
+
+CHANNELS = (("_reliable", True, None), ("_lossy", False, 0), ("_data_track", False, 0))
+"""Data channels that the server opens: label, ordered, retransmissions."""
+
+DATA_MID = "0"
+
+
+class Offerer(PeerConnection):
+    def __init__(
+        self,
+        media: MediaServer,
+        number: int,
+        room: int,
+        addresses: tuple[str, ...],
+        *,
+        enabled: tuple[str, ...],
+        send_offer: Callable[[str, int, dict[str, str]], None],
+        stuck: Callable[[], None],
+    ) -> None:
+        """`send_offer(sdp, id, mid_to_track)`; `stuck()` when no answer came in time."""
+        super().__init__(media, number, room, addresses)
+        self._enabled = enabled
+        self._send_offer = send_offer
+        self._stuck = stuck
+        self._sections: list[OfferedSection] = [OfferedSection(DATA_MID, "application")]
+        self._subscriptions: dict[str, Subscription] = {}
+        self._answered: dict[str, MediaSection] = {}
+        self._ending: set[str] = set()
+        """mids that carried a track which the client still believes in."""
+        self._offer_id = random.randint(1, 256)
+        self._open_offer: dict[str, Subscription] | None = None
+        """What the unanswered offer promises."""
+        self._dirty = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        media.set_data(number, MAX_MESSAGE_SIZE, CHANNELS)
+
+    def offer_now(self) -> None:
+        """Send an offer unless one is open; then it follows the answer."""
+        self._dirty = True
+        self._cancel()
+        if self._open_offer is None:
+            self._offer()
+
+    def restart_ice(self) -> None:
+        super().restart_ice()
+        # The client lost what was under way; the open offer will never be answered.
+        self._open_offer = None
+        self.offer_now()
+
+    def add(self, subscription: Subscription) -> None:
+        kind = subscription.track.kind
+        free = next(
+            (
+                section
+                for section in self._sections
+                if section.kind == kind and section.mid not in self._subscriptions and section.mid not in self._ending
+            ),
+            None,
+        )
+        if free is None:
+            free = OfferedSection(str(len(self._sections)), kind, codecs=offer_codecs(kind, self._enabled))
+            self._sections.append(free)
+        self._subscriptions[free.mid] = subscription
+        free.outgoing = subscription.outgoing()
+        self._changed()
+
+    def remove(self, subscription: Subscription) -> None:
+        for mid, current in list(self._subscriptions.items()):
+            if current is subscription:
+                del self._subscriptions[mid]
+                self._ending.add(mid)
+                next(section for section in self._sections if section.mid == mid).outgoing = None
+                self.update_senders()
+                self._changed()
+
+    def take_answer(self, text: str, offer_id: int) -> tuple[list[Subscription], list[Subscription]]:
+        """Returns the subscriptions that now flow for the first time, and those that the client cannot receive.
+
+        An answer to another offer than the open one is ignored. Raises SdpError when it cannot be used."""
+        if self._open_offer is None or offer_id not in (0, self._offer_id):
+            return [], []
+        answer = SessionDescription.parse(text)
+        new, _ = self.take_remote(answer)
+        promised, self._open_offer = self._open_offer, None
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+        if new:
+            self.publish_remote()
+        bound: list[Subscription] = []
+        refused: list[Subscription] = []
+        for section in answer.media:
+            if not section.is_rtp:
+                continue
+            subscription = promised.get(section.mid)
+            if subscription is None:
+                self._ending.discard(section.mid)
+            elif self._subscriptions.get(section.mid) is subscription:
+                codec = subscription.track.codec
+                usable = not section.rejected and section.receives
+                if usable and (not codec or any(c.key == codec for c in section.codecs)):
+                    if section.mid not in self._answered or not subscription.bound:
+                        bound.append(subscription)
+                    self._answered[section.mid] = section
+                else:
+                    refused.append(subscription)
+        self.update_senders()
+        if self._dirty:
+            self._changed()
+        return bound, refused
+
+    def update_senders(self) -> None:
+        """Tell the core what goes out: the tracks whose section the client answered."""
+        if self.closed:
+            return
+        senders = []
+        for mid, subscription in self._subscriptions.items():
+            section = self._answered.get(mid)
+            if section is not None:
+                senders.append(subscription.sender(mid, native_codecs(section), section.extensions))
+        self.media.set_senders(self.number, senders)
+
+    def close(self) -> None:
+        self._cancel()
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+        super().close()
+
+    def _changed(self) -> None:
+        self._dirty = True
+        if self._open_offer is None and self._timer is None and not self.closed:
+            self._timer = asyncio.get_running_loop().call_later(COALESCE, self._offer)
+
+    def _offer(self) -> None:
+        self._timer = None
+        if self.closed or not self._dirty or self._open_offer is not None:
+            return
+        self._dirty = False
+        self._offer_id += 1
+        self._open_offer = dict(self._subscriptions)
+        for mid in self._ending:
+            self._answered.pop(mid, None)
+        description = build_offer(self.local, session=self.next_session(), sections=self._sections)
+        mid_to_track = {mid: subscription.track.sid for mid, subscription in self._subscriptions.items()}
+        self._deadline = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT, self._timed_out)
+        self._send_offer(description.to_text(), self._offer_id, mid_to_track)
+
+    def _timed_out(self) -> None:
+        self._deadline = None
+        if not self.closed:
+            self._stuck()
+
+    def _cancel(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+

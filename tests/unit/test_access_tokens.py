@@ -1,0 +1,142 @@
+"""Access tokens: what is signed, and what is refused when read."""
+
+import datetime
+import time
+
+import jwt
+import pytest
+
+from greenroom.api import AccessToken, RoomAgentDispatch, RoomConfiguration, SIPGrants, TokenVerifier, VideoGrants
+from greenroom.server.auth import Authenticator, AuthError
+
+KEY, SECRET = "devkey", "secret"
+
+
+def signed(payload: dict, secret: str = SECRET) -> str:
+    base = {"iss": KEY, "sub": "ann", "exp": int(time.time()) + 600}
+    return jwt.encode({key: value for key, value in (base | payload).items() if value is not None}, secret, "HS256")
+
+
+def token() -> AccessToken:
+    return AccessToken(KEY, SECRET).with_identity("ann")
+
+
+def test_claims_survive_signing_and_reading():
+    config = RoomConfiguration(agents=[RoomAgentDispatch(agent_name="kitt", metadata="m")], empty_timeout=7)
+    text = (
+        token()
+        .with_name("Ann")
+        .with_kind("agent")
+        .with_metadata("{}")
+        .with_attributes({"a": "1"})
+        .with_room_preset("big")
+        .with_room_config(config)
+        .with_sip_grants(SIPGrants(call=True))
+        .with_grants(VideoGrants(room_join=True, room="r", can_publish_sources=["camera"], hidden=True))
+        .to_jwt()
+    )
+    claims = TokenVerifier(KEY, SECRET).verify(text)
+    assert (claims.identity, claims.name, claims.kind, claims.metadata) == ("ann", "Ann", "agent", "{}")
+    assert claims.attributes == {"a": "1"}
+    assert claims.room_preset == "big"
+    assert claims.room_config == config
+    assert claims.sip.call and not claims.sip.admin
+    assert claims.video.room_join and claims.video.hidden and claims.video.can_publish_sources == ["camera"]
+    assert claims.issuer == KEY and claims.expires > time.time() + 5 * 3600
+
+
+def test_unset_grants_are_left_out_of_the_jwt():
+    text = token().with_grants(VideoGrants(room_list=True)).to_jwt()
+    payload = jwt.decode(text, options={"verify_signature": False})
+    assert payload["video"] == {"roomList": True, "canPublish": True, "canSubscribe": True, "canPublishData": True}
+    assert set(payload) == {"video", "iss", "sub", "iat", "nbf", "exp"}
+
+
+def test_joining_needs_identity_and_room():
+    with pytest.raises(ValueError, match="identity and room"):
+        AccessToken(KEY, SECRET).with_grants(VideoGrants(room_join=True, room="r")).to_jwt()
+    with pytest.raises(ValueError, match="identity and room"):
+        token().with_grants(VideoGrants(room_join=True)).to_jwt()
+
+
+def test_keys_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("LIVEKIT_API_KEY", "k")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "s")
+    assert TokenVerifier().verify(AccessToken().with_identity("x").to_jwt()).issuer == "k"
+    monkeypatch.delenv("LIVEKIT_API_SECRET")
+    with pytest.raises(ValueError, match="api_secret"):
+        AccessToken()
+
+
+@pytest.mark.parametrize(
+    ("video", "publish", "data"),
+    [({}, True, True), ({"canPublish": False}, False, False), ({"canPublish": False, "canPublishData": True}, False, True)],
+)
+def test_missing_grants_have_the_documented_defaults(video, publish, data):
+    grants = TokenVerifier(KEY, SECRET).verify(signed({"video": video})).video
+    assert (grants.can_publish, grants.can_subscribe, grants.can_publish_data) == (publish, True, data)
+    assert not grants.can_update_own_metadata
+
+
+def test_identity_falls_back_to_jti():
+    assert TokenVerifier(KEY, SECRET).verify(signed({"sub": None, "jti": "bob"})).identity == "bob"
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        ({"exp": int(time.time()) - 120}, jwt.ExpiredSignatureError),
+        ({"nbf": int(time.time()) + 120}, jwt.ImmatureSignatureError),
+        ({"iss": "other"}, jwt.InvalidIssuerError),
+        ({"exp": None}, jwt.MissingRequiredClaimError),
+        ({"video": {"roomJoin": "yes"}}, jwt.DecodeError),
+        ({"video": []}, None),
+        ({"video": [1]}, jwt.DecodeError),
+        ({"attributes": {"a": 1}}, jwt.DecodeError),
+        ({"name": 5}, jwt.DecodeError),
+        ({"roomConfig": {"agents": 5}}, jwt.DecodeError),
+        ({"video": {"canPublishSources": [1]}}, jwt.DecodeError),
+        ({"newGrant": {"x": 1}, "video": {"newer": 1}}, None),
+    ],
+)
+def test_what_a_signed_token_may_hold(payload, error):
+    verify = TokenVerifier(KEY, SECRET).verify
+    if error is None:
+        assert verify(signed(payload)).identity == "ann"
+    else:
+        with pytest.raises(error):
+            verify(signed(payload))
+
+
+def test_a_minute_of_clock_difference_is_forgiven():
+    now = int(time.time())
+    assert TokenVerifier(KEY, SECRET).verify(signed({"exp": now - 30, "nbf": now + 30})).identity == "ann"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "invalid authorization token"),
+        ("garbage", "invalid authorization token"),
+        ("a.b.c", "invalid authorization token"),
+        (signed({"iss": "stranger"}), "invalid API key"),
+        (signed({"iss": None}), "invalid API key"),
+        (signed({}, "forged-secret"), "invalid token: signature does not match"),
+        (signed({"exp": int(time.time()) - 120}), "invalid token: token is expired"),
+        (jwt.encode({"iss": KEY, "sub": "ann", "exp": int(time.time()) + 60}, None, "none"), "invalid token"),
+    ],
+)
+def test_the_server_says_why_a_token_is_refused(text, message):
+    with pytest.raises(AuthError) as caught:
+        Authenticator({KEY: SECRET}).verify(text)
+    assert str(caught.value).startswith(message) and caught.value.status == 401
+
+
+def test_a_refreshed_token_lasts_as_long_as_the_old_one_and_ten_minutes_at_least():
+    authenticator = Authenticator({KEY: SECRET})
+    grants = VideoGrants(room_join=True, room="r")
+    for ttl, least in ((datetime.timedelta(hours=2), 7100), (datetime.timedelta(seconds=30), 590)):
+        old = authenticator.verify(token().with_grants(grants).with_ttl(ttl).to_jwt()).claims
+        new = authenticator.verify(authenticator.refresh(old)).claims
+        assert new.identity == "ann" and new.video == old.video
+        assert least <= new.expires - time.time() <= least + 110

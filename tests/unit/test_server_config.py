@@ -1,0 +1,105 @@
+"""Configuration files: the keys of a LiveKit server's file, and errors that name the key."""
+
+import pytest
+
+from greenroom.server.config import ConfigError, ServerConfig, load_config, parse_keys
+
+FILE = """
+port: 7000
+bind_addresses: ["10.0.0.1"]
+keys:
+  key1: secret1
+  key2: 12345
+rtc:
+  udp_port: 7001
+  node_ip: 203.0.113.9
+  tcp_port: 7881
+room:
+  auto_create: false
+  empty_timeout: 60
+  enabled_codecs:
+    - mime: audio/opus
+    - mime: video/VP8
+prometheus_port: 6789
+webhook:
+  api_key: key1
+  urls: [http://localhost:1/hook]
+  filter_params: {exclude_events: [room_started]}
+room_configurations:
+  big: {max_participants: 100}
+redis: {address: localhost:6379}
+"""
+
+
+def test_a_livekit_file_is_read():
+    config = load_config(FILE)
+    config.check()
+    assert (config.port, config.bind, config.rtc.udp_port, config.rtc.node_ip) == (7000, ["10.0.0.1"], 7001, "203.0.113.9")
+    assert config.keys == {"key1": "secret1", "key2": "12345"}
+    assert not config.room.auto_create and config.room.empty_timeout == 60 and config.room.departure_timeout == 20
+    assert [codec.mime for codec in config.room.enabled_codecs] == ["audio/opus", "video/VP8"]
+    assert config.prometheus.port == 6789
+    assert config.webhook.filter_params.exclude_events == ["room_started"]
+    assert config.room_configurations == {"big": {"max_participants": 100}}
+
+
+def test_what_the_server_has_no_use_for_is_named():
+    assert load_config(FILE).ignored == ["rtc.tcp_port", "redis"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("port: many", "port must be a whole number, not 'many'"),
+        ("port: true", "port must be a whole number"),
+        ("port: -1", "port must not be negative"),
+        ("rtc: 5", "rtc must be a mapping"),
+        ("rtc:\n  udp_port: 1-2", "rtc.udp_port must be a whole number"),
+        ("bind_addresses: localhost", "bind_addresses must be a list"),
+        ("room:\n  enabled_codecs:\n    - opus", r"room.enabled_codecs\[0\] must be a mapping"),
+        ("keys: [a]", "keys must be a mapping"),
+        ("- a", "must be a mapping"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_an_error_names_the_key(text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keys": {}}, "no API keys"),
+        ({"port": 70000}, "port is 70000"),
+        ({"shards": 0}, "shards is 0"),
+    ],
+)
+def test_a_server_that_could_not_work_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        ServerConfig.dev(**change).check()
+
+
+def test_keys_from_the_environment():
+    assert parse_keys('a: b\n "c": "d"\n') == {"a": "b", "c": "d"}
+    assert parse_keys("a: b, c: d") == {"a": "b", "c": "d"}
+    for bad in ("a", "a:", ": b"):
+        with pytest.raises(ConfigError, match="key: secret"):
+            parse_keys(bad)
+
+
+def test_a_key_file_must_be_private(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("a: b\n")
+    path.chmod(0o604)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        load_config(f"key_file: {path}")
+    path.chmod(0o600)
+    assert load_config(f"key_file: {path}").keys == {"a": "b"}
+
+
+def test_development_means_loopback_and_the_well_known_key():
+    config = ServerConfig.dev()
+    config.check()
+    assert config.bind == ["127.0.0.1"] and config.keys == {"devkey": "secret"}
+    assert ServerConfig().bind == ["0.0.0.0"]

@@ -164,7 +164,6 @@ impl DimplDtls {
     fn end(&mut self, item: Queued) {
         if !self.ended {
             self.ended = true;
-            self.timeout = None;
             self.queue.push_back(item);
         }
     }
@@ -194,7 +193,7 @@ impl Dtls for DimplDtls {
             Some(Queued::Connected(connected)) => DtlsOutput::Connected(connected),
             Some(Queued::Closed) => DtlsOutput::Closed,
             Some(Queued::Failed(error)) => DtlsOutput::Failed(error),
-            None => DtlsOutput::Timeout(self.timeout),
+            None => DtlsOutput::Timeout(self.timeout.filter(|_| !self.ended)),
         }
     }
 

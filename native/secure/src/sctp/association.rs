@@ -28,6 +28,8 @@ const MAX_PAYLOAD: u32 = 1150;
 const RECEIVE_BUFFER: u32 = 1024 * 1024;
 /// Events that wait to be polled before messages are left in SCTP, whose receive window then slows the peer down.
 const MAX_EVENTS: usize = 256;
+/// Streams beyond `max_channels` that may exist for a while: refused ones until their reset has ended.
+const MAX_SPARE_STREAMS: usize = 256;
 /// The reason of [`SctpEvent::Closed`] after a panic.
 pub(crate) const BROKEN: &str = "SCTP implementation failed";
 /// SCTP has no address of its own inside DTLS; `sctp-proto` wants one.
@@ -154,6 +156,10 @@ impl Association {
                     // The stream is known by its id; what `accept_stream` would hand out must not pile up.
                     if let Some((_, inner)) = &mut self.inner {
                         inner.accept_stream();
+                        // Each stream costs memory before a message on it is complete, and nothing else counts them.
+                        if inner.stream_ids().len() > self.config.max_channels + MAX_SPARE_STREAMS {
+                            return self.end("peer uses too many streams");
+                        }
                     }
                     self.unread.insert(id);
                 }
@@ -193,9 +199,10 @@ impl Association {
         // The peer may have used the stream already; then it exists.
         let opened = inner.open_stream(id, Ppid::Binary).is_ok() || inner.stream(id).is_ok();
         let sent = opened && {
+            let sent = negotiated || write_dcep(inner, id, &Dcep::Open(channel.config.clone()));
             set_reliability(inner, id, &channel.config, negotiated);
             set_low_threshold(inner, id, channel.low_threshold);
-            negotiated || write(inner, id, &Dcep::Open(channel.config.clone()).to_bytes(), Ppid::Dcep)
+            sent
         };
         if !sent {
             self.on_channel_closed(id);
@@ -221,9 +228,10 @@ impl Association {
         }
     }
 
-    /// Reads what arrived, as far as events have room.
+    /// Reads what arrived, as far as events have room. Data can arrive before the COOKIE ACK that it overtook; it waits,
+    /// because nothing could be answered yet.
     fn read_streams(&mut self) {
-        while self.events.len() < MAX_EVENTS {
+        while self.phase == Phase::Established && self.events.len() < MAX_EVENTS {
             let Some(id) = self.unread.first().copied() else { return };
             match self.read_message(id) {
                 Some((ppid, data)) => self.on_message(id, ppid, data),
@@ -257,7 +265,11 @@ impl Association {
             // Data on a channel acknowledges its OPEN (RFC 8832, 6).
             Some(ChannelState::Opening) => self.on_channel_open(id, false),
             Some(ChannelState::Open) => {}
-            _ => return log::debug!("SCTP message for a channel that is not open dropped"),
+            Some(_) => return log::debug!("SCTP message for a channel that is not open dropped"),
+            None => {
+                log::debug!("SCTP message on stream {id}, which is no channel; stream reset");
+                return reset(&mut self.inner, id);
+            }
         }
         self.events.push_back(SctpEvent::Message { id: ChannelId(id), binary, data });
     }
@@ -285,8 +297,7 @@ impl Association {
 
     fn accept_channel(&mut self, id: u16, config: ChannelConfig) {
         let Some((_, inner)) = &mut self.inner else { return };
-        set_reliability(inner, id, &config, true);
-        if write(inner, id, &Dcep::Ack.to_bytes(), Ppid::Dcep) {
+        if write_dcep(inner, id, &Dcep::Ack) {
             self.channels.insert(id, Channel { config, state: ChannelState::Open, low_threshold: 0 });
             self.on_channel_open(id, true);
         }
@@ -497,6 +508,13 @@ fn set_low_threshold(inner: &mut Inner, id: u16, bytes: usize) {
 /// Queues one message on a stream. Whether it was taken.
 fn write(inner: &mut Inner, id: u16, data: &[u8], ppid: Ppid) -> bool {
     inner.stream(id).and_then(|mut stream| stream.write_with_ppi(data, ppid)).is_ok()
+}
+
+/// Queues a DCEP message, which is reliable and ordered whatever its channel is (RFC 8832, 6). Messages keep the policy
+/// they were queued under, so the caller sets that of the channel afterwards.
+fn write_dcep(inner: &mut Inner, id: u16, message: &Dcep) -> bool {
+    let reliable = |mut stream: sctp_proto::Stream<'_>| stream.set_reliability_params(false, ReliabilityType::Reliable, 0);
+    inner.stream(id).and_then(reliable).is_ok() && write(inner, id, &message.to_bytes(), Ppid::Dcep)
 }
 
 /// Resets both directions of a stream.

@@ -1,5 +1,29 @@
+//! The participant half of the module: `PeerEngine`, `Peer` and the media objects behind `greenroom.rtc`.
+
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-pub fn register(_m: &Bound<'_, PyModule>) -> PyResult<()> {
+use greenroom_peer::PeerError;
+
+mod audio;
+mod buffer;
+mod connection;
+mod engine;
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<engine::PeerEngine>()?;
+    m.add_class::<connection::Peer>()?;
+    m.add_class::<audio::AudioInput>()?;
+    m.add_class::<audio::AudioSink>()?;
+    m.add_class::<audio::NativeAudioFrame>()?;
+    m.add_class::<audio::Resampler>()?;
     Ok(())
+}
+
+fn raise(error: PeerError) -> PyErr {
+    match error {
+        PeerError::Invalid(message) => PyValueError::new_err(message),
+        PeerError::State(message) => PyRuntimeError::new_err(message),
+        PeerError::Full(message) => PyBufferError::new_err(message),
+    }
 }

@@ -1,0 +1,146 @@
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use greenroom_peer::audio::sink::AudioFormat;
+use greenroom_peer::{MediaKind, SectionStats};
+
+use super::audio::{AudioInput, AudioSink};
+use super::buffer::Bytes;
+use super::engine::PeerEngine;
+use super::raise;
+
+#[pyclass(module = "greenroom._native", frozen)]
+pub struct Peer {
+    peer: greenroom_peer::Peer,
+}
+
+fn media_kind(kind: &str) -> PyResult<MediaKind> {
+    match kind {
+        "audio" => Ok(MediaKind::Audio),
+        "video" => Ok(MediaKind::Video),
+        other => Err(PyValueError::new_err(format!("kind {other:?} is neither \"audio\" nor \"video\""))),
+    }
+}
+
+#[pymethods]
+impl Peer {
+    #[new]
+    fn new(py: Python<'_>, engine: &PeerEngine) -> PyResult<Self> {
+        Ok(Self { peer: py.detach(|| engine.engine.add_peer()).map_err(raise)? })
+    }
+
+    #[getter]
+    fn id(&self) -> u64 {
+        self.peer.id()
+    }
+
+    #[pyo3(signature = (kind, count = 1))]
+    fn add_receive(&self, py: Python<'_>, kind: &str, count: usize) -> PyResult<Vec<String>> {
+        if count > 1000 {
+            return Err(PyValueError::new_err(format!("{count} sections at once")));
+        }
+        let kind = media_kind(kind)?;
+        py.detach(|| self.peer.add_receive(kind, count)).map_err(raise)
+    }
+
+    #[pyo3(signature = (label, ordered, max_retransmits = None))]
+    fn add_data_channel(&self, py: Python<'_>, label: &str, ordered: bool, max_retransmits: Option<u16>) -> PyResult<()> {
+        py.detach(|| self.peer.add_data_channel(label, ordered, max_retransmits)).map_err(raise)
+    }
+
+    #[pyo3(signature = (source, *, cid, stream_id, bitrate, dtx, red))]
+    #[allow(clippy::too_many_arguments)] // the seam's keywords
+    fn send_audio(
+        &self,
+        py: Python<'_>,
+        source: &AudioInput,
+        cid: &str,
+        stream_id: &str,
+        bitrate: u32,
+        dtx: bool,
+        red: bool,
+    ) -> PyResult<String> {
+        py.detach(|| self.peer.send_audio(&source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
+    }
+
+    fn remove_send(&self, py: Python<'_>, mid: &str) -> PyResult<()> {
+        py.detach(|| self.peer.remove_send(mid)).map_err(raise)
+    }
+
+    fn set_send_muted(&self, mid: &str, muted: bool) -> PyResult<()> {
+        self.peer.set_send_muted(mid, muted).map_err(raise)
+    }
+
+    #[pyo3(signature = (ice_restart = false))]
+    fn create_offer(&self, py: Python<'_>, ice_restart: bool) -> PyResult<String> {
+        py.detach(|| self.peer.create_offer(ice_restart)).map_err(raise)
+    }
+
+    fn set_answer(&self, py: Python<'_>, sdp: &str) -> PyResult<()> {
+        py.detach(|| self.peer.set_answer(sdp)).map_err(raise)
+    }
+
+    fn accept_offer(&self, py: Python<'_>, sdp: &str) -> PyResult<String> {
+        py.detach(|| self.peer.accept_offer(sdp)).map_err(raise)
+    }
+
+    fn add_candidate(&self, py: Python<'_>, candidate: &str) -> PyResult<()> {
+        py.detach(|| self.peer.add_candidate(candidate)).map_err(raise)
+    }
+
+    #[pyo3(signature = (mid, *, sample_rate, channels, frame_ms, capacity))]
+    fn receive_audio(
+        &self,
+        py: Python<'_>,
+        mid: &str,
+        sample_rate: u32,
+        channels: usize,
+        frame_ms: u32,
+        capacity: usize,
+    ) -> PyResult<AudioSink> {
+        let format = AudioFormat { sample_rate, channels, frame_ms };
+        let sink = py.detach(|| self.peer.receive_audio(mid, format, capacity)).map_err(raise)?;
+        Ok(AudioSink { sink })
+    }
+
+    fn send(&self, py: Python<'_>, label: &str, payload: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let bytes = Bytes::of(payload)?;
+        py.detach(|| self.peer.send(label, bytes.as_slice())).map_err(raise)
+    }
+
+    fn buffered(&self, py: Python<'_>, label: &str) -> usize {
+        py.detach(|| self.peer.buffered(label))
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let snapshot = py.detach(|| self.peer.stats());
+        let stats = PyDict::new(py);
+        stats.set_item("rtt_ms", snapshot.rtt_ms)?;
+        stats.set_item("bytes_in", snapshot.bytes_in)?;
+        stats.set_item("bytes_out", snapshot.bytes_out)?;
+        for (mid, section) in &snapshot.sections {
+            stats.set_item(mid, section_dict(py, section)?)?;
+        }
+        Ok(stats)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.peer.close());
+    }
+}
+
+fn section_dict<'py>(py: Python<'py>, section: &SectionStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("sending", section.sending)?;
+    dict.set_item("packets", section.packets)?;
+    dict.set_item("bytes", section.bytes)?;
+    dict.set_item("lost", section.lost)?;
+    dict.set_item("jitter_ms", section.jitter_ms)?;
+    dict.set_item("concealed_ms", section.concealed_ms)?;
+    dict.set_item("nacks", section.nacks)?;
+    dict.set_item("plis", section.plis)?;
+    dict.set_item("codec", &section.codec)?;
+    dict.set_item("ssrc", section.ssrc)?;
+    Ok(dict)
+}

@@ -1,0 +1,122 @@
+"""Events: handlers that run in order, sync or async, and iterators over an event."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from .log import logger
+
+Event = TypeVar("Event", contravariant=True)
+
+_tasks: set[asyncio.Task[Any]] = set()
+
+
+def _positional_limit(callback: Callable[..., Any]) -> int | None:
+    """How many positional arguments `callback` takes; None when it takes any number."""
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+class _Handler:
+    """A callback with its arity, looked at once, when it is registered."""
+
+    __slots__ = ("callback", "limit", "once")
+
+    def __init__(self, callback: Callable[..., Any], once: bool) -> None:
+        self.callback = callback
+        self.limit = _positional_limit(callback)
+        self.once = once
+
+
+def spawn(coroutine: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
+    """Run a handler's coroutine; what it raises is logged once under `what`."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=what)
+    _tasks.add(task)
+
+    def done(task: asyncio.Task[Any]) -> None:
+        _tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed", what, exc_info=error)
+
+    task.add_done_callback(done)
+    return task
+
+
+class EventEmitter(Generic[Event]):
+    """Handlers run in the order of registration. One that takes fewer arguments gets the first ones only.
+
+    An exception in a handler is logged and does not keep others from running, except TypeError, which is the caller's
+    mistake and propagates. Coroutine functions are started as tasks.
+    """
+
+    def __init__(self) -> None:
+        self._events: dict[Any, dict[Callable[..., Any], _Handler]] = {}
+
+    def emit(self, event: Event, *args: Any) -> None:
+        handlers = self._events.get(event)
+        if not handlers:
+            return
+        for handler in list(handlers.values()):
+            if handler.once:
+                handlers.pop(handler.callback, None)
+            taken = args if handler.limit is None else args[: handler.limit]
+            try:
+                result = handler.callback(*taken)
+            except TypeError:
+                raise
+            except Exception:
+                logger.exception("a handler of %r failed", event)
+                continue
+            if inspect.iscoroutine(result):
+                spawn(result, f"handler of {event!r}")
+
+    def on(self, event: Event, callback: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """Register a handler, or return a decorator that does. The same handler is registered once."""
+        return self._register(event, callback, once=False)
+
+    def once(self, event: Event, callback: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """Register a handler that is removed before its first call."""
+        return self._register(event, callback, once=True)
+
+    def _register(self, event: Event, callback: Callable[..., Any] | None, *, once: bool) -> Callable[..., Any]:
+        if callback is None:
+
+            def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
+                self._register(event, function, once=once)
+                return function
+
+            return decorator
+        self._events.setdefault(event, {})[callback] = _Handler(callback, once)
+        return callback
+
+    def off(self, event: Event, callback: Callable[..., Any]) -> None:
+        """Remove a handler. KeyError when the event never had one; a handler that is gone already is fine."""
+        self._events[event].pop(callback, None)
+
+    async def events(self, event: Event, *, capacity: int = 1000) -> AsyncIterator[tuple[Any, ...]]:
+        """Iterate over the arguments of each `event` from now on. Beyond `capacity` unread ones the oldest go."""
+        waiting: deque[tuple[Any, ...]] = deque(maxlen=capacity)
+        ready = asyncio.Event()
+
+        def collect(*args: Any) -> None:
+            waiting.append(args)
+            ready.set()
+
+        self.on(event, collect)
+        try:
+            while True:
+                while waiting:
+                    yield waiting.popleft()
+                ready.clear()
+                await ready.wait()
+        finally:
+            self.off(event, collect)

@@ -1,0 +1,498 @@
+"""Ourselves in the room: publishing tracks, sending data, calling others."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from livekit.protocol import models
+from livekit.protocol import rtc as proto
+
+from . import stream_sender
+from .data_stream import ByteStreamInfo, ByteStreamWriter, TextStreamInfo, TextStreamWriter
+from .data_track import LocalDataTrack
+from .errors import (
+    ConnectError,
+    MetadataError,
+    PublishDataError,
+    PublishDTMFError,
+    PublishTrackError,
+    PublishTranscriptionError,
+    StreamError,
+    UnpublishTrackError,
+)
+from .messages import ParticipantTrackPermission, TrackPublishOptions
+from .participant import Participant, RemoteParticipant
+from .publishing import add_track_request, audio_bitrate, codec_name, layers_of
+from .rpc import RpcCallInfo, RpcHandler, RpcInterceptor
+from .rpc_manager import RpcManager
+from .session import REQUEST_TIMEOUT
+from .track import LocalAudioTrack, LocalTrack, LocalVideoTrack
+from .track_publication import LocalTrackPublication
+from .transcription import Transcription
+
+if TYPE_CHECKING:
+    from .room import Room
+
+PUBLISH_TIMEOUT = 10.0
+MAX_DATA_SIZE = 64_000
+"""Bytes in one data packet: what every client accepts."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class LocalParticipant(Participant):
+    def __init__(self, info: models.ParticipantInfo, room: Room) -> None:
+        super().__init__(info)
+        self._room = room
+        self._track_publications: dict[str, LocalTrackPublication] = {}
+        self._options: dict[str, TrackPublishOptions] = {}
+        """By track cid: how to publish it again after a full reconnect."""
+        self._cids: dict[LocalTrack, str] = {}
+        self._open_writers: set[Any] = set()
+        self._data_tracks: dict[int, LocalDataTrack] = {}
+        self._rpc = RpcManager(self, room._streams)
+
+    @property
+    def track_publications(self) -> Mapping[str, LocalTrackPublication]:
+        return self._track_publications
+
+    @property
+    def _rpc_handlers(self) -> dict[str, RpcHandler]:
+        return self._rpc.handlers
+
+    def _room_participants(self) -> Mapping[str, RemoteParticipant]:
+        return self._room.remote_participants
+
+    # --- tracks ----------------------------------------------------------------------------------------------------
+
+    async def publish_track(
+        self, track: LocalTrack, options: TrackPublishOptions | None = None
+    ) -> LocalTrackPublication:
+        """Publish and wait until the server has answered. A track is published once at a time.
+
+        Raises:
+            PublishTrackError: refused, not connected, or no answer within 10 s.
+        """
+        if track in self._cids:
+            raise PublishTrackError(f"{track!r} is published already")
+        kept = TrackPublishOptions()
+        if options is not None:
+            kept.CopyFrom(options)
+        cid = str(uuid.uuid4())
+        self._cids[track] = cid
+        self._options[cid] = kept
+        try:
+            info = await self._publish(track, cid, kept)
+        except BaseException:
+            self._forget(track)
+            raise
+        publication = LocalTrackPublication(info, track)
+        self._track_publications[info.sid] = publication
+        if self._room._take_early_subscription(info.sid):
+            publication._subscribed.set()
+        self._room._emit("local_track_published", publication, track)
+        return publication
+
+    async def _publish(self, track: LocalTrack, cid: str, options: TrackPublishOptions) -> models.TrackInfo:
+        session = self._room._session
+        if session is None or session.closed or session.publisher is None:
+            raise PublishTrackError("cannot publish: the room is not connected")
+        key = ("track", cid)
+        answer = session.expect(key)
+        session.send(proto.SignalRequest(add_track=add_track_request(track, cid, options)))
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT):
+                info: models.TrackInfo = await answer
+                transport = session.publisher
+                if transport is None:
+                    raise PublishTrackError("cannot publish: the room was disconnected")
+                mid = self._add_section(transport, track, cid, options)
+                session._publisher_offered = True
+                await transport.negotiate()
+        except TimeoutError:
+            raise PublishTrackError(f"the server did not answer within {PUBLISH_TIMEOUT:g} s") from None
+        except ConnectError as error:
+            raise PublishTrackError(f"cannot publish {track.name!r}: {error.message}") from None
+        finally:
+            session.forget(key)
+        track._connect(transport, mid)
+        track._sid = info.sid
+        track._publisher = self
+        track._set_room(self._room)
+        track._apply_mute()
+        return info
+
+    @staticmethod
+    def _add_section(transport: Any, track: LocalTrack, cid: str, options: TrackPublishOptions) -> str:
+        stream_id = options.stream or "-"
+        if isinstance(track, LocalAudioTrack):
+            mid = transport.peer.send_audio(
+                track._source._native(transport.engine.loop),
+                cid=cid,
+                stream_id=stream_id,
+                bitrate=audio_bitrate(track._source, options),
+                dtx=bool(options.get("dtx", True)),
+                red=bool(options.get("red", True)),
+            )
+            transport.sections[mid] = ("audio", True)
+        elif isinstance(track, LocalVideoTrack):
+            mid = transport.peer.send_video(
+                track._source._native(transport.engine.loop),
+                cid=cid,
+                stream_id=stream_id,
+                codec=codec_name(options),
+                layers=layers_of(track, options),
+            )
+            transport.sections[mid] = ("video", True)
+        else:
+            raise PublishTrackError(f"{track!r} is not a local track")
+        return mid
+
+    async def unpublish_track(self, track_sid: str) -> None:
+        """UnpublishTrackError when there is no such publication."""
+        publication = self._track_publications.pop(track_sid, None)
+        if publication is None:
+            raise UnpublishTrackError(f"there is no published track {track_sid!r}")
+        track = publication.track
+        if track is not None:
+            transport, mid = track._transport, track._mid
+            self._forget(track)
+            track._transport, track._mid, track._publisher = None, "", None
+            track._set_room(None)
+            if transport is not None and not transport._closed:
+                transport.peer.remove_send(mid)
+                transport.negotiate()
+        self._room._emit("local_track_unpublished", publication)
+        publication._track = None
+
+    def _forget(self, track: LocalTrack) -> None:
+        self._options.pop(self._cids.pop(track, ""), None)
+
+    async def _republish(self) -> None:
+        """After a full reconnect: all tracks anew, under new sids, their publications kept."""
+        for previous_sid, publication in list(self._track_publications.items()):
+            track = publication.track
+            if track is None:
+                continue
+            cid = str(uuid.uuid4())
+            options = self._options.pop(self._cids[track])
+            self._cids[track], self._options[cid] = cid, options
+            publication._info = await self._publish(track, cid, options)
+            del self._track_publications[previous_sid]
+            self._track_publications[publication.sid] = publication
+            self._room._emit("local_track_republished", publication, previous_sid)
+
+    def _local_track_muted(self, track: LocalTrack, muted: bool) -> None:
+        """Our own `mute` or `unmute`: tell the server and the program."""
+        publication = self._track_publications.get(track.sid)
+        if publication is None:
+            return
+        if self._room._session is not None:
+            request = proto.MuteTrackRequest(sid=track.sid, muted=muted)
+            self._room._session.send(proto.SignalRequest(mute=request))
+        publication._info.muted = muted
+        self._room._emit("track_muted" if muted else "track_unmuted", self, publication)
+
+    def set_track_subscription_permissions(
+        self,
+        *,
+        allow_all_participants: bool,
+        participant_permissions: list[ParticipantTrackPermission] | None = None,
+    ) -> None:
+        """Who may subscribe to our tracks."""
+        permissions = [
+            proto.TrackPermission(
+                participant_identity=p.participant_identity, all_tracks=p.allow_all, track_sids=p.allowed_track_sids
+            )
+            for p in participant_permissions or []
+        ]
+        if self._room._session is not None:
+            self._room._session.send(
+                proto.SignalRequest(
+                    subscription_permission=proto.SubscriptionPermission(
+                        all_participants=allow_all_participants, track_permissions=permissions
+                    )
+                )
+            )
+
+    # --- data ------------------------------------------------------------------------------------------------------
+
+    async def publish_data(
+        self,
+        payload: bytes | str,
+        *,
+        reliable: bool = True,
+        destination_identities: list[str] | None = None,
+        topic: str = "",
+    ) -> None:
+        """Send one message, to all or to some. PublishDataError when it cannot be sent or exceeds 64,000 bytes."""
+        data = payload.encode() if isinstance(payload, str) else bytes(payload)
+        if len(data) > MAX_DATA_SIZE:
+            raise PublishDataError(
+                f"a data message holds {MAX_DATA_SIZE} bytes, not {len(data)}: use send_bytes for more"
+            )
+        user = models.UserPacket(
+            payload=data, participant_sid=self.sid, participant_identity=self.identity, topic=topic
+        )
+        await self._send_packet(
+            models.DataPacket(
+                kind=models.DataPacket.RELIABLE if reliable else models.DataPacket.LOSSY,
+                participant_identity=self.identity,
+                destination_identities=destination_identities or [],
+                user=user,
+            ),
+            reliable=reliable,
+        )
+
+    async def publish_dtmf(self, *, code: int, digit: str) -> None:
+        """Send a telephone key press to SIP participants."""
+        packet = models.DataPacket(
+            kind=models.DataPacket.RELIABLE,
+            participant_identity=self.identity,
+            sip_dtmf=models.SipDTMF(code=code, digit=digit),
+        )
+        try:
+            await self._send_packet(packet)
+        except PublishDataError as error:
+            raise PublishDTMFError(error.message) from None
+
+    async def publish_transcription(self, transcription: Transcription) -> None:
+        segments = [
+            models.TranscriptionSegment(
+                id=s.id, text=s.text, start_time=s.start_time, end_time=s.end_time, final=s.final, language=s.language
+            )
+            for s in transcription.segments
+        ]
+        packet = models.DataPacket(
+            kind=models.DataPacket.RELIABLE,
+            participant_identity=self.identity,
+            transcription=models.Transcription(
+                transcribed_participant_identity=transcription.participant_identity,
+                track_id=transcription.track_sid,
+                segments=segments,
+            ),
+        )
+        try:
+            await self._send_packet(packet)
+        except PublishDataError as error:
+            raise PublishTranscriptionError(error.message) from None
+
+    async def _send_packet(self, packet: models.DataPacket, *, reliable: bool = True) -> None:
+        session = self._room._session
+        if session is None:
+            raise PublishDataError("cannot send: the room is not connected")
+        try:
+            await session.send_packet(packet, reliable=reliable)
+        except ConnectError as error:
+            raise PublishDataError(f"cannot send: {error.message}") from None
+
+    async def _send_stream_packet(self, packet: models.DataPacket) -> None:
+        try:
+            await self._send_packet(packet)
+        except PublishDataError as error:
+            raise StreamError(error.message) from None
+
+    async def stream_text(
+        self,
+        *,
+        destination_identities: list[str] | None = None,
+        topic: str = "",
+        attributes: dict[str, str] | None = None,
+        stream_id: str | None = None,
+        reply_to_id: str | None = None,
+        total_size: int | None = None,
+        sender_identity: str | None = None,
+    ) -> TextStreamWriter:
+        """Open a text stream. `total_size` in bytes of UTF-8, when known. Close the writer to end it."""
+        writer = TextStreamWriter(
+            self,
+            topic=topic,
+            attributes=attributes,
+            stream_id=stream_id,
+            total_size=total_size,
+            reply_to_id=reply_to_id,
+            destination_identities=destination_identities,
+            sender_identity=sender_identity,
+        )
+        await writer._send_header()
+        return writer
+
+    async def send_text(
+        self,
+        text: str,
+        *,
+        destination_identities: list[str] | None = None,
+        topic: str = "",
+        attributes: dict[str, str] | None = None,
+        reply_to_id: str | None = None,
+        compress: bool = True,
+    ) -> TextStreamInfo:
+        """Send a whole text; in one packet when all receivers can take it so."""
+        return await stream_sender.send_text(
+            self,
+            text,
+            destination_identities=destination_identities,
+            topic=topic,
+            attributes=attributes,
+            reply_to_id=reply_to_id,
+            compress=compress,
+        )
+
+    async def stream_bytes(
+        self,
+        name: str,
+        *,
+        total_size: int | None = None,
+        mime_type: str = "application/octet-stream",
+        attributes: dict[str, str] | None = None,
+        stream_id: str | None = None,
+        destination_identities: list[str] | None = None,
+        topic: str = "",
+    ) -> ByteStreamWriter:
+        """Open a byte stream. Close the writer to end it."""
+        writer = ByteStreamWriter(
+            self,
+            name=name,
+            topic=topic,
+            attributes=attributes,
+            stream_id=stream_id,
+            total_size=total_size,
+            mime_type=mime_type,
+            destination_identities=destination_identities,
+        )
+        await writer._send_header()
+        return writer
+
+    async def send_bytes(
+        self,
+        data: bytes,
+        *,
+        topic: str = "",
+        name: str | None = None,
+        mime_type: str | None = None,
+        destination_identities: list[str] | None = None,
+        attributes: dict[str, str] | None = None,
+        stream_id: str | None = None,
+        compress: bool = True,
+    ) -> ByteStreamInfo:
+        """Send bytes as a whole stream."""
+        return await stream_sender.send_bytes(
+            self,
+            data,
+            name=name or "unknown",
+            mime_type=mime_type or "application/octet-stream",
+            topic=topic,
+            destination_identities=destination_identities,
+            attributes=attributes,
+            stream_id=stream_id,
+            compress=compress,
+        )
+
+    async def send_file(
+        self,
+        file_path: str,
+        *,
+        topic: str = "",
+        destination_identities: list[str] | None = None,
+        attributes: dict[str, str] | None = None,
+        stream_id: str | None = None,
+        compress: bool = True,
+    ) -> ByteStreamInfo:
+        """Send a file as a byte stream with its name and type. OSError when it cannot be read."""
+        return await stream_sender.send_file(
+            self,
+            file_path,
+            topic=topic,
+            destination_identities=destination_identities,
+            attributes=attributes,
+            stream_id=stream_id,
+            compress=compress,
+        )
+
+    async def publish_data_track(self, *, name: str) -> LocalDataTrack:
+        """Publish a track of small, fresh, unreliable frames. PublishDataTrackError when refused."""
+        return await self._room._data_track_manager.publish(name)
+
+    # --- calls -----------------------------------------------------------------------------------------------------
+
+    async def perform_rpc(
+        self,
+        *,
+        destination_identity: str,
+        method: str,
+        payload: str,
+        response_timeout: float | None = None,
+        max_round_trip_latency: float | None = None,
+    ) -> str:
+        """Call a method of another participant. Seconds; default 15 for the response, 7 for its acknowledgement.
+
+        Raises:
+            RpcError: what the handler raised, or a built-in code.
+        """
+        return await self._rpc.perform(
+            RpcCallInfo(destination_identity, method, payload, response_timeout, max_round_trip_latency)
+        )
+
+    def register_rpc_method(self, method_name: str, handler: F | None = None) -> F | Callable[[F], F]:
+        """Answer calls of `method_name` with `handler(RpcInvocationData) -> str`, sync or async. Also a decorator."""
+        if handler is not None:
+            self._rpc.handlers[method_name] = handler
+            return handler
+
+        def decorator(function: F) -> F:
+            self._rpc.handlers[method_name] = function
+            return function
+
+        return decorator
+
+    def unregister_rpc_method(self, method: str) -> None:
+        self._rpc.handlers.pop(method, None)
+
+    def add_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
+        self._rpc.interceptors.append(interceptor)
+
+    def remove_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
+        if interceptor in self._rpc.interceptors:
+            self._rpc.interceptors.remove(interceptor)
+
+    # --- ourselves -------------------------------------------------------------------------------------------------
+
+    async def set_metadata(self, metadata: str) -> None:
+        """MetadataError when the token does not allow it, or nothing comes back within 5 s."""
+        await self._update(metadata=metadata, name=self.name)
+
+    async def set_name(self, name: str) -> None:
+        """MetadataError as for `set_metadata`."""
+        await self._update(metadata=self.metadata, name=name)
+
+    async def set_attributes(self, attributes: dict[str, str]) -> None:
+        """Change some attributes; an empty value removes one. MetadataError as for `set_metadata`."""
+        await self._update(metadata=self.metadata, name=self.name, attributes=attributes)
+
+    async def _update(self, *, metadata: str, name: str, attributes: dict[str, str] | None = None) -> None:
+        session = self._room._session
+        if session is None or session.closed:
+            raise MetadataError("cannot change anything: the room is not connected")
+        request_id = session.next_request_id()
+        answer = session.expect(request_id)
+        session.send(
+            proto.SignalRequest(
+                update_metadata=proto.UpdateParticipantMetadata(
+                    metadata=metadata, name=name, attributes=attributes or {}, request_id=request_id
+                )
+            )
+        )
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                await answer
+        except TimeoutError:
+            raise MetadataError(f"the server did not answer within {REQUEST_TIMEOUT:g} s") from None
+        except ConnectError as error:
+            raise MetadataError(error.message) from None
+        finally:
+            session.forget(request_id)
+
+    def __repr__(self) -> str:
+        return f"rtc.LocalParticipant(sid={self.sid}, identity={self.identity}, name={self.name})"

@@ -1,0 +1,423 @@
+"""Applying what the server says to the room's objects, and telling the program what changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from livekit.protocol import models
+from livekit.protocol import rtc as proto
+
+from .enums import ConnectionQuality, StreamState, TrackKind, from_wire
+from .local_participant import LocalParticipant
+from .log import logger
+from .participant import Participant, RemoteParticipant
+from .track import RemoteAudioTrack, RemoteTrack, RemoteVideoTrack
+from .track_publication import RemoteTrackPublication, kind_of
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from .room import Room
+
+_ACTIVE = models.ParticipantInfo.State.ACTIVE
+_DISCONNECTED = models.ParticipantInfo.State.DISCONNECTED
+MAX_EARLY = 1000
+
+
+class RoomState:
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._sections: dict[Transport, dict[str, str]] = {}
+        """What the server sends on each section: mid to track sid."""
+        self._speakers: dict[str, models.SpeakerInfo] = {}
+        self._early_subscriptions: dict[str, None] = {}
+        """Own tracks that somebody subscribed to before `publish_track` was done."""
+        self._handlers = {
+            "update": lambda m: self._update(m.update.participants),
+            "speakers_changed": lambda m: self._speakers_changed(m.speakers_changed),
+            "room_update": lambda m: self._room_update(m.room_update.room),
+            "connection_quality": lambda m: self._connection_quality(m.connection_quality),
+            "stream_state_update": lambda m: self._stream_state(m.stream_state_update),
+            "mute": lambda m: self._muted_by_server(m.mute),
+            "track_unpublished": lambda m: self._unpublished_by_server(m.track_unpublished.track_sid),
+            "track_subscribed": lambda m: self._own_track_subscribed(m.track_subscribed.track_sid),
+            "subscription_response": lambda m: self._subscription_failed(m.subscription_response),
+            "room_moved": lambda m: self._moved(m.room_moved),
+            "data_track_subscriber_handles": lambda m: room._data_track_manager.set_handles(
+                m.data_track_subscriber_handles
+            ),
+        }
+
+    def handle(self, message: proto.SignalResponse) -> None:
+        kind = message.WhichOneof("message")
+        handler = self._handlers.get(kind or "")
+        if handler is not None:
+            handler(message)
+        else:
+            logger.debug("ignored signalling message %r", kind)
+
+    # --- joining ---------------------------------------------------------------------------------------------------
+
+    def joined(self, join: proto.JoinResponse) -> None:
+        room = self._room
+        self._apply_room(join.room)
+        previous = room._local_participant
+        if previous is not None and previous.identity == join.participant.identity:
+            previous._info = join.participant
+        else:
+            room._local_participant = LocalParticipant(join.participant, room)
+            if previous is not None:
+                room._local_participant._rpc.handlers.update(previous._rpc.handlers)
+        room._remote_participants.clear()
+        for info in join.other_participants:
+            if info.state == _DISCONNECTED:
+                continue
+            participant = RemoteParticipant(info)
+            room._remote_participants[info.identity] = participant
+            for track in info.tracks:
+                self._new_publication(participant, track)
+            room._data_track_manager.set_published(info, announce=True)
+
+    def rejoined(self, join: proto.JoinResponse) -> None:
+        """After a full reconnect: the same room seen anew. What is gone is said, tracks come again."""
+        room = self._room
+        self._apply_room(join.room)
+        assert room._local_participant is not None
+        room._local_participant._info = join.participant
+        self._sections.clear()
+        self._speakers.clear()
+        present = {info.identity for info in join.other_participants}
+        for participant in list(room._remote_participants.values()):
+            for publication in list(participant._track_publications.values()):
+                self._unpublish(participant, publication)
+            if participant.identity not in present:
+                self._remove(participant)
+        for info in join.other_participants:
+            known = room._remote_participants.get(info.identity)
+            if known is not None and known.sid != info.sid:
+                known._info.sid = info.sid
+                known._info.version = 0
+            self._apply_remote(info)
+
+    def _apply_room(self, info: models.Room) -> None:
+        room = self._room
+        room._info = info
+        if info.sid:
+            waiters, room._sid_waiters = room._sid_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(info.sid)
+
+    def _room_update(self, info: models.Room) -> None:
+        old = self._room.metadata
+        self._apply_room(info)
+        if old != info.metadata:
+            self._room._emit("room_metadata_changed", old, info.metadata)
+        self._room._emit("room_updated")
+
+    def _moved(self, moved: proto.RoomMovedResponse) -> None:
+        room = self._room
+        self._apply_room(moved.room)
+        if moved.token and room._session is not None:
+            room._session.token = moved.token
+            room.on_token(moved.token)
+        if room._local_participant is not None and moved.HasField("participant"):
+            room._local_participant._info = moved.participant
+            if room._session is not None:
+                room._session.participant_sid = moved.participant.sid
+        present = {info.identity for info in moved.other_participants}
+        for participant in list(room._remote_participants.values()):
+            if participant.identity not in present:
+                self._remove(participant)
+        self._update(moved.other_participants)
+        room._emit("moved")
+
+    # --- participants ----------------------------------------------------------------------------------------------
+
+    def _update(self, infos: Any) -> None:
+        for info in infos:
+            local = self._room._local_participant
+            if local is not None and info.identity == local.identity:
+                if info.sid == local.sid:
+                    self._apply_local(local, info)
+            else:
+                self._apply_remote(info)
+
+    def _apply_local(self, local: LocalParticipant, info: models.ParticipantInfo) -> None:
+        if info.version and info.version < local._info.version:
+            return
+        old, local._info = local._info, info
+        for track in info.tracks:
+            publication = local._track_publications.get(track.sid)
+            if publication is not None:
+                muted = publication._info.muted
+                publication._info = track
+                # Whether we are muted is our own affair; the server says otherwise with a `mute` message.
+                publication._info.muted = muted
+        self._tell_changes(local, old, info)
+
+    def _apply_remote(self, info: models.ParticipantInfo) -> None:
+        room = self._room
+        participant = room._remote_participants.get(info.identity)
+        if info.state == _DISCONNECTED:
+            if participant is not None and participant.sid == info.sid:
+                participant._info = info
+                self._remove(participant)
+            return
+        if participant is not None and participant.sid != info.sid:
+            self._remove(participant)
+            participant = None
+        if participant is None:
+            participant = RemoteParticipant(info)
+            room._remote_participants[info.identity] = participant
+            room._emit("participant_connected", participant)
+            if info.state == _ACTIVE:
+                room._emit("participant_active", participant)
+            for track in info.tracks:
+                room._emit("track_published", self._new_publication(participant, track), participant)
+            room._data_track_manager.set_published(info, announce=True)
+            self._subscribe_known()
+            return
+        if info.version and info.version < participant._info.version:
+            return
+        old, participant._info = participant._info, info
+        self._tell_changes(participant, old, info)
+        if old.state != _ACTIVE and info.state == _ACTIVE:
+            room._emit("participant_active", participant)
+        self._apply_publications(participant, info)
+        room._data_track_manager.set_published(info, announce=True)
+        self._subscribe_known()
+
+    def _apply_publications(self, participant: RemoteParticipant, info: models.ParticipantInfo) -> None:
+        room = self._room
+        present = {track.sid for track in info.tracks}
+        for sid, publication in list(participant._track_publications.items()):
+            if sid not in present:
+                self._unpublish(participant, publication)
+        for track in info.tracks:
+            publication = participant._track_publications.get(track.sid)
+            if publication is None:
+                room._emit("track_published", self._new_publication(participant, track), participant)
+                continue
+            was_muted = publication.muted
+            publication._info = track
+            if publication._track is not None:
+                publication._track._muted = track.muted
+            if was_muted != track.muted:
+                room._emit("track_muted" if track.muted else "track_unmuted", participant, publication)
+
+    def _new_publication(self, participant: RemoteParticipant, info: models.TrackInfo) -> RemoteTrackPublication:
+        publication = RemoteTrackPublication(info, participant.sid, self._room._session)
+        participant._track_publications[info.sid] = publication
+        return publication
+
+    def _unpublish(self, participant: RemoteParticipant, publication: RemoteTrackPublication) -> None:
+        self._unsubscribe(participant, publication)
+        participant._track_publications.pop(publication.sid, None)
+        self._room._emit("track_unpublished", publication, participant)
+
+    def _remove(self, participant: RemoteParticipant) -> None:
+        room = self._room
+        for publication in list(participant._track_publications.values()):
+            self._unpublish(participant, publication)
+        if room._remote_participants.get(participant.identity) is participant:
+            del room._remote_participants[participant.identity]
+        participant._gone()
+        self._speakers.pop(participant.sid, None)
+        room._streams.sender_left(participant.identity)
+        room._data_track_manager.set_published(models.ParticipantInfo(identity=participant.identity), announce=True)
+        if room._local_participant is not None:
+            room._local_participant._rpc.participant_left(participant.identity)
+        participant._info.state = _DISCONNECTED
+        room._emit("participant_disconnected", participant)
+
+    def _tell_changes(self, participant: Participant, old: models.ParticipantInfo, new: models.ParticipantInfo) -> None:
+        emit = self._room._emit
+        if old.metadata != new.metadata:
+            emit("participant_metadata_changed", participant, old.metadata, new.metadata)
+        if old.name != new.name:
+            emit("participant_name_changed", participant, old.name, new.name)
+        before, after = dict(old.attributes), dict(new.attributes)
+        if before != after:
+            changed = {key: value for key, value in after.items() if before.get(key) != value}
+            changed.update({key: "" for key in before if key not in after})
+            emit("participant_attributes_changed", changed, participant)
+        if old.permission != new.permission:
+            emit("participant_permissions_changed", participant, new.permission)
+
+    # --- subscribed tracks -----------------------------------------------------------------------------------------
+
+    def set_tracks(self, transport: Transport, track_by_mid: dict[str, str]) -> None:
+        """What the newest description says the server sends on this connection: the whole truth about it."""
+        before = self._sections.get(transport, {})
+        self._sections[transport] = track_by_mid
+        for mid, sid in before.items():
+            if track_by_mid.get(mid) != sid:
+                participant, publication = self._find(sid)
+                if participant is not None and publication is not None and publication._track is not None:
+                    if publication._track._transport is transport and publication._track._mid == mid:
+                        self._unsubscribe(participant, publication)
+        self._subscribe_known()
+
+    def _find(self, sid: str) -> tuple[RemoteParticipant | None, RemoteTrackPublication | None]:
+        for participant in self._room._remote_participants.values():
+            publication = participant._track_publications.get(sid)
+            if publication is not None:
+                return participant, publication
+        return None, None
+
+    def _subscribe_known(self) -> None:
+        """Make tracks of sections whose publication is known; the others wait for their update."""
+        for transport, track_by_mid in self._sections.items():
+            for mid, sid in track_by_mid.items():
+                participant, publication = self._find(sid)
+                if participant is not None and publication is not None and publication._track is None:
+                    self._subscribe(transport, mid, participant, publication)
+
+    def _subscribe(
+        self, transport: Transport, mid: str, participant: RemoteParticipant, publication: RemoteTrackPublication
+    ) -> None:
+        info = publication._info
+        track: RemoteTrack
+        if kind_of(info) == TrackKind.KIND_AUDIO:
+            track = RemoteAudioTrack(info.sid, info.name, muted=info.muted)
+        elif kind_of(info) == TrackKind.KIND_VIDEO:
+            track = RemoteVideoTrack(info.sid, info.name, muted=info.muted)
+        else:
+            return
+        track._connect(transport, mid)
+        transport.sections.setdefault(mid, ("audio" if track.kind == TrackKind.KIND_AUDIO else "video", False))
+        track._set_room(self._room)
+        publication._track = track
+        participant._track_available(publication)
+        self._room._emit("track_subscribed", track, publication, participant)
+
+    def _unsubscribe(self, participant: RemoteParticipant, publication: RemoteTrackPublication) -> None:
+        track = publication._track
+        if track is None:
+            return
+        publication._track = None
+        if track._transport is not None:
+            sections = self._sections.get(track._transport, {})
+            if sections.get(track._mid) == track.sid:
+                del sections[track._mid]
+        track._end()
+        self._room._emit("track_unsubscribed", track, publication, participant)
+
+    def end_all_tracks(self) -> None:
+        """The connection is gone: streams end; nothing is emitted for each."""
+        self._sections.clear()
+        for participant in self._room._remote_participants.values():
+            for publication in participant._track_publications.values():
+                if publication._track is not None:
+                    publication._track._end()
+            participant._gone()
+
+    def _stream_state(self, update: proto.StreamStateUpdate) -> None:
+        states = {
+            proto.StreamState.ACTIVE: StreamState.STATE_ACTIVE,
+            proto.StreamState.PAUSED: StreamState.STATE_PAUSED,
+        }
+        for state in update.stream_states:
+            _, publication = self._find(state.track_sid)
+            if publication is not None and publication._track is not None:
+                publication._track._stream_state = states.get(state.state, StreamState.STATE_UNKNOWN)
+
+    def _subscription_failed(self, response: proto.SubscriptionResponse) -> None:
+        participant, _ = self._find(response.track_sid)
+        if participant is not None and response.err:
+            error = models.SubscriptionError.Name(response.err)
+            self._room._emit("track_subscription_failed", participant, response.track_sid, error)
+
+    # --- own tracks ------------------------------------------------------------------------------------------------
+
+    def _muted_by_server(self, mute: proto.MuteTrackRequest) -> None:
+        local = self._room._local_participant
+        publication = local._track_publications.get(mute.sid) if local is not None else None
+        if publication is not None and publication.track is not None:
+            publication.track._set_muted(mute.muted)
+
+    def _unpublished_by_server(self, sid: str) -> None:
+        room = self._room
+        local = room._local_participant
+        if local is not None and room._session is not None and sid in local._track_publications:
+            task = room._session.loop.create_task(local.unpublish_track(sid), name=f"unpublish {sid}")
+            room._session.recovery.keep(task)
+
+    def _own_track_subscribed(self, sid: str) -> None:
+        local = self._room._local_participant
+        publication = local._track_publications.get(sid) if local is not None else None
+        if publication is None:
+            if len(self._early_subscriptions) < MAX_EARLY:
+                self._early_subscriptions[sid] = None
+            return
+        publication._subscribed.set()
+        self._room._emit("local_track_subscribed", publication.track)
+
+    def take_early_subscription(self, sid: str) -> bool:
+        """True when somebody subscribed to this own track before it was known here; then the event follows."""
+        if sid not in self._early_subscriptions:
+            return False
+        del self._early_subscriptions[sid]
+        return True
+
+    # --- the rest --------------------------------------------------------------------------------------------------
+
+    def _speakers_changed(self, changed: proto.SpeakersChanged) -> None:
+        room = self._room
+        for speaker in changed.speakers:
+            if speaker.active:
+                self._speakers[speaker.sid] = speaker
+            else:
+                self._speakers.pop(speaker.sid, None)
+        by_sid: dict[str, Participant] = {p.sid: p for p in room._remote_participants.values()}
+        if room._local_participant is not None:
+            by_sid[room._local_participant.sid] = room._local_participant
+        loudest = sorted(self._speakers.values(), key=lambda speaker: -speaker.level)
+        speakers = [by_sid[speaker.sid] for speaker in loudest if speaker.sid in by_sid]
+        room._emit("active_speakers_changed", speakers)
+
+    def _connection_quality(self, update: proto.ConnectionQualityUpdate) -> None:
+        room = self._room
+        by_sid: dict[str, Participant] = {p.sid: p for p in room._remote_participants.values()}
+        if room._local_participant is not None:
+            by_sid[room._local_participant.sid] = room._local_participant
+        for info in update.updates:
+            participant = by_sid.get(info.participant_sid)
+            if participant is None:
+                continue
+            quality = from_wire(ConnectionQuality, info.quality, -1)
+            if participant._connection_quality != quality:
+                participant._connection_quality = quality
+                room._emit("connection_quality_changed", participant, quality)
+
+    def sync_state(self) -> proto.SyncState:
+        """What the server needs to pick up the session after a lost socket (`SyncState`)."""
+        room = self._room
+        session, local = room._session, room._local_participant
+        assert session is not None and local is not None
+        transport = session.publisher if session.single else session.subscriber
+        auto = session.options.auto_subscribe
+        sids = [
+            publication.sid
+            for participant in room._remote_participants.values()
+            for publication in participant._track_publications.values()
+            if publication._wanted is (not auto)
+        ]
+        state = proto.SyncState(
+            subscription=proto.UpdateSubscription(track_sids=sids, subscribe=not auto),
+            publish_tracks=[
+                proto.TrackPublishedResponse(cid=local._cids[publication.track], track=publication._info)
+                for publication in local._track_publications.values()
+                if publication.track is not None
+            ],
+            datachannel_receive_states=session.reliable.receive_states(),
+        )
+        if (
+            transport is not None
+            and transport.local_description is not None
+            and transport.remote_description is not None
+        ):
+            ours, theirs = transport.local_description, transport.remote_description
+            state.offer.CopyFrom(ours if session.single else theirs)
+            state.answer.CopyFrom(theirs if session.single else ours)
+        return state

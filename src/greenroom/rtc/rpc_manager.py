@@ -1,0 +1,295 @@
+"""Carrying calls: packets for old clients (v1), text streams for those with client protocol 1 or more (v2).
+
+Acknowledgements and errors are packets in both. A request goes the way its receiver understands, a response the way its
+caller does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from livekit.protocol import models
+
+from .data_stream import TextStreamReader
+from .errors import PublishDataError, StreamError
+from .log import logger
+from .rpc import RpcCallInfo, RpcError, RpcHandler, RpcInterceptor, RpcInvocationData, chain_incoming, chain_outgoing
+
+if TYPE_CHECKING:
+    from .local_participant import LocalParticipant
+    from .stream_receiver import StreamReceiver
+
+REQUEST_TOPIC = "lk.rpc_request"
+RESPONSE_TOPIC = "lk.rpc_response"
+ATTRIBUTE_ID = "lk.rpc_request_id"
+ATTRIBUTE_METHOD = "lk.rpc_request_method"
+ATTRIBUTE_TIMEOUT = "lk.rpc_request_response_timeout_ms"
+ATTRIBUTE_VERSION = "lk.rpc_request_version"
+CLIENT_PROTOCOL_RPC_V2 = 1
+MAX_V1_PAYLOAD = 15 * 1024
+DEFAULT_RESPONSE_TIMEOUT = 15.0
+DEFAULT_ROUND_TRIP = 7.0
+MAX_RUNNING = 1000
+"""Invocations that run at once; more are answered with an error."""
+
+_Code = RpcError.ErrorCode
+
+
+class _Call:
+    """A call that waits for its acknowledgement, then for its response."""
+
+    def __init__(self, destination: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.destination = destination
+        self.acknowledged: asyncio.Future[None] = loop.create_future()
+        self.response: asyncio.Future[str] = loop.create_future()
+
+    def fail(self, error: RpcError) -> None:
+        if not self.response.done():
+            self.response.set_exception(error)
+            self.response.exception()
+        if not self.acknowledged.done():
+            self.acknowledged.set_result(None)
+
+    def succeed(self, payload: str) -> None:
+        if not self.response.done():
+            self.response.set_result(payload)
+        if not self.acknowledged.done():
+            self.acknowledged.set_result(None)
+
+
+class RpcManager:
+    def __init__(self, local: LocalParticipant, streams: StreamReceiver) -> None:
+        self._local = local
+        self.handlers: dict[str, RpcHandler] = {}
+        self.interceptors: list[RpcInterceptor] = []
+        self._calls: dict[str, _Call] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        streams.text_handlers[REQUEST_TOPIC] = self._on_request_stream
+        streams.text_handlers[RESPONSE_TOPIC] = self._on_response_stream
+
+    # --- calling ---------------------------------------------------------------------------------------------------
+
+    async def perform(self, call: RpcCallInfo) -> str:
+        return await chain_outgoing(self.interceptors, self._perform)(call)
+
+    async def _perform(self, call: RpcCallInfo) -> str:
+        timeout = DEFAULT_RESPONSE_TIMEOUT if call.response_timeout is None else call.response_timeout
+        round_trip = DEFAULT_ROUND_TRIP if call.max_round_trip_latency is None else call.max_round_trip_latency
+        loop = asyncio.get_running_loop()
+        request_id = str(uuid.uuid4())
+        pending = self._calls[request_id] = _Call(call.destination_identity, loop)
+        deadline = loop.time() + timeout
+        try:
+            await self._send_request(call, request_id, timeout)
+            wait = min(round_trip, max(0.0, deadline - loop.time()))
+            done, _ = await asyncio.wait([pending.acknowledged], timeout=wait)
+            if not done:
+                raise RpcError._built_in(_Code.CONNECTION_TIMEOUT if round_trip < timeout else _Code.RESPONSE_TIMEOUT)
+            done, _ = await asyncio.wait([pending.response], timeout=max(0.0, deadline - loop.time()))
+            if not done:
+                raise RpcError._built_in(_Code.RESPONSE_TIMEOUT)
+            return pending.response.result()
+        finally:
+            self._calls.pop(request_id, None)
+
+    async def _send_request(self, call: RpcCallInfo, request_id: str, timeout: float) -> None:
+        timeout_ms = max(1, int(timeout * 1000))
+        try:
+            if self._speaks_v2(call.destination_identity):
+                await self._local.send_text(
+                    call.payload,
+                    destination_identities=[call.destination_identity],
+                    topic=REQUEST_TOPIC,
+                    attributes={
+                        ATTRIBUTE_ID: request_id,
+                        ATTRIBUTE_METHOD: call.method,
+                        ATTRIBUTE_TIMEOUT: str(timeout_ms),
+                        ATTRIBUTE_VERSION: "2",
+                    },
+                )
+                return
+            if len(call.payload.encode()) > MAX_V1_PAYLOAD:
+                raise RpcError._built_in(_Code.REQUEST_PAYLOAD_TOO_LARGE)
+            request = models.RpcRequest(
+                id=request_id, method=call.method, payload=call.payload, response_timeout_ms=timeout_ms, version=1
+            )
+            await self._send(call.destination_identity, rpc_request=request)
+        except (PublishDataError, StreamError) as error:
+            raise RpcError._built_in(_Code.SEND_FAILED, str(error)) from error
+
+    def handle_ack(self, ack: models.RpcAck) -> None:
+        call = self._calls.get(ack.request_id)
+        if call is not None and not call.acknowledged.done():
+            call.acknowledged.set_result(None)
+
+    def handle_response(self, response: models.RpcResponse) -> None:
+        call = self._calls.get(response.request_id)
+        if call is None:
+            return
+        if response.WhichOneof("value") == "error":
+            call.fail(RpcError._from_proto(response.error))
+        else:
+            call.succeed(response.payload)
+
+    async def _on_response_stream(self, reader: TextStreamReader, sender: str) -> None:
+        call = self._calls.get((reader.info.attributes or {}).get(ATTRIBUTE_ID, ""))
+        if call is None or call.destination != sender:
+            reader.close()
+            return
+        try:
+            call.succeed(await reader.read_all())
+        except StreamError as error:
+            call.fail(RpcError._built_in(_Code.APPLICATION_ERROR, str(error)))
+
+    def participant_left(self, identity: str) -> None:
+        for call in list(self._calls.values()):
+            if call.destination == identity:
+                call.fail(RpcError._built_in(_Code.RECIPIENT_DISCONNECTED))
+
+    # --- being called ----------------------------------------------------------------------------------------------
+
+    def handle_request(self, request: models.RpcRequest, sender: str) -> None:
+        self._start(self._answer_packet(request, sender), request.id, sender)
+
+    def _on_request_stream(self, reader: TextStreamReader, sender: str) -> None:
+        self._start(self._answer_stream(reader, sender), (reader.info.attributes or {}).get(ATTRIBUTE_ID, ""), sender)
+
+    def _start(self, answer: Any, request_id: str, sender: str) -> None:
+        if len(self._running) >= MAX_RUNNING:
+            answer.close()
+            logger.warning("refused a call of %r: %d are running", sender, MAX_RUNNING)
+            return
+        task = asyncio.get_running_loop().create_task(answer, name=f"rpc {request_id}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer_packet(self, request: models.RpcRequest, sender: str) -> None:
+        invocation = RpcInvocationData(
+            request.id, sender, request.payload, request.response_timeout_ms / 1000, request.method
+        )
+        error = None if request.version == 1 else RpcError._built_in(_Code.UNSUPPORTED_VERSION)
+        await self._answer(invocation, error)
+
+    async def _answer_stream(self, reader: TextStreamReader, sender: str) -> None:
+        attributes = reader.info.attributes or {}
+        request_id = attributes.get(ATTRIBUTE_ID, "")
+        try:
+            timeout = int(attributes.get(ATTRIBUTE_TIMEOUT, "")) / 1000
+        except ValueError:
+            timeout = DEFAULT_RESPONSE_TIMEOUT
+        if not request_id:
+            logger.warning("dropped a call without an id from %r", sender)
+            reader.close()
+            return
+        invocation = RpcInvocationData(request_id, sender, "", timeout, attributes.get(ATTRIBUTE_METHOD, ""))
+        error = None
+        if attributes.get(ATTRIBUTE_VERSION) != "2":
+            error = RpcError._built_in(_Code.UNSUPPORTED_VERSION)
+            reader.close()
+        await self._answer(invocation, error, reader)
+
+    async def _answer(
+        self, invocation: RpcInvocationData, error: RpcError | None, reader: TextStreamReader | None = None
+    ) -> None:
+        """Acknowledge, run the handler, respond. Nothing escapes: what cannot be sent is logged."""
+        caller = invocation.caller_identity
+        try:
+            await self._send(caller, rpc_ack=models.RpcAck(request_id=invocation.request_id))
+            payload = ""
+            if error is None:
+                try:
+                    if reader is not None:
+                        invocation.payload = await reader.read_all()
+                    payload = await self._invoke(invocation)
+                    if len(payload.encode()) > MAX_V1_PAYLOAD and not self._speaks_v2(caller):
+                        raise RpcError._built_in(_Code.RESPONSE_PAYLOAD_TOO_LARGE)
+                except RpcError as raised:
+                    error = raised
+                except StreamError as broken:
+                    logger.warning("call %s of %r: %s", invocation.method, caller, broken)
+                    return
+            if error is None and self._speaks_v2(caller):
+                await self._local.send_text(
+                    payload,
+                    destination_identities=[caller],
+                    topic=RESPONSE_TOPIC,
+                    attributes={ATTRIBUTE_ID: invocation.request_id},
+                )
+                return
+            response = models.RpcResponse(request_id=invocation.request_id)
+            if error is not None:
+                response.error.CopyFrom(error._to_proto())
+            else:
+                response.payload = payload
+            await self._send(caller, rpc_response=response)
+        except (PublishDataError, StreamError) as failed:
+            logger.warning("could not answer call %s of %r: %s", invocation.method, caller, failed)
+
+    async def _invoke(self, invocation: RpcInvocationData) -> str:
+        """The handler's result. RpcError in every case of failure."""
+        chain = chain_incoming(self.interceptors, self._run_handler)
+        task = asyncio.ensure_future(chain(invocation))
+        try:
+            done, _ = await asyncio.wait([task], timeout=invocation.response_timeout or None)
+        except asyncio.CancelledError:
+            invocation.cancel_reason = _Code.RECIPIENT_DISCONNECTED
+            task.cancel()
+            raise
+        if not done:
+            invocation.cancel_reason = _Code.RESPONSE_TIMEOUT
+            task.cancel()
+            task.add_done_callback(lambda t: t.cancelled() or t.exception())
+            raise RpcError._built_in(_Code.RESPONSE_TIMEOUT)
+        try:
+            return task.result() or ""
+        except RpcError:
+            raise
+        except asyncio.CancelledError:
+            raise RpcError._built_in(_Code.APPLICATION_ERROR) from None
+        except Exception as failed:
+            logger.error(
+                "the handler of RPC method %r failed; the caller gets APPLICATION_ERROR",
+                invocation.method,
+                exc_info=failed,
+            )
+            raise RpcError._built_in(_Code.APPLICATION_ERROR) from failed
+
+    async def _run_handler(self, invocation: RpcInvocationData) -> str | None:
+        handler = self.handlers.get(invocation.method)
+        if handler is None:
+            raise RpcError._built_in(_Code.UNSUPPORTED_METHOD)
+        result = handler(invocation)
+        if inspect.isawaitable(result):
+            result = await result
+        if result is not None and not isinstance(result, str):
+            raise TypeError(f"an RPC handler returns str or None, not {type(result).__name__}")
+        return result
+
+    # --- both ------------------------------------------------------------------------------------------------------
+
+    def _speaks_v2(self, identity: str) -> bool:
+        participant = self._local._room_participants().get(identity)
+        return participant is not None and participant._info.client_protocol >= CLIENT_PROTOCOL_RPC_V2
+
+    async def _send(self, destination: str, **content: Any) -> None:
+        await self._local._send_packet(
+            models.DataPacket(
+                kind=models.DataPacket.RELIABLE,
+                participant_identity=self._local.identity,
+                destination_identities=[destination],
+                **content,
+            )
+        )
+
+    async def close(self) -> None:
+        """Fail what waits, cancel what runs."""
+        for call in list(self._calls.values()):
+            call.fail(RpcError._built_in(_Code.RECIPIENT_DISCONNECTED))
+        running = [task for task in self._running if task is not asyncio.current_task()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=2)

@@ -1,0 +1,384 @@
+"""A connection to a room: signalling and media together, joined, kept up and closed.
+
+`Room` gives meaning to what arrives; `Session` sees to it that it arrives. Lost connections are mended in `recovery`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from livekit.protocol import models
+from livekit.protocol import rtc as proto
+
+from .engine import get_engine
+from .enums import DisconnectReason, from_wire
+from .errors import ConnectError
+from .log import logger
+from .recovery import Recovery
+from .reliable import ReliableChannel
+from .signal_client import PathNotFound, SignalClient, client_info, dual_query, join_query
+from .transport import BUNDLED_SECTIONS, DATA_TRACK, LOSSY, RELIABLE, Transport
+
+if TYPE_CHECKING:
+    from .room import RoomOptions
+
+PUBLISHER = proto.SignalTarget.PUBLISHER
+SUBSCRIBER = proto.SignalTarget.SUBSCRIBER
+DEFAULT_CONNECT_TIMEOUT = 5.0
+MEDIA_TIMEOUT = 15.0
+CHANNEL_TIMEOUT = 15.0
+REQUEST_TIMEOUT = 5.0
+JOIN_ATTEMPTS = 3
+JOIN_PAUSE = 0.3
+QUEUED_REQUESTS = 1000
+"""Requests that wait for a resume; what comes after is dropped and said so."""
+
+
+class SessionListener(Protocol):
+    """What `Room` implements."""
+
+    def on_signal(self, message: proto.SignalResponse) -> None: ...
+    def on_tracks(self, transport: Transport, track_by_mid: dict[str, str]) -> None: ...
+    def on_packet(self, packet: models.DataPacket, label: str) -> None: ...
+    def on_data_track_packet(self, payload: bytes) -> None: ...
+    def on_reconnecting(self) -> None: ...
+    def on_resumed(self) -> None: ...
+    async def on_restarted(self, join: proto.JoinResponse) -> None: ...
+    def on_disconnected(self, reason: DisconnectReason) -> None: ...
+    def sync_state(self) -> proto.SyncState: ...
+    def on_token(self, token: str) -> None: ...
+
+
+class Session:
+    def __init__(self, listener: SessionListener, url: str, token: str, options: RoomOptions) -> None:
+        self.listener = listener
+        self.url = url
+        self.token = token
+        self.options = options
+        self.engine = get_engine()
+        self.loop = self.engine.loop
+        self.single = options.single_peer_connection is not False
+        self.publisher: Transport | None = None
+        self.subscriber: Transport | None = None
+        """None with a single peer connection; then `publisher` carries both directions."""
+        self.subscriber_primary = False
+        self.participant_sid = ""
+        self.reliable = ReliableChannel()
+        self.connected = False
+        self.closed = False
+        self.signal: SignalClient | None = None
+        self._queued: list[proto.SignalRequest] = []
+        self._publisher_offered = False
+        self._requests: dict[Any, asyncio.Future[Any]] = {}
+        self._last_request_id = 0
+        self.recovery = Recovery(self)
+
+    # --- joining ---------------------------------------------------------------------------------------------------
+
+    async def join(self) -> proto.JoinResponse:
+        """Join and return at once after the server's answer; `wait_media` waits for the media connection."""
+        for attempt in range(JOIN_ATTEMPTS):
+            try:
+                return await self._join_once()
+            except PathNotFound:
+                raise
+            except ConnectError as error:
+                if (error.status and error.status < 500) or attempt + 1 == JOIN_ATTEMPTS:
+                    raise
+                logger.info("joining again: %s", error)
+                await asyncio.sleep(JOIN_PAUSE * (attempt + 1))
+        raise AssertionError("unreachable")
+
+    async def _join_once(self) -> proto.JoinResponse:
+        self.close_transports()
+        if self.single:
+            try:
+                return await self._join_path("/rtc/v1")
+            except PathNotFound:
+                if self.options.single_peer_connection:
+                    raise
+                logger.info("%s has no /rtc/v1: joining with two peer connections", self.url)
+                self.single = False
+                self.close_transports()
+        return await self._join_path("/rtc")
+
+    async def _join_path(self, path: str) -> proto.JoinResponse:
+        settings = self.settings()
+        publisher = self.publisher = Transport(self.engine, self, PUBLISHER)
+        if self.single:
+            publisher.add_sections("audio", BUNDLED_SECTIONS)
+            publisher.add_sections("video", BUNDLED_SECTIONS)
+            publisher.open_data_channels()
+            request = proto.JoinRequest(
+                client_info=client_info(), connection_settings=settings, publisher_offer=publisher.first_offer()
+            )
+            query = join_query(request)
+        else:
+            query = dual_query(settings)
+        signal, first = await self.open_signal(path, query)
+        if first.WhichOneof("message") != "join":
+            await signal.close()
+            raise self.refusal(first)
+        join = first.join
+        self.participant_sid = join.participant.sid
+        self.subscriber_primary = join.subscriber_primary and not self.single
+        if not self.single:
+            self.subscriber = Transport(self.engine, self, SUBSCRIBER)
+            publisher.open_data_channels()
+        self._publisher_offered = self.single
+        self.signal = signal
+        signal.start(join.ping_interval, join.ping_timeout)
+        if not self.single and (join.fast_publish or not self.subscriber_primary):
+            self._offer_publisher()
+        return join
+
+    def settings(self) -> proto.ConnectionSettings:
+        return proto.ConnectionSettings(auto_subscribe=self.options.auto_subscribe, auto_subscribe_data_track=False)
+
+    async def open_signal(self, path: str, query: dict[str, str]) -> tuple[SignalClient, proto.SignalResponse]:
+        signal = SignalClient(self.on_message, self._on_signal_closed)
+        timeout = self.options.connect_timeout or DEFAULT_CONNECT_TIMEOUT
+        return signal, await signal.connect(self.url, path, query, self.token, timeout)
+
+    def refusal(self, message: proto.SignalResponse) -> ConnectError:
+        kind = message.WhichOneof("message")
+        if kind == "leave":
+            reason = models.DisconnectReason.Name(message.leave.reason)
+            return ConnectError(f"{self.url} refused to let us join: {reason}", status=403)
+        return ConnectError(f"{self.url} answered {kind or 'an unknown message'} instead of a join")
+
+    @property
+    def primary(self) -> Transport:
+        """The connection that decides whether we are connected."""
+        chosen = self.subscriber if self.subscriber_primary else self.publisher
+        assert chosen is not None
+        return chosen
+
+    async def wait_media(self) -> None:
+        """ConnectError when the media connection is not there within 15 s."""
+        await self.primary.wait_connected(MEDIA_TIMEOUT)
+        self.connected = True
+
+    def _offer_publisher(self) -> None:
+        assert self.publisher is not None
+        if not self._publisher_offered:
+            self._publisher_offered = True
+            self.publisher.negotiate()
+
+    # --- messages --------------------------------------------------------------------------------------------------
+
+    def send(self, request: proto.SignalRequest) -> None:
+        """Send now, or after the resume that is under way."""
+        if self.signal is not None and self.signal.send(request):
+            return
+        if self.closed:
+            return
+        if len(self._queued) < QUEUED_REQUESTS:
+            self._queued.append(request)
+        else:
+            logger.warning("dropped a %s request: the connection is down", request.WhichOneof("message"))
+
+    def flush(self, *, negotiation: bool) -> None:
+        """Send what was asked for while the socket was down; offers only if they still fit."""
+        queued, self._queued = self._queued, []
+        for request in queued:
+            if negotiation or request.WhichOneof("message") not in ("offer", "answer", "trickle"):
+                self.send(request)
+
+    def flush_nothing(self) -> None:
+        """A new session starts without the old one's requests."""
+        self._queued.clear()
+
+    def on_message(self, message: proto.SignalResponse) -> None:
+        kind = message.WhichOneof("message")
+        match kind:
+            case "answer":
+                if self.publisher is not None:
+                    tracks = self.publisher.handle_answer(message.answer)
+                    if tracks is not None and self.single:
+                        self.listener.on_tracks(self.publisher, tracks)
+            case "offer":
+                self._on_offer(message.offer)
+            case "trickle":
+                transport = self.subscriber if message.trickle.target == SUBSCRIBER else self.publisher
+                if transport is not None:
+                    transport.handle_trickle(message.trickle.candidateInit)
+            case "media_sections_requirement":
+                if self.publisher is not None and self.single:
+                    self.publisher.add_sections("audio", min(message.media_sections_requirement.num_audios, 500))
+                    self.publisher.add_sections("video", min(message.media_sections_requirement.num_videos, 500))
+                    self.publisher.negotiate()
+            case "leave":
+                self._on_leave(message.leave)
+            case "refresh_token":
+                self.token = message.refresh_token
+                self.listener.on_token(message.refresh_token)
+            case "track_published":
+                self._resolve(("track", message.track_published.cid), message.track_published.track)
+            case "request_response":
+                self._on_request_response(message.request_response)
+            case "publish_data_track_response":
+                info = message.publish_data_track_response.info
+                self._resolve(("data_track", info.pub_handle), info)
+            case None | "pong" | "pong_resp" | "reconnect" | "join":
+                pass
+            case _:
+                self.listener.on_signal(message)
+
+    def _on_offer(self, offer: proto.SessionDescription) -> None:
+        if self.subscriber is None:
+            logger.warning("ignored an offer: this connection's offers are ours")
+            return
+        try:
+            tracks = self.subscriber.handle_offer(offer)
+        except (RuntimeError, ValueError) as error:
+            logger.error("the server's offer cannot be applied: %s", error)
+            self.on_negotiation_failed(self.subscriber)
+            return
+        self.listener.on_tracks(self.subscriber, tracks)
+
+    def _on_leave(self, leave: proto.LeaveRequest) -> None:
+        action = leave.action
+        if action == proto.LeaveRequest.Action.RESUME:
+            self.recovery.start(full=False)
+        elif action == proto.LeaveRequest.Action.RECONNECT or leave.can_reconnect:
+            self.recovery.start(full=True)
+        else:
+            self.finish(from_wire(DisconnectReason, leave.reason))
+
+    def _on_request_response(self, response: proto.RequestResponse) -> None:
+        kind = response.WhichOneof("request")
+        ok = response.reason in (proto.RequestResponse.Reason.OK, proto.RequestResponse.Reason.QUEUED)
+        key: Any = response.request_id
+        if kind == "add_track":
+            key = ("track", response.add_track.cid)
+            if ok:
+                return
+        elif kind == "publish_data_track":
+            key = ("data_track", response.publish_data_track.pub_handle)
+        if ok:
+            self._resolve(key, None)
+        else:
+            reason = proto.RequestResponse.Reason.Name(response.reason)
+            text = f"{reason}: {response.message}" if response.message else reason
+            self._fail(key, ConnectError(f"the server refused: {text}"))
+
+    def expect(self, key: Any) -> asyncio.Future[Any]:
+        """A future for the answer to a request; `forget` it when done."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self._requests[key] = future
+        return future
+
+    def next_request_id(self) -> int:
+        self._last_request_id += 1
+        return self._last_request_id
+
+    def _resolve(self, key: Any, value: Any) -> None:
+        future = self._requests.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result(value)
+
+    def _fail(self, key: Any, error: ConnectError) -> None:
+        future = self._requests.pop(key, None)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def forget(self, key: Any) -> None:
+        self._requests.pop(key, None)
+
+    # --- data ------------------------------------------------------------------------------------------------------
+
+    async def send_packet(self, packet: models.DataPacket, *, reliable: bool) -> None:
+        """Send over the data channel. ConnectError when it cannot be opened or does not drain."""
+        if self.closed:
+            raise ConnectError("the room is not connected")
+        label = RELIABLE if reliable else LOSSY
+        packet.participant_sid = self.participant_sid
+        if reliable and self.recovery.running:
+            await self.recovery.wait(CHANNEL_TIMEOUT)
+        transport = self.publisher
+        assert transport is not None
+        if label not in transport.channels:
+            self._offer_publisher()
+            await transport.wait_channel(label, CHANNEL_TIMEOUT)
+        if reliable:
+            await self.reliable.send(transport, packet)
+        else:
+            try:
+                transport.peer.send(label, packet.SerializeToString())
+            except (BufferError, RuntimeError) as error:
+                logger.debug("dropped a lossy packet: %s", error)
+
+    def on_data(self, label: str, payload: bytes) -> None:
+        if label == DATA_TRACK:
+            self.listener.on_data_track_packet(payload)
+            return
+        if label not in (RELIABLE, LOSSY):
+            return
+        packet = models.DataPacket()
+        try:
+            packet.ParseFromString(payload)
+        except Exception:
+            logger.warning("dropped a data packet of %d bytes that cannot be parsed", len(payload))
+            return
+        if label == RELIABLE and not self.reliable.accept(packet):
+            return
+        self.listener.on_packet(packet, label)
+
+    # --- losing and closing ----------------------------------------------------------------------------------------
+
+    def _on_signal_closed(self, signal: SignalClient) -> None:
+        if signal is self.signal and not self.closed:
+            self.recovery.start(full=False)
+
+    def on_transport_state(self, transport: Transport, state: str) -> None:
+        if self.closed or transport not in (self.publisher, self.subscriber):
+            return
+        if state == "disconnected":
+            self.recovery.start_unless_back(transport)
+        elif state == "failed" and self.connected:
+            self.recovery.start(full=True)
+
+    def on_negotiation_failed(self, transport: Transport) -> None:
+        if not self.closed and self.connected and transport in (self.publisher, self.subscriber):
+            self.recovery.start(full=True)
+
+    def close_transports(self) -> None:
+        for transport in (self.publisher, self.subscriber):
+            if transport is not None:
+                transport.close()
+        self.publisher = self.subscriber = None
+
+    def finish(self, reason: DisconnectReason) -> None:
+        """The server ended it, or nothing could mend it."""
+        if self.closed:
+            return
+        self.closed = True
+        self.connected = False
+        self.recovery.stop()
+        for key in list(self._requests):
+            self._fail(key, ConnectError("the room was disconnected"))
+        self.close_transports()
+        signal, self.signal = self.signal, None
+        if signal is not None:
+            task = self.loop.create_task(signal.close(), name="close signalling")
+            self.recovery.keep(task)
+        self.listener.on_disconnected(reason)
+
+    async def leave(self, reason: DisconnectReason) -> None:
+        """Say goodbye and close. Bounded; twice is fine."""
+        if self.closed:
+            return
+        self.closed = True
+        self.connected = False
+        self.recovery.stop()
+        for key in list(self._requests):
+            self._fail(key, ConnectError("the room was disconnected"))
+        signal, self.signal = self.signal, None
+        goodbye = proto.SignalRequest(
+            leave=proto.LeaveRequest(reason=int(reason), action=proto.LeaveRequest.Action.DISCONNECT)
+        )
+        if signal is not None:
+            await signal.close(goodbye)
+        self.close_transports()

@@ -1,0 +1,79 @@
+//! Which lost packets are asked for, how often and for how long.
+
+use std::time::{Duration, Instant};
+
+use greenroom_congestion::{NackGenerator, Received};
+
+const RTT: Duration = Duration::from_millis(100);
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn gaps_are_asked_for_across_the_wrap() {
+    let t0 = Instant::now();
+    let mut n = NackGenerator::new();
+    assert_eq!(n.received(t0, 65533), Received::Newest { missing: 0 });
+    assert_eq!(n.received(t0, 1), Received::Newest { missing: 3 });
+    assert_eq!(n.poll_timeout(), Some(t0));
+    assert_eq!(&*n.poll_nacks(t0, RTT).unwrap(), [65534, 65535, 0]);
+    assert_eq!(n.received(t0, 65535), Received::Recovered);
+    assert_eq!(n.received(t0, 65535), Received::Old);
+    assert_eq!(n.received(t0, 1), Received::Old);
+    assert_eq!(&*n.poll_nacks(t0 + RTT, RTT).unwrap(), [65534, 0]);
+}
+
+#[test]
+fn five_tries_spaced_by_round_trip_with_backoff() {
+    let t0 = Instant::now();
+    let mut n = NackGenerator::new();
+    n.received(t0, 1);
+    n.received(t0, 3);
+    let mut sent = Vec::new();
+    while let Some(due) = n.poll_timeout() {
+        if n.poll_nacks(due, RTT).is_some() {
+            sent.push((due - t0).as_millis());
+        }
+    }
+    // 100 ms, then a quarter more each time.
+    assert_eq!(sent, [0, 100, 225, 381, 576]);
+    assert_eq!((n.tracked(), n.abandoned()), (0, 1));
+}
+
+#[test]
+fn spacing_is_held_within_20_and_400_ms() {
+    let t0 = Instant::now();
+    for (rtt, first) in [(ms(1), ms(20)), (ms(5000), ms(400))] {
+        let mut n = NackGenerator::new();
+        n.received(t0, 1);
+        n.received(t0, 3);
+        n.poll_nacks(t0, rtt).unwrap();
+        assert_eq!(n.poll_timeout(), Some(t0 + first));
+        assert!(n.poll_nacks(t0 + first - ms(1), rtt).is_none());
+    }
+}
+
+#[test]
+fn at_most_100_are_tracked_and_the_newest_win() {
+    let t0 = Instant::now();
+    let mut n = NackGenerator::new();
+    n.received(t0, 0);
+    assert_eq!(n.received(t0, 1000), Received::Newest { missing: 999 });
+    assert_eq!((n.tracked(), n.abandoned()), (100, 899));
+    n.received(t0, 1011);
+    let list = n.poll_nacks(t0, RTT).unwrap();
+    assert_eq!((list.len(), list[0], list[99]), (100, 910, 1010));
+    assert_eq!(n.abandoned(), 909);
+}
+
+#[test]
+fn restart_forgets() {
+    let t0 = Instant::now();
+    let mut n = NackGenerator::new();
+    n.received(t0, 1);
+    n.received(t0, 9);
+    n.reset();
+    assert_eq!(n.poll_timeout(), None);
+    assert_eq!(n.received(t0, 500), Received::Newest { missing: 0 });
+}

@@ -167,11 +167,15 @@ class DevSession:
             registered.cancel()
             ended.cancel()
 
-    async def _stop_worker(self) -> None:
+    async def _stop_worker(self, *, replace: bool = False) -> None:
+        """With `replace` its jobs are not reported as done, so that the server gives them to the worker that follows."""
         worker, self._worker = self._worker, None
         if worker is None or worker.returncode is not None:
             return
-        worker.terminate()
+        if replace:
+            worker.kill()  # job processes notice, leave their rooms and end
+        else:
+            worker.terminate()
         try:
             await asyncio.wait_for(worker.wait(), WORKER_STOP_TIMEOUT)
         except TimeoutError:
@@ -192,7 +196,7 @@ class DevSession:
                     ended.cancel()
             if self._changed.is_set():
                 self._changed.clear()
-                await self._stop_worker()
+                await self._stop_worker(replace=True)
                 if await self._start_worker():
                     self._console.print("[dim]ready[/]")
             elif self._worker is not None:

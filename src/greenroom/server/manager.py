@@ -58,7 +58,7 @@ class RoomManager:
         """`authenticator` signs the tokens that sessions are refreshed with."""
         self.settings = settings
         self.media = media
-        self.sign = authenticator.token
+        self.sign = authenticator.refresh
         self.numbers = ids.NativeIds()
         self.rooms: dict[str, Room] = {}
         """By name."""

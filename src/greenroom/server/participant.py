@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import datetime
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -30,7 +29,6 @@ __all__ = ["LimitExceeded", "Participant", "permission_of"]
 logger = logging.getLogger(__name__)
 
 REFRESH_INTERVAL = 300.0
-MIN_TOKEN_VALIDITY = 600.0
 RETURN_TIMEOUT = 5.0
 """Seconds that a client whose transport failed has to come back."""
 
@@ -82,7 +80,7 @@ class Participant:
     def __init__(self, room: Room, auth: Auth, join: Join, identity: str, connection: SignalConnection) -> None:
         self.room = room
         self.auth = auth
-        self.claims = copy.copy(auth.claims)
+        self.claims = auth.claims
         self.join = join
         self.identity = identity
         self.sid = ids.new_id("PA")
@@ -231,8 +229,7 @@ class Participant:
 
     def refresh_token(self) -> None:
         """A token with the current claims, now and again before the old one ends."""
-        validity = max(MIN_TOKEN_VALIDITY, self.auth.expires_at - time.time())
-        claims = copy.copy(self.claims)
+        claims = copy.copy(self.auth.claims)
         claims.name, claims.metadata, claims.attributes = self.name, self.metadata, dict(self.attributes)
         video = copy.copy(self.auth.video)
         permission = self.permission
@@ -244,8 +241,7 @@ class Participant:
         video.can_update_own_metadata = permission.can_update_metadata
         video.hidden = permission.hidden
         claims.video = video
-        token = self.room.sign(self.auth.api_key, self.claims.identity, claims, datetime.timedelta(seconds=validity))
-        self.send(refresh_token=token)
+        self.send(refresh_token=self.room.sign(claims))
         self.set_timer("token", REFRESH_INTERVAL, self.refresh_token)
 
     def attach(self, connection: SignalConnection) -> None:

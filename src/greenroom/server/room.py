@@ -22,6 +22,7 @@ from .tracks import PublishedTrack
 
 if TYPE_CHECKING:
     from greenroom._native import MediaServer
+    from greenroom.api.grants import Claims
 
     from .auth import Auth
     from .join import Join
@@ -81,7 +82,7 @@ class Room:
         return self.manager.media
 
     @property
-    def sign(self) -> Callable[..., str]:
+    def sign(self) -> Callable[[Claims], str]:
         return self.manager.sign
 
     def next_number(self) -> int:

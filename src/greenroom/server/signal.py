@@ -73,7 +73,7 @@ class SignalEndpoint:
         Raises the HTTP error that the client expects, with its text."""
         try:
             auth = self._authenticator.require(request)
-            name = auth.may_join(request.query.get("room", ""))
+            auth.require("room_join")
         except AuthError as error:
             raise _http_error(error.status, str(error)) from error
         try:
@@ -81,6 +81,7 @@ class SignalEndpoint:
         except BadJoin as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         settings = self._manager.settings
+        name = auth.video.room or join.room
         identity = auth.claims.identity
         if not identity:
             raise web.HTTPBadRequest(text="identity cannot be empty")
@@ -136,7 +137,7 @@ class SignalEndpoint:
         return ws
 
     def _enter(self, auth: Auth, join: Join, identity: str, connection: SignalConnection) -> Participant | None:
-        name = auth.may_join(join.room)
+        name = auth.video.room or join.room
         if not join.reconnect:
             return self._manager.room_for(name, auth).join(auth, join, identity, connection)
         room = self._manager.get_room(name)

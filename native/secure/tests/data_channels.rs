@@ -176,8 +176,9 @@ fn negotiated_channels_need_no_opening_message() {
             assert_eq!(pair.ends[at].open_negotiated(*id, config.clone()), Err(SctpError::NoStreamId));
         }
     }
-    assert!(pair.run(Duration::from_secs(1), |pair| (0..2)
-        .all(|at| channels.iter().all(|(id, _)| pair.is_open(at, *id)))));
+    assert!(
+        pair.run(Duration::from_secs(1), |pair| (0..2).all(|at| channels.iter().all(|(id, _)| pair.is_open(at, *id))))
+    );
     for (id, _) in &channels {
         pair.ends[CLIENT].send(*id, true, b"up").unwrap();
         pair.ends[SERVER].send(*id, true, b"down").unwrap();

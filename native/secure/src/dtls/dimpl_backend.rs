@@ -22,8 +22,9 @@ const FLIGHT_RETRIES: usize = 6;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The largest datagram the handshake makes, so that it fits the minimum IPv6 MTU.
 const HANDSHAKE_MTU: usize = 1200;
-/// What waits for [`Dtls::poll`]: datagrams and received data. Beyond it, datagrams are dropped as a network would.
-const MAX_QUEUE: usize = 256;
+/// What waits for [`Dtls::poll`]: datagrams and received data. Beyond it, datagrams are dropped as a network would. A
+/// whole SCTP window (1 MiB) fits, so that a caller may encrypt one before it sends.
+const MAX_QUEUE: usize = 1024;
 
 /// A [`Dtls`] endpoint on `dimpl`.
 ///

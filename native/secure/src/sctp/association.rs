@@ -513,7 +513,8 @@ fn write(inner: &mut Inner, id: u16, data: &[u8], ppid: Ppid) -> bool {
 /// Queues a DCEP message, which is reliable and ordered whatever its channel is (RFC 8832, 6). Messages keep the policy
 /// they were queued under, so the caller sets that of the channel afterwards.
 fn write_dcep(inner: &mut Inner, id: u16, message: &Dcep) -> bool {
-    let reliable = |mut stream: sctp_proto::Stream<'_>| stream.set_reliability_params(false, ReliabilityType::Reliable, 0);
+    let reliable =
+        |mut stream: sctp_proto::Stream<'_>| stream.set_reliability_params(false, ReliabilityType::Reliable, 0);
     inner.stream(id).and_then(reliable).is_ok() && write(inner, id, &message.to_bytes(), Ppid::Dcep)
 }
 

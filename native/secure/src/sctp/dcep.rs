@@ -90,7 +90,8 @@ mod tests {
     fn messages_round_trip() {
         let mut all = vec![Dcep::Ack];
         for ordered in [true, false] {
-            for reliability in [Reliability::Reliable, Reliability::MaxRetransmits(3), Reliability::MaxLifetime(70_000)] {
+            for reliability in [Reliability::Reliable, Reliability::MaxRetransmits(3), Reliability::MaxLifetime(70_000)]
+            {
                 let (label, protocol) = ("_lossy \u{e9}".to_owned(), "json".to_owned());
                 all.push(Dcep::Open(ChannelConfig { label, protocol, ordered, reliability }));
             }

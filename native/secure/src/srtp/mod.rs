@@ -160,17 +160,18 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// The session keys for RTP or for RTCP under one master key.
+/// The session keys for RTP or for RTCP under one master key. The rarer kind is boxed: it is forty times the size of
+/// the other, which would have to carry that room four times per peer.
 enum Cipher {
     Gcm(GcmKey),
-    Cm(CmKey),
+    Cm(Box<CmKey>),
 }
 
 impl Cipher {
     fn derive(master: &MasterKey, labels: kdf::Labels) -> Self {
         match master.profile {
             Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => Cipher::Gcm(GcmKey::derive(master, labels)),
-            Profile::Aes128CmSha1_80 => Cipher::Cm(CmKey::derive(master, labels)),
+            Profile::Aes128CmSha1_80 => Cipher::Cm(Box::new(CmKey::derive(master, labels))),
         }
     }
 }

@@ -105,7 +105,8 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let back = (state >> 33) % 1500;
             let index = (highest + 40).saturating_sub(back);
-            let fresh = accepted.is_empty() || index > highest || (highest - index < SIZE && !accepted.contains(&index));
+            let fresh =
+                accepted.is_empty() || index > highest || (highest - index < SIZE && !accepted.contains(&index));
             assert_eq!(window.is_fresh(index), fresh, "{index} of {highest}");
             if fresh {
                 window.accept(index);

@@ -86,7 +86,8 @@ const RFC_7714_KEY: &str = "000102030405060708090a0b0c0d0e0f10111213141516171819
 /// RFC 7714, 16.1.1 to 16.2.2. Its keys are session keys.
 #[test]
 fn aead_rtp_matches_rfc_7714() {
-    let plain = hex("8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 61727465
+    let plain =
+        hex("8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 61727465
                      73207472 6573");
     for (profile, expected) in [
         (
@@ -113,7 +114,8 @@ fn aead_rtp_matches_rfc_7714() {
 /// RFC 7714, 17.1 and 17.2.
 #[test]
 fn aead_rtcp_matches_rfc_7714() {
-    let plain = hex("81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61 deadbeef deadbeef deadbeef
+    let plain =
+        hex("81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61 deadbeef deadbeef deadbeef
                      deadbeef deadbeef");
     for (profile, expected) in [
         (
@@ -195,7 +197,11 @@ fn changed_rtp_packets_are_refused() {
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(rx.open_rtp(&mut changed, header_len, 7), Err(SrtpError::Authentication), "{profile}, bit {bit}");
+            assert_eq!(
+                rx.open_rtp(&mut changed, header_len, 7),
+                Err(SrtpError::Authentication),
+                "{profile}, bit {bit}"
+            );
         }
         // Another rollover counter, another key, another header boundary.
         assert_eq!(rx.open_rtp(&mut sealed.clone(), header_len, 0x1_0007), Err(SrtpError::Authentication));
@@ -262,7 +268,10 @@ fn changed_rtcp_packets_are_refused_and_do_not_move_the_replay_window() {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             let error = rx.open_rtcp(&mut changed).unwrap_err();
-            assert!(matches!(error, SrtpError::Authentication | SrtpError::Unencrypted), "{profile}, bit {bit}: {error}");
+            assert!(
+                matches!(error, SrtpError::Authentication | SrtpError::Unencrypted),
+                "{profile}, bit {bit}: {error}"
+            );
         }
         for len in 0..sealed.len() {
             assert!(rx.open_rtcp(&mut sealed[..len].to_vec()).is_err(), "{profile}, {len} bytes");

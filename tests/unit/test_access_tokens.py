@@ -70,7 +70,11 @@ def test_keys_come_from_the_environment(monkeypatch):
 
 @pytest.mark.parametrize(
     ("video", "publish", "data"),
-    [({}, True, True), ({"canPublish": False}, False, False), ({"canPublish": False, "canPublishData": True}, False, True)],
+    [
+        ({}, True, True),
+        ({"canPublish": False}, False, False),
+        ({"canPublish": False, "canPublishData": True}, False, True),
+    ],
 )
 def test_missing_grants_have_the_documented_defaults(video, publish, data):
     grants = TokenVerifier(KEY, SECRET).verify(signed({"video": video})).video

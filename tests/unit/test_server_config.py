@@ -34,7 +34,12 @@ redis: {address: localhost:6379}
 def test_a_livekit_file_is_read():
     config = load_config(FILE)
     config.check()
-    assert (config.port, config.bind, config.rtc.udp_port, config.rtc.node_ip) == (7000, ["10.0.0.1"], 7001, "203.0.113.9")
+    assert (config.port, config.bind, config.rtc.udp_port, config.rtc.node_ip) == (
+        7000,
+        ["10.0.0.1"],
+        7001,
+        "203.0.113.9",
+    )
     assert config.keys == {"key1": "secret1", "key2": "12345"}
     assert not config.room.auto_create and config.room.empty_timeout == 60 and config.room.departure_timeout == 20
     assert [codec.mime for codec in config.room.enabled_codecs] == ["audio/opus", "video/VP8"]

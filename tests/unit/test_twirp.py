@@ -29,7 +29,9 @@ async def echo(auth: Auth, request: room.CreateRoomRequest) -> models.Room:
 
 @pytest.fixture
 async def client():
-    router = TwirpRouter(Authenticator({"devkey": "secret"}), {"RoomService": {"CreateRoom": Rpc(room.CreateRoomRequest, echo)}})
+    router = TwirpRouter(
+        Authenticator({"devkey": "secret"}), {"RoomService": {"CreateRoom": Rpc(room.CreateRoomRequest, echo)}}
+    )
     app = web.Application(client_max_size=1024)
     app.router.add_route("*", "/twirp/{service}/{method}", router.handle)
     async with TestClient(TestServer(app)) as test_client:

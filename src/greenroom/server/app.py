@@ -124,6 +124,8 @@ class RoomServer:
         )
         await self._runner.setup()
         self.port = await _listen(self._runner, config.bind, config.port)
+        if config.development and config.bind == ["127.0.0.1"]:
+            await _listen_too(self._runner, "::1", self.port)
         if config.prometheus.port:
             self._metrics_server = MetricsServer(metrics, config.prometheus, config.bind)
             try:
@@ -196,8 +198,10 @@ class RoomServer:
 
 
 def _native_media(config: ServerConfig) -> MediaServer:
-    from greenroom._native import MediaServer
-
+    try:
+        from greenroom._native import MediaServer
+    except ImportError as error:
+        raise StartError("the native media core is not built: run make setup") from error
     try:
         return MediaServer(bind=config.bind, udp_port=config.rtc.udp_port, shards=config.shards)
     except OSError as error:
@@ -214,6 +218,14 @@ async def _listen(runner: web.AppRunner, hosts: list[str], port: int) -> int:
             raise StartError(f"cannot listen on {host} port {port}: {_reason(error)}") from error
         port = port or runner.addresses[0][1]
     return port
+
+
+async def _listen_too(runner: web.AppRunner, host: str, port: int) -> None:
+    """`localhost` is often this address first. A machine without IPv6 does well without."""
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        logger.debug("not listening on %s: %s", host, error)
 
 
 def _reason(error: OSError) -> str:

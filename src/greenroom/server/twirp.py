@@ -115,10 +115,10 @@ class TwirpRouter:
             raise TwirpError("bad_route", f"unsupported method {request.method} (only POST is allowed)")
         if request.content_type not in ("application/json", "application/protobuf"):
             raise TwirpError("bad_route", f"unexpected Content-Type: {request.headers.get('Content-Type', '')!r}")
+        if auth is None:  # before the body is read: strangers do not get 10 MiB parsed
+            raise TwirpError("unauthenticated", PERMISSION_DENIED)
         as_json = request.content_type == "application/json"
         message = _parse(rpc.request, await request.read(), as_json)
-        if auth is None:
-            raise TwirpError("unauthenticated", PERMISSION_DENIED)
         answer = await self._run(rpc, auth, message, _time_limit(request), f"{service}/{method}")
         if not as_json:
             return web.Response(body=answer.SerializeToString(), content_type="application/protobuf")

@@ -6,6 +6,7 @@ from livekit.protocol import agent_dispatch as messages
 
 from ..auth import Auth
 from ..dispatch import Dispatcher
+from ..manager import TooManyRooms
 from ..twirp import Rpc, TwirpError
 
 __all__ = ["dispatch_rpcs"]
@@ -18,8 +19,8 @@ def dispatch_rpcs(dispatcher: Dispatcher) -> dict[str, Rpc]:
             raise TwirpError("invalid_argument", "room name is missing")
         try:
             return await dispatcher.create(request)
-        except (ValueError, LookupError) as error:
-            raise TwirpError("invalid_argument", str(error)) from error
+        except TooManyRooms as error:
+            raise TwirpError("unavailable", str(error)) from error
 
     async def delete(auth: Auth, request: messages.DeleteAgentDispatchRequest) -> messages.AgentDispatch:
         auth.require_room_admin(request.room)

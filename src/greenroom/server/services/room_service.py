@@ -9,7 +9,7 @@ from livekit.protocol import models, room
 from ..auth import Auth
 from ..config import LimitConfig
 from ..data import RpcError
-from ..manager import RoomManager
+from ..manager import RoomManager, TooManyRooms
 from ..participant import Participant
 from ..room import Room
 from ..twirp import Rpc, TwirpError
@@ -67,10 +67,12 @@ class _RoomService:
         if limit and len(request.name) > limit:
             raise TwirpError("invalid_argument", f"room name length exceeds limits: max length {limit}")
         self._check_metadata(request.metadata)
+        if request.room_preset and request.room_preset not in self._manager.settings.room_configurations:
+            raise TwirpError("invalid_argument", f"unknown room preset {request.room_preset!r}")
         try:
             created = await self._manager.create_room(request)
-        except (ValueError, LookupError) as error:
-            raise TwirpError("invalid_argument", _text(error)) from error
+        except TooManyRooms as error:
+            raise TwirpError("unavailable", str(error)) from error
         return created.to_proto()
 
     async def list_rooms(self, auth: Auth, request: room.ListRoomsRequest) -> room.ListRoomsResponse:
@@ -133,7 +135,7 @@ class _RoomService:
                 permission=request.permission if request.HasField("permission") else None,
             )
         except ValueError as error:
-            raise TwirpError("invalid_argument", _text(error)) from error
+            raise TwirpError("invalid_argument", str(error)) from error
         return participant.to_proto()
 
     async def update_subscriptions(
@@ -193,7 +195,3 @@ class _RoomService:
         limit = self._limits.max_metadata_size
         if limit and len(metadata.encode()) > limit:
             raise TwirpError("invalid_argument", f"metadata size exceeds limits: max size {limit}")
-
-
-def _text(error: Exception) -> str:
-    return str(error.args[0]) if error.args else type(error).__name__

@@ -226,3 +226,23 @@ fn garbage_between_the_flights_changes_nothing() {
     }
     pair.connect();
 }
+
+#[test]
+fn flipped_bits_never_break_the_engine_nor_forge_a_peer() {
+    let mut connected = 0;
+    for seed in 0..300 {
+        let mut link = Link::new(seed, Duration::from_millis(20), Duration::from_millis(5), 0);
+        link.corrupt_percent = 15;
+        let mut pair = Pair::new(link);
+        let over = |end: &End| end.connected.is_some() || end.failure.is_some();
+        pair.run(Duration::from_secs(60), |ends| ends.iter().all(over));
+        for (at, end) in pair.ends.iter().enumerate() {
+            assert!(!matches!(end.failure, Some(DtlsError::Internal(_))), "seed {seed}: {:?}", end.failure);
+            if let Some(result) = &end.connected {
+                assert_eq!(result.remote_fingerprint, pair.ends[1 - at].fingerprint, "seed {seed}");
+                connected += 1;
+            }
+        }
+    }
+    assert!(connected > 0);
+}

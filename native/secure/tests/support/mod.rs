@@ -14,6 +14,8 @@ pub struct Link {
     delay: Duration,
     jitter: Duration,
     loss_percent: u64,
+    /// Datagrams in which one bit flips.
+    pub corrupt_percent: u64,
     in_flight: BinaryHeap<InFlight>,
 }
 
@@ -21,7 +23,7 @@ impl Link {
     pub fn new(seed: u64, delay: Duration, jitter: Duration, loss_percent: u64) -> Self {
         // The seed is spread first: neighbouring seeds would start alike.
         let state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Self { state, sent: 0, delay, jitter, loss_percent, in_flight: BinaryHeap::new() }
+        Self { state, sent: 0, delay, jitter, loss_percent, corrupt_percent: 0, in_flight: BinaryHeap::new() }
     }
 
     /// Sends `datagram` to end `to` (0 or 1).
@@ -30,7 +32,12 @@ impl Link {
         let jitter = Duration::from_micros(self.random(self.jitter.as_micros() as u64 + 1));
         if !lost {
             self.sent += 1;
-            self.in_flight.push(Reverse((now + self.delay + jitter, self.sent, to, datagram.to_vec())));
+            let mut datagram = datagram.to_vec();
+            if self.random(100) < self.corrupt_percent {
+                let bit = self.random(datagram.len() as u64 * 8) as usize;
+                datagram[bit / 8] ^= 1 << (bit % 8);
+            }
+            self.in_flight.push(Reverse((now + self.delay + jitter, self.sent, to, datagram)));
         }
     }
 

@@ -3,6 +3,7 @@
 //! To add one, write a function that returns [`Target`]s in a module of its own and list it in [`all`].
 
 mod congestion;
+mod secure;
 mod wire;
 
 /// One parser or state machine under test. The closure may keep state from input to input.
@@ -27,5 +28,6 @@ fn hex_seeds(seeds: &[&str]) -> Vec<Vec<u8>> {
 pub fn all() -> Vec<Target> {
     let mut targets = wire::targets();
     targets.extend(congestion::targets());
+    targets.extend(secure::targets());
     targets
 }

@@ -130,7 +130,7 @@ impl ReceiveStats {
         self.expected_prior = expected;
         self.received_prior = self.received;
         let lost_interval = expected_interval.saturating_sub(received_interval);
-        let fraction = if expected_interval == 0 { 0 } else { (lost_interval << 8) / expected_interval };
+        let fraction = (lost_interval << 8).checked_div(expected_interval).unwrap_or(0);
         Some(ReportBlock {
             ssrc: self.ssrc,
             fraction_lost: fraction.min(255) as u8,

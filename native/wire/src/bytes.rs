@@ -53,7 +53,7 @@ impl<'a> Writer<'a> {
 
     /// Zero bytes up to the next multiple of four.
     pub(crate) fn pad4(&mut self) -> Result<(), WireError> {
-        while self.len % 4 != 0 {
+        while !self.len.is_multiple_of(4) {
             self.u8(0)?;
         }
         Ok(())

@@ -68,11 +68,10 @@ pub fn is_keyframe(payload: &[u8]) -> Result<bool, WireError> {
         };
         let element = payload.get(at..at.saturating_add(len)).ok_or(WireError::Length)?;
         let begins_here = index > 1 || !header.continues_previous;
-        if let (true, Some(&obu)) = (begins_here, element.first()) {
-            if obu >> 3 & 0xf == OBU_SEQUENCE_HEADER {
+        if let (true, Some(&obu)) = (begins_here, element.first())
+            && obu >> 3 & 0xf == OBU_SEQUENCE_HEADER {
                 return Ok(true);
             }
-        }
         at += len;
         index = index.min(4); // W counts to 3; beyond it only "not the first" matters
     }

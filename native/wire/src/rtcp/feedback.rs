@@ -18,7 +18,7 @@ impl<'a> Nack<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, WireError> {
         let (sender, media) = feedback_ssrcs(body)?;
         let pairs = &body[8..];
-        if pairs.is_empty() || pairs.len() % 4 != 0 {
+        if pairs.is_empty() || !pairs.len().is_multiple_of(4) {
             return Err(WireError::Length);
         }
         Ok(Nack { sender, media, pairs })
@@ -83,7 +83,7 @@ impl<'a> Fir<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, WireError> {
         let (sender, _) = feedback_ssrcs(body)?;
         let entries = &body[8..];
-        if entries.is_empty() || entries.len() % 8 != 0 {
+        if entries.is_empty() || !entries.len().is_multiple_of(8) {
             return Err(WireError::Length);
         }
         Ok(Fir { sender, entries })

@@ -14,7 +14,7 @@ impl NtpTime {
     /// From microseconds since the Unix epoch.
     pub fn from_unix_micros(micros: u64) -> NtpTime {
         let seconds = (micros / 1_000_000).wrapping_add(UNIX_OFFSET);
-        NtpTime(seconds << 32 | ((micros % 1_000_000) << 32) / 1_000_000)
+        NtpTime((seconds << 32) | (((micros % 1_000_000) << 32) / 1_000_000))
     }
 
     /// Microseconds since the Unix epoch; 0 for times before it.

@@ -106,7 +106,7 @@ impl<'a> Message<'a> {
             return Err(WireError::Version);
         }
         let len = u16_at(datagram, 2)? as usize;
-        if len % 4 != 0 || HEADER_LEN + len != datagram.len() {
+        if !len.is_multiple_of(4) || HEADER_LEN + len != datagram.len() {
             return Err(WireError::Length);
         }
         let mut transaction_id = TransactionId::default();

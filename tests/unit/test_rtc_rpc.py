@@ -177,10 +177,9 @@ async def test_interceptors_wrap_in_order() -> None:
 
 async def test_unsupported_version() -> None:
     link = Link(alice=0, bob=0)
-    got: list[models.DataPacket] = []
-    link.rooms["alice"].on_packet = lambda packet, label: got.append(packet)  # type: ignore[method-assign]
+    got: asyncio.Queue[models.DataPacket] = asyncio.Queue()
+    link.rooms["alice"].on_packet = lambda packet, label: got.put_nowait(packet)  # type: ignore[method-assign]
     link["bob"]._rpc.handle_request(models.RpcRequest(id="1", method="m", version=7), "alice")
     async with asyncio.timeout(5):
-        while len(got) < 2:
-            await asyncio.sleep(0)
-    assert got[1].rpc_response.error.code == Code.UNSUPPORTED_VERSION
+        assert (await got.get()).WhichOneof("value") == "rpc_ack"
+        assert (await got.get()).rpc_response.error.code == Code.UNSUPPORTED_VERSION

@@ -70,7 +70,8 @@ def _methods() -> list[tuple[str, str]]:
         found += [
             (name, method)
             for method, value in vars(cls).items()
-            if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod | staticmethod))
+            if not method.startswith("_")
+            and (inspect.isfunction(value) or isinstance(value, classmethod | staticmethod))
         ]
     return found
 
@@ -92,7 +93,17 @@ def test_method_takes_the_same_arguments(cls: str, method: str) -> None:
 
 @pytest.mark.parametrize(
     "cls",
-    ["Room", "Participant", "RemoteParticipant", "LocalParticipant", "Track", "TrackPublication", "AudioSource", "AudioFrame", "VideoFrame"],
+    [
+        "Room",
+        "Participant",
+        "RemoteParticipant",
+        "LocalParticipant",
+        "Track",
+        "TrackPublication",
+        "AudioSource",
+        "AudioFrame",
+        "VideoFrame",
+    ],
 )
 def test_properties(cls: str) -> None:
     theirs = {name for name, value in vars(getattr(official, cls)).items() if isinstance(value, property)}

@@ -17,7 +17,7 @@ from .errors import ConnectError
 from .log import logger
 from .recovery import Recovery
 from .reliable import ReliableChannel
-from .signal_client import PathNotFound, SignalClient, client_info, dual_query, join_query
+from .signal_client import InvalidUrl, PathNotFound, SignalClient, client_info, dual_query, join_query
 from .transport import BUNDLED_SECTIONS, DATA_TRACK, LOSSY, RELIABLE, Transport
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Session:
         for attempt in range(JOIN_ATTEMPTS):
             try:
                 return await self._join_once()
-            except PathNotFound:
+            except (PathNotFound, InvalidUrl):
                 raise
             except ConnectError as error:
                 if (error.status and error.status < 500) or attempt + 1 == JOIN_ATTEMPTS:

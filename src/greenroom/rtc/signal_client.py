@@ -40,6 +40,10 @@ class PathNotFound(ConnectError):
     """The server has no such signalling path: an older one, which speaks only `/rtc`."""
 
 
+class InvalidUrl(ConnectError):
+    """No attempt can mend it."""
+
+
 def client_info() -> models.ClientInfo:
     return models.ClientInfo(
         sdk=models.ClientInfo.SDK.PYTHON,
@@ -54,11 +58,11 @@ def client_info() -> models.ClientInfo:
 
 
 def signal_url(url: str, path: str, query: dict[str, str]) -> str:
-    """`url` (ws, wss, http or https, perhaps with a path of its own) with the signalling path. ConnectError if odd."""
+    """`url` (ws, wss, http or https, perhaps with a path of its own) with the signalling path. InvalidUrl if odd."""
     parts = urlsplit(url.strip())
     scheme = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}.get(parts.scheme)
     if scheme is None or not parts.netloc:
-        raise ConnectError(f"not a room server's URL: {url!r}; it should look like ws://localhost:7880")
+        raise InvalidUrl(f"not a room server's URL: {url!r}; it should look like ws://localhost:7880")
     base = parts.path.rstrip("/").removesuffix("/rtc")
     return urlunsplit((scheme, parts.netloc, base + path, urlencode(query), ""))
 
@@ -136,7 +140,8 @@ class SignalClient:
             raise ConnectError(f"{url} did not answer within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             await self.close()
-            raise ConnectError(f"cannot reach {url}: {error or type(error).__name__}") from None
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ConnectError(f"cannot reach {url}: {why}") from None
         except BaseException:
             await self.close()
             raise

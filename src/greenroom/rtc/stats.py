@@ -159,8 +159,8 @@ def _section_stats(mid: str, section: dict[str, Any], kind: str, outbound: bool)
 
 def track_stats(peer: dict[str, Any], mid: str, kind: TrackKind, *, outbound: bool) -> list[RtcStats]:
     """The entries of one section out of `Peer.stats()`."""
-    section = (peer.get("mids") or {}).get(mid)
-    if section is None:
+    section = peer.get(mid)
+    if not isinstance(section, dict):
         return []
     return _section_stats(mid, section, "audio" if kind == TrackKind.KIND_AUDIO else "video", outbound)
 
@@ -175,7 +175,8 @@ def peer_stats(peer: dict[str, Any], sections: dict[str, tuple[str, bool]]) -> l
         current_round_trip_time=(peer.get("rtt_ms") or 0) / 1000,
     )
     entries = [RtcStats(candidate_pair=CandidatePair(rtc=head, candidate_pair=pair))]
-    for mid, section in (peer.get("mids") or {}).items():
-        kind, outbound = sections.get(mid, ("audio", False))
-        entries += _section_stats(mid, section, kind, outbound)
+    for mid, section in peer.items():
+        if isinstance(section, dict):
+            kind, outbound = sections.get(mid, ("audio", False))
+            entries += _section_stats(mid, section, kind, outbound)
     return entries

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -55,7 +56,7 @@ def doctor() -> None:
             table.add_row("[green]ok[/]", finding.name, finding.found, "")
         else:
             mark = "[red]!![/]" if finding.required else "[yellow]--[/]"
-            cost = finding.cost + (f"\n[bold]{finding.remedy}[/]" if finding.remedy else "")
+            cost = finding.cost + (f"\n[bold]{escape(finding.remedy)}[/]" if finding.remedy else "")
             table.add_row(mark, finding.name, "missing", cost)
     console.print(table)
     failed = [finding.name for finding in findings if finding.failed]

@@ -69,13 +69,14 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
     process = JobProcess()
     try:
         _load_code()
+        before = _threads()
         options.prewarm_fnc(process)
     except Exception as error:
         traceback.print_exc()
         _tell(control, {"op": "error", "text": f"prewarm_fnc failed: {type(error).__name__}: {error}"})
         return
-    if (threads := len(list(Path("/proc/self/task").iterdir()))) > 1:
-        logger.warning("prewarm_fnc left %d threads running; a fork keeps none of them", threads - 1)
+    if (started := _threads() - before) > 0:
+        logger.warning("prewarm_fnc left %d thread(s) running; job processes will not have them", started)
     # Objects made so far are never freed in the children: keep the collector from touching (and so copying) their pages.
     gc.collect()
     gc.freeze()
@@ -110,8 +111,14 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
             _tell(control, {"op": "forked", "id": child, "pid": pid})
 
 
+def _threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
 def _load_code() -> None:
-    """Import what every job needs, so that its pages are shared. Nothing here starts a thread or opens a connection."""
+    """Import what every job needs, so that its pages are shared. Nothing here opens a connection."""
+    # A pool of linear-algebra threads would not survive the fork, and audio frames are too small to gain from one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for name in (
         "aiohttp",
         "google.protobuf",

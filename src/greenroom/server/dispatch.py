@@ -72,6 +72,11 @@ class Dispatcher:
         """Returns when at least one worker is registered."""
         await self._hub.registered.wait()
 
+    @property
+    def open_jobs(self) -> Sequence[agent.Job]:
+        """Jobs that were assigned and have not ended, those of closed rooms included."""
+        return [record.job for record in self._jobs.values()]
+
     # --- what the API asks ---------------------------------------------------------------------------------------
 
     async def create(self, request: agent_dispatch.CreateAgentDispatchRequest) -> agent_dispatch.AgentDispatch:

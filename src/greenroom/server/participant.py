@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import WSCloseCode
 from livekit.protocol import models, rtc
 
 from . import ids
@@ -262,9 +263,11 @@ class Participant:
         elif not self._closed and not self.primary.connected:
             self.set_timer("return", RETURN_TIMEOUT, self.close, Reason.SIGNAL_CLOSE)
 
-    def drop_signal(self) -> None:
-        """End the socket without a word, as a broken network would."""
-        if self._connection:
+    def drop_signal(self, *, flush: bool = False) -> None:
+        """End the socket without a farewell, as a broken network would. `flush`: after what was sent."""
+        if self._connection and flush:
+            self._connection.close(WSCloseCode.GOING_AWAY)
+        elif self._connection:
             self._connection.abort()
 
     # --- negotiation ---------------------------------------------------------------------------------------------

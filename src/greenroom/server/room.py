@@ -217,7 +217,7 @@ class Room:
             self.manager.sync_state(participant, join.sync_state)
         if participant.drop_signal_on_resume == "after":
             participant.drop_signal_on_resume = ""
-            participant.drop_signal()
+            participant.drop_signal(flush=True)
         return participant
 
     def participant_closed(self, participant: Participant) -> None:

@@ -107,4 +107,4 @@ def _profile_is_forwardable(codec: RtpCodec) -> bool:
 
 
 def _red_payloads(codec: RtpCodec) -> set[int]:
-    return {int(part) for part in codec.fmtp.split("/") if part.strip().isdigit()}
+    return {int(part) for part in codec.fmtp.split("/") if part.strip().isascii() and part.strip().isdigit()}

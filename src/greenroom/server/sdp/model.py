@@ -57,7 +57,7 @@ class RtpCodec:
     def apt(self) -> int | None:
         """The payload type that this RTX format repairs (RFC 4588)."""
         value = self.parameters.get("apt", "")
-        return int(value) if value.isdigit() else None
+        return int(value) if value.isascii() and value.isdigit() else None
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,0 +1,147 @@
+"""Lost sockets and lost sessions: our SDK comes back, with both modes, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from greenroom import rtc
+from greenroom.server.app import RoomServer
+
+from .rtc_pairs import GREENROOM, OFFICIAL, Member, dominant_frequency, feeding, in_room, listen
+
+both_modes = pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
+
+
+def lose_socket(member: Member) -> None:
+    """Cut the signalling connection as a network failure would."""
+    session = member.room._session
+    assert session is not None and session.signal is not None
+    session.signal.drop()
+
+
+@both_modes
+async def test_a_lost_socket_is_resumed_and_media_goes_on(room_server: RoomServer, dual: bool) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, bob):
+        publication, task = await alice.publish_tone(440)
+        async with feeding(task):
+            track, *_ = await bob.seen("track_subscribed")
+            sid = alice.me.sid
+            lose_socket(alice)
+            await alice.seen("reconnecting")
+            await alice.seen("reconnected")
+            assert alice.room.connection_state == rtc.ConnectionState.CONN_CONNECTED
+            assert (alice.me.sid, publication.sid) == (sid, next(iter(alice.me.track_publications)))
+            assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
+            assert bob.events("track_unsubscribed") == []
+            assert bob.events("participant_disconnected") == []
+
+
+@both_modes
+async def test_a_lost_subscriber_socket_is_resumed(room_server: RoomServer, dual: bool) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, bob):
+        _, task = await alice.publish_tone(440)
+        async with feeding(task):
+            track, *_ = await bob.seen("track_subscribed")
+            lose_socket(bob)
+            await bob.seen("reconnected")
+            assert bob.events("track_unsubscribed") == []
+            assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
+            again, feed = await alice.publish_tone(880)
+            async with feeding(feed):
+                track, *_ = await bob.seen("track_subscribed", lambda t, p, who: p.sid == again.sid)
+                assert abs(dominant_frequency(await listen(bob, track)) - 880) < 3
+
+
+async def test_changes_while_the_socket_is_down_are_made_up_for(room_server: RoomServer) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM) as (alice, bob):
+        lose_socket(bob)
+        await alice.me.set_attributes({"while": "away"})
+        _, task = await alice.publish_tone(440)
+        async with feeding(task):
+            await bob.seen("reconnected")
+            await bob.seen("participant_attributes_changed", lambda changed, p: changed == {"while": "away"})
+            track, *_ = await bob.seen("track_subscribed")
+            assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
+
+
+async def test_reliable_messages_across_a_resume_come_once_and_in_order(room_server: RoomServer) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM) as (alice, bob):
+        for number in range(60):
+            await alice.me.publish_data(str(number))
+            if number in (20, 40):
+                lose_socket(alice if number == 20 else bob)
+        await bob.seen("data_received", lambda p: p.data == b"59")
+        assert [int(p.data) for (p,) in bob.events("data_received")] == list(range(60))
+
+
+@both_modes
+async def test_a_full_reconnect_publishes_again(room_server: RoomServer, dual: bool) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, bob):
+        publication, task = await alice.publish_tone(440)
+        async with feeding(task):
+            await bob.seen("track_subscribed")
+            before = publication.sid
+            await alice.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+            republished, previous = await alice.seen("local_track_republished")
+            assert republished is publication
+            assert (previous, publication.sid != before) == (before, True)
+            track, *_ = await bob.seen("track_subscribed", lambda t, p, who: p.sid == publication.sid)
+            assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
+
+
+async def test_a_session_that_the_server_forgot_is_joined_anew(room_server: RoomServer) -> None:
+    async with in_room(room_server, GREENROOM, OFFICIAL) as (alice, bob):
+        session = alice.room._session
+        session.participant_sid = "PA_unknown"
+        lose_socket(alice)
+        await alice.seen("reconnected")
+        await alice.me.publish_data("back again")
+        await bob.seen("data_received", lambda p: p.data == b"back again")
+
+
+async def test_the_server_removes_a_participant(room_server: RoomServer) -> None:
+    async with in_room(room_server, GREENROOM, OFFICIAL) as (alice, bob):
+        from livekit.protocol import models
+
+        room = room_server.manager.get_room("test")
+        assert room is not None
+        await room.remove_participant("alice", models.DisconnectReason.PARTICIPANT_REMOVED)
+        (reason,) = await alice.seen("disconnected")
+        assert reason == rtc.DisconnectReason.PARTICIPANT_REMOVED
+        assert not alice.room.isconnected()
+        await bob.seen("participant_disconnected", lambda p: p.identity == "alice")
+
+
+async def test_the_same_identity_joins_twice(room_server: RoomServer) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM) as (alice, _):
+        other = Member(rtc, "alice")
+        await other.connect(room_server.url)
+        try:
+            (reason,) = await alice.seen("disconnected")
+            assert reason == rtc.DisconnectReason.DUPLICATE_IDENTITY
+            await other.me.publish_data("still here")
+        finally:
+            await other.room.disconnect()
+
+
+async def test_a_room_can_be_left_and_joined_again(room_server: RoomServer) -> None:
+    member = Member(rtc, "alice")
+    for _ in range(3):
+        await member.connect(room_server.url)
+        assert (await member.room.sid).startswith("RM_")
+        await member.room.disconnect()
+        await member.room.disconnect()
+    assert [reason for (reason,) in member.events("disconnected")] == [1, 1, 1]
+
+
+async def test_a_server_that_goes_away_for_good(room_server: RoomServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenroom.rtc.recovery.DELAYS", (0.0, 0.05, 0.05))
+    monkeypatch.setattr("greenroom.rtc.recovery.JITTER_FROM", 9)
+    member = Member(rtc, "alice")
+    await member.connect(room_server.url)
+    stopping = asyncio.create_task(room_server.stop())
+    await member.seen("disconnected", seconds=30)
+    assert not member.room.isconnected()
+    await stopping

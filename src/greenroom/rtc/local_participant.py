@@ -184,6 +184,15 @@ class LocalParticipant(Participant):
             self._track_publications[publication.sid] = publication
             self._room._emit("local_track_republished", publication, previous_sid)
 
+    def _room_left(self) -> None:
+        """The publications stay readable; the tracks may be published elsewhere."""
+        for track in self._cids:
+            track._transport, track._mid, track._publisher = None, "", None
+            track._set_room(None)
+        self._cids.clear()
+        self._options.clear()
+        self._open_writers.clear()
+
     def _local_track_muted(self, track: LocalTrack, muted: bool) -> None:
         """Our own `mute` or `unmute`: tell the server and the program."""
         publication = self._track_publications.get(track.sid)

@@ -153,7 +153,7 @@ class Recovery:
             await signal.close()
             raise ResumeRefused(models.DisconnectReason.Name(first.leave.reason))
         session.signal = signal
-        signal.start(5, 15)
+        signal.start(session.ping_interval, session.ping_timeout)
         session.send(proto.SignalRequest(sync_state=session.listener.sync_state()))
         if kind != "reconnect":
             session.on_message(first)

@@ -300,7 +300,7 @@ class Room(EventEmitter[EventTypes]):
         self._state.end_all_tracks()
         if self._local_participant is not None:
             self._local_participant._info.disconnect_reason = int(reason)
-            self._local_participant._open_writers.clear()
+            self._local_participant._room_left()
         self._fail_sid_waiters()
         self.emit("connection_state_changed", self._connection_state)
         self.emit("disconnected", reason)

@@ -63,6 +63,7 @@ class RoomState:
         previous = room._local_participant
         if previous is not None and previous.identity == join.participant.identity:
             previous._info = join.participant
+            previous._track_publications.clear()
         else:
             room._local_participant = LocalParticipant(join.participant, room)
             if previous is not None:

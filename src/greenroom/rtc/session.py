@@ -69,6 +69,8 @@ class Session:
         self.closed = False
         self.signal: SignalClient | None = None
         self._queued: list[proto.SignalRequest] = []
+        self.ping_interval = 5.0
+        self.ping_timeout = 15.0
         self._publisher_offered = False
         self._requests: dict[Any, asyncio.Future[Any]] = {}
         self._last_request_id = 0
@@ -128,7 +130,8 @@ class Session:
             publisher.open_data_channels()
         self._publisher_offered = self.single
         self.signal = signal
-        signal.start(join.ping_interval, join.ping_timeout)
+        self.ping_interval, self.ping_timeout = float(join.ping_interval), float(join.ping_timeout)
+        signal.start(self.ping_interval, self.ping_timeout)
         if not self.single and (join.fast_publish or not self.subscriber_primary):
             self._offer_publisher()
         return join

@@ -274,8 +274,7 @@ class SignalClient:
             await http.close()
 
     def drop(self) -> None:
-        """Lose the socket as a network failure would (for tests and `simulate_scenario`)."""
-        socket: Any = self._socket
-        transport = socket.get_extra_info("socket") and socket._response.connection.transport if socket else None
-        if transport is not None:
-            transport.abort()
+        """Lose the socket as a network failure would (for tests)."""
+        if self._socket is not None:
+            response: Any = self._socket._response
+            response.connection.transport.abort()

@@ -172,10 +172,10 @@ class _RoomService:
                 request.destination_identity, request.method, request.payload, timeout=seconds
             )
         except RpcError as error:
+            if error.code in (RpcError.RESPONSE_TIMEOUT, RpcError.CONNECTION_TIMEOUT):
+                raise TwirpError("deadline_exceeded", error.message) from error
             meta = {"rpc_code": str(error.code), "rpc_data": str(error.data or "")}
             raise TwirpError("failed_precondition", error.message, meta) from error
-        except TimeoutError as error:
-            raise TwirpError("deadline_exceeded", f"no response within {seconds:g} s") from error
         return room.PerformRpcResponse(payload=payload)
 
     def _room(self, name: str) -> Room:

@@ -24,6 +24,8 @@ HEADER_BYTES = 12
 HANDLE = slice(2, 4)
 MAX_HANDLE = 65535
 MAX_NAME = 256
+MAX_NAMED = 4096
+"""Data tracks that one subscriber may name in requests."""
 MAX_TRACKS = 256
 """Data tracks of one publisher."""
 
@@ -102,7 +104,8 @@ class DataTracks:
     def subscribe(self, subscriber: Participant, update: rtc.UpdateDataSubscription) -> None:
         wishes = self._of(subscriber).wishes
         for entry in update.updates:
-            wishes[entry.track_sid] = entry.subscribe
+            if entry.track_sid in wishes or len(wishes) < MAX_NAMED:
+                wishes[entry.track_sid] = entry.subscribe
         self.reconcile(subscriber)
 
     def reconcile(self, subscriber: Participant) -> None:

@@ -76,7 +76,10 @@ class Publications:
         sending = {s.mid: s for s in offer.media if s.is_rtp and s.sends and not s.rejected}
         for track in list(self.tracks.values()):
             section = sending.get(track.mid)
-            if section is None or (_cid(section) and track.cid and _cid(section) != track.cid):
+            # Firefox renames the section when a track is replaced; only a request for the new name makes it another.
+            if section is None or (
+                _cid(section) != track.cid and any(pending.is_called(_cid(section)) for pending in self._pending)
+            ):
                 self.unpublish(track)
         by_mid: dict[str, PublishedTrack | PendingTrack] = {track.mid: track for track in self.tracks.values()}
         taken: set[int] = set()

@@ -310,19 +310,25 @@ class Room:
         publisher.changed()
         self.emit("track_published", publisher, track.info)
         publisher.wanted_layers_changed(track)
-        self.reconcile(except_for=publisher)
+        for participant in list(self.participants.values()):
+            if participant is not publisher:
+                participant.subscriptions.consider(track)
 
     def track_removed(self, track: PublishedTrack) -> None:
         self.manager.forget_track(track)
         if not track.publisher.closed:
             track.publisher.changed()
         self.emit("track_unpublished", track.publisher, track.info)
-        self.reconcile(except_for=track.publisher)
+        for identity in list(track.subscriptions):
+            if participant := self.participants.get(identity):
+                participant.subscriptions.ended(track)
 
-    def reconcile(self, except_for: Participant | None = None) -> None:
+    def permissions_changed(self, publisher: Participant) -> None:
+        """Whom a publisher lets have its tracks (`SubscriptionPermission`)."""
         for participant in list(self.participants.values()):
-            if participant is not except_for:
-                participant.subscriptions.reconcile()
+            if participant is not publisher:
+                for track in list(publisher.tracks.values()):
+                    participant.subscriptions.consider(track)
 
     # --- events of the native core -------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ def _subscription(participant: Participant, request: rtc.UpdateSubscription) -> 
 
 def _subscription_permission(participant: Participant, request: rtc.SubscriptionPermission) -> None:
     participant.publications.set_permission(request)
-    participant.room.reconcile(except_for=participant)
+    participant.room.permissions_changed(participant)
 
 
 def _update_metadata(participant: Participant, request: rtc.UpdateParticipantMetadata) -> None:

@@ -8,6 +8,7 @@ that comes late, a resumed session are then all the same case.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ __all__ = ["Subscription", "SubscriptionSet", "TrackSettings"]
 
 NOT_FOUND_AFTER = 60.0
 """Seconds that a wanted track may be unknown before `SubscriptionResponse{SE_TRACK_NOTFOUND}`."""
+
+MAX_NAMED = 4096
+"""Tracks that one subscriber may name in requests; whatever comes after that is ignored."""
 
 
 @dataclass(slots=True)
@@ -109,6 +113,8 @@ class SubscriptionSet:
     def update(self, track_sids: Iterable[str], subscribe: bool) -> None:
         """`UpdateSubscription`: wish for tracks, known or not."""
         for sid in track_sids:
+            if sid not in self._wishes and len(self._wishes) >= MAX_NAMED:
+                continue
             self._end_wait(sid)
             self._wishes[sid] = Wish(subscribe)
             self._refused.discard(sid)
@@ -124,7 +130,8 @@ class SubscriptionSet:
             priority=request.priority,
         )
         for sid in request.track_sids:
-            self._settings[sid] = settings
+            if sid in self._settings or len(self._settings) < MAX_NAMED:
+                self._settings[sid] = settings
             if subscription := self.active.get(sid):
                 subscription.settings = settings
                 subscription.track.publisher.wanted_layers_changed(subscription.track)
@@ -133,8 +140,9 @@ class SubscriptionSet:
     def disable(self, track_sids: Iterable[str]) -> None:
         """`SyncState.track_sids_disabled`."""
         for sid in track_sids:
-            settings = self._settings.setdefault(sid, self._default_settings())
-            settings.disabled = True
+            settings = dataclasses.replace(self._settings.get(sid) or self._default_settings(), disabled=True)
+            if sid in self._settings or len(self._settings) < MAX_NAMED:
+                self._settings[sid] = settings
             if subscription := self.active.get(sid):
                 subscription.settings = settings
         self.subscriber.downlink.update_senders()
@@ -144,7 +152,7 @@ class SubscriptionSet:
         return wish.subscribe if wish else self.auto_subscribe
 
     def reconcile(self) -> None:
-        """Bring reality to the wish."""
+        """Bring reality to the wish, for all tracks."""
         subscriber = self.subscriber
         if subscriber.closed:
             return
@@ -154,27 +162,35 @@ class SubscriptionSet:
             if publisher is not subscriber
             for track in publisher.tracks.values()
         }
-        for sid, subscription in list(self.active.items()):
-            if sid not in available:
-                self._remove(subscription)
-            elif not self.wants(sid) or not subscriber.permission.can_subscribe:
-                self._remove(subscription)
-            elif not subscription.track.publisher.allows(subscriber, sid):
-                self._remove(subscription)
-                self._tell_permission(subscription.track, allowed=False)
-        for sid, track in available.items():
-            self._end_wait(sid)
-            if sid in self.active or sid in self._refused or not self.wants(sid):
-                continue
-            if not subscriber.permission.can_subscribe:
-                continue
-            if track.publisher.allows(subscriber, sid):
-                self._add(track)
-            else:
-                self._tell_permission(track, allowed=False)
+        for subscription in [sub for sid, sub in self.active.items() if sid not in available]:
+            self._remove(subscription)
+        for track in available.values():
+            self.consider(track)
         for sid, wish in self._wishes.items():
             if wish.subscribe and wish.timer is None and sid not in available:
                 wish.timer = asyncio.get_running_loop().call_later(NOT_FOUND_AFTER, self._not_found, sid)
+
+    def consider(self, track: PublishedTrack) -> None:
+        """Bring reality to the wish, for a track that is published."""
+        subscriber = self.subscriber
+        if subscriber.closed:
+            return
+        sid = track.sid
+        self._end_wait(sid)
+        wanted = self.wants(sid) and sid not in self._refused and subscriber.permission.can_subscribe
+        allowed = track.publisher.allows(subscriber, sid)
+        subscription = self.active.get(sid)
+        if subscription is not None and not (wanted and allowed):
+            self._remove(subscription)
+        if wanted and not allowed:
+            self._tell_permission(track, allowed=False)
+        elif wanted and subscription is None:
+            self._add(track)
+
+    def ended(self, track: PublishedTrack) -> None:
+        """The track is gone."""
+        if subscription := self.active.get(track.sid):
+            self._remove(subscription)
 
     def bound(self, subscriptions: Iterable[Subscription]) -> None:
         """The client has agreed to receive these."""

@@ -1,0 +1,186 @@
+"""Streaming English recognition by pocketsphinx, whose model travels inside its package. Offline, about a quarter of a
+core while somebody speaks. `phrases` that the program expects help it a great deal; see `pocketsphinx_server`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable
+
+from greenroom.agents.speech.protocols import MissingProvider, PartialCallback, ProviderError, Transcript
+from greenroom.plugins.pocketsphinx_server import HEADER
+
+__all__ = ["PocketSphinx"]
+
+logger = logging.getLogger("greenroom.pocketsphinx")
+
+FINISH_TIMEOUT = 15.0
+"""Seconds to wait for a final text, the first load of the models included."""
+MAX_UNSENT = 60 * 16_000 * 2
+
+
+class _Recognizer:
+    """The recogniser process of one set of phrases, shared by this process and those forked from it."""
+
+    def __init__(self, phrases: tuple[str, ...]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control = ours
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "greenroom.plugins.pocketsphinx_server", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+            )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(phrases).encode())
+        self._process.stdin.close()
+
+    def wait_ready(self) -> None:
+        """Block until the models are loaded. Raises ProviderError."""
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != b"ready":
+            raise ProviderError("the pocketsphinx process ended while loading its models")
+
+    def connect(self) -> socket.socket:
+        """A decoder for one track. OSError when the process is gone."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self.control, [b"c"], [theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise
+        return ours
+
+    def close(self) -> None:
+        self.control.close()
+
+
+_recognizers: dict[tuple[str, ...], _Recognizer] = {}
+
+
+def _connect(phrases: tuple[str, ...]) -> socket.socket:
+    """A decoder from the process of these phrases, which is started anew once if it has died."""
+    for _ in range(2):
+        recognizer = _recognizers.get(phrases)
+        if recognizer is None:
+            recognizer = _recognizers[phrases] = _Recognizer(phrases)
+        try:
+            return recognizer.connect()
+        except OSError:
+            recognizer.close()
+            del _recognizers[phrases]
+    raise ProviderError("the pocketsphinx process ends as soon as it starts")
+
+
+class PocketSphinx:
+    """`STT` provider. `phrases`: sentences like those to be expected; without any, free dictation only."""
+
+    def __init__(self, phrases: Iterable[str] = ()) -> None:
+        self._phrases = tuple(phrases)
+
+    def load(self) -> None:
+        _require()
+        if self._phrases not in _recognizers:
+            recognizer = _recognizers[self._phrases] = _Recognizer(self._phrases)
+            recognizer.wait_ready()
+
+    def stream(self, on_partial: PartialCallback | None = None) -> _Stream:
+        _require()
+        return _Stream(self._phrases, on_partial)
+
+
+def _require() -> None:
+    if importlib.util.find_spec("pocketsphinx") is None:
+        raise MissingProvider("speech recognition (pocketsphinx)", "pip install 'greenroom[speech]'")
+
+
+class _Stream:
+    def __init__(self, phrases: tuple[str, ...], on_partial: PartialCallback | None) -> None:
+        self._phrases = phrases
+        self._on_partial = on_partial
+        self._partials_wanted = False
+        self._finals: deque[asyncio.Future[Transcript]] = deque()
+        self._writer: asyncio.StreamWriter | None = None
+        self._unsent = bytearray()
+        self._closed = False
+        self._task = asyncio.create_task(self._run(), name="pocketsphinx")
+
+    def push(self, pcm: bytes) -> None:
+        self._partials_wanted = True
+        self._send(b"A", pcm)
+
+    def pause(self) -> None:
+        self._send(b"P")
+
+    def resume(self) -> None:
+        self._send(b"R")
+
+    def discard(self) -> None:
+        self._partials_wanted = False
+        self._send(b"D")
+
+    async def finish(self) -> Transcript:
+        self._partials_wanted = False
+        if self._task.done():
+            self._task = asyncio.create_task(self._run(), name="pocketsphinx")
+        final = asyncio.get_running_loop().create_future()
+        self._finals.append(final)
+        self._send(b"F")
+        try:
+            return await asyncio.wait_for(final, FINISH_TIMEOUT)
+        except TimeoutError:
+            self._task.cancel()
+            raise ProviderError(f"pocketsphinx gave no text within {FINISH_TIMEOUT:g} s") from None
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _send(self, kind: bytes, payload: bytes = b"") -> None:
+        message = HEADER.pack(kind, len(payload)) + payload
+        if self._writer is None:
+            if len(self._unsent) < MAX_UNSENT:
+                self._unsent += message
+        elif kind != b"A" or self._writer.transport.get_write_buffer_size() < MAX_UNSENT:
+            self._writer.write(message)
+
+    async def _run(self) -> None:
+        """Own the connection: deliver texts until it ends."""
+        writer: asyncio.StreamWriter | None = None
+        try:
+            connection = await asyncio.to_thread(_connect, self._phrases)
+            connection.setblocking(False)
+            reader, writer = await asyncio.open_unix_connection(sock=connection)
+            writer.write(bytes(self._unsent))
+            self._unsent.clear()
+            self._writer = writer
+            while True:
+                kind, length = HEADER.unpack(await reader.readexactly(HEADER.size))
+                body = await reader.readexactly(length)
+                if kind == b"f" and self._finals:
+                    final, result = self._finals.popleft(), json.loads(body)
+                    if not final.done():
+                        final.set_result(Transcript(result["text"], None, tuple(result["alternatives"])))
+                elif kind == b"p" and self._partials_wanted and self._on_partial is not None:
+                    self._on_partial(body.decode())
+        except (asyncio.IncompleteReadError, OSError, ProviderError) as error:
+            if not self._closed:
+                logger.warning("pocketsphinx stopped: %s", error)
+        finally:
+            for final in self._finals:
+                if not final.done():
+                    final.set_exception(ProviderError("the pocketsphinx process ended"))
+            self._finals.clear()
+            self._writer = None
+            self._unsent.clear()
+            if writer is not None:
+                writer.close()

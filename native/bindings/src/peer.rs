@@ -9,6 +9,7 @@ mod audio;
 mod buffer;
 mod connection;
 mod engine;
+mod video;
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<engine::PeerEngine>()?;
@@ -17,6 +18,10 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<audio::AudioSink>()?;
     m.add_class::<audio::NativeAudioFrame>()?;
     m.add_class::<audio::Resampler>()?;
+    m.add_class::<video::VideoInput>()?;
+    m.add_class::<video::VideoSink>()?;
+    m.add_class::<video::NativeVideoFrame>()?;
+    m.add_function(wrap_pyfunction!(video::convert_video, m)?)?;
     Ok(())
 }
 

@@ -1,15 +1,18 @@
 //! One str0m session and what hangs on it. Everything here runs under the peer's lock; after every change `drive` drains
 //! the session, as str0m demands.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use greenroom_codecs::video::VideoCodec;
 use str0m::config::DtlsCert;
 use str0m::format::Codec;
-use str0m::media::{Frequency, KeyframeRequestKind, MediaData, MediaTime, Mid, Pt, Rid};
+use str0m::media::{Frequency, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid, Pt, Rid, Rids};
 use str0m::net::{Protocol, Receive};
+use str0m::rtp::VideoOrientation;
 use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use crate::audio::input::AudioPacket;
@@ -20,10 +23,33 @@ use crate::event::{Event, EventQueue, Id};
 use crate::negotiate::Negotiation;
 use crate::pool::CodecPool;
 use crate::sockets::Socket;
-use crate::stats::StatsBook;
+use crate::stats::{PeerSnapshot, StatsBook};
+use crate::video::input::{VideoInput, VideoPacket};
+use crate::video::receiver::{CodedFrame, VideoReceiver};
 
 /// More rounds than this at one instant would be a loop.
 const MAX_ROUNDS: usize = 200;
+
+/// A video section that sends: who is to be told when the other side needs a key frame.
+pub(crate) struct VideoSending {
+    pub input: Weak<VideoInput>,
+    pub rids: Vec<Option<Rid>>,
+    /// One bit per layer; all at first.
+    pub keyframes: AtomicU32,
+}
+
+impl VideoSending {
+    pub fn request(&self, rid: Option<Rid>) {
+        let bits = match self.rids.iter().position(|known| rid.is_some() && *known == rid) {
+            Some(layer) => 1 << layer,
+            None => u32::MAX,
+        };
+        self.keyframes.fetch_or(bits, Ordering::SeqCst);
+        if let Some(input) = self.input.upgrade() {
+            input.wake();
+        }
+    }
+}
 
 /// SCTP may hold one message of the largest size and a good window besides.
 const SCTP_BUFFER: usize = 1 << 20;
@@ -34,9 +60,14 @@ pub(crate) struct Connection {
     pub(crate) events: Arc<EventQueue>,
     pub(crate) data: DataChannels,
     pub(crate) negotiation: Negotiation,
-    pub(crate) stats: StatsBook,
+    stats: StatsBook,
     audio_receivers: HashMap<Mid, Arc<AudioReceiver>>,
-    seen: HashSet<Mid>,
+    video_receivers: HashMap<Mid, Arc<VideoReceiver>>,
+    video_sending: HashMap<Mid, Arc<VideoSending>>,
+    /// What arrives on a section; nothing has arrived on the others.
+    codecs: HashMap<Mid, Codec>,
+    /// The layer that is shown of a simulcast sent straight to us; a server sends one without a name.
+    shown_rids: HashMap<Mid, Rid>,
     payload_types: HashMap<Mid, Pt>,
     connected: bool,
 }
@@ -60,7 +91,10 @@ impl Connection {
             negotiation: Negotiation::default(),
             stats: StatsBook::default(),
             audio_receivers: HashMap::new(),
-            seen: HashSet::new(),
+            video_receivers: HashMap::new(),
+            video_sending: HashMap::new(),
+            codecs: HashMap::new(),
+            shown_rids: HashMap::new(),
             payload_types: HashMap::new(),
             connected: false,
         }
@@ -90,7 +124,7 @@ impl Connection {
                 match rtc.poll_output().map_err(|error| error.to_string())? {
                     Output::Timeout(at) => break at,
                     Output::Transmit(transmit) => send(sockets, transmit.source, transmit.destination, &transmit.contents),
-                    Output::Event(event) => self.on_event(event, now)?,
+                    Output::Event(event) => self.on_event(event)?,
                 }
             };
             let Some(rtc) = self.rtc.as_mut() else { return Ok(None) };
@@ -108,7 +142,7 @@ impl Connection {
         Ok(Some(now + std::time::Duration::from_millis(1)))
     }
 
-    fn on_event(&mut self, event: RtcEvent, now: Instant) -> Result<(), String> {
+    fn on_event(&mut self, event: RtcEvent) -> Result<(), String> {
         match event {
             RtcEvent::Connected => self.set_connected(true),
             RtcEvent::IceConnectionStateChange(IceConnectionState::Disconnected) => self.set_connected(false),
@@ -117,7 +151,7 @@ impl Connection {
                     self.set_connected(true);
                 }
             }
-            RtcEvent::MediaData(data) => self.on_media(data, now),
+            RtcEvent::MediaData(data) => self.on_media(data),
             RtcEvent::ChannelOpen(channel, label) => {
                 if let Some(rtc) = self.rtc.as_mut() {
                     self.data.opened(channel, &label, rtc);
@@ -133,6 +167,14 @@ impl Connection {
                 let Some(label) = self.data.label(data.id).map(str::to_owned) else { return Ok(()) };
                 self.events.push(Event::Data { peer: self.id, label, payload: data.data, binary: data.binary });
             }
+            RtcEvent::KeyframeRequest(request) => {
+                if let Some(sending) = self.video_sending.get(&request.mid) {
+                    sending.request(request.rid);
+                    if let Some(input) = sending.input.upgrade() {
+                        self.events.push(Event::KeyframeRequest(input.id()));
+                    }
+                }
+            }
             RtcEvent::PeerStats(stats) => self.stats.peer(stats),
             RtcEvent::MediaIngressStats(stats) => self.stats.ingress(stats),
             RtcEvent::MediaEgressStats(stats) => self.stats.egress(stats),
@@ -146,18 +188,41 @@ impl Connection {
         if std::mem::replace(&mut self.connected, connected) != connected {
             let event = if connected { Event::Connected } else { Event::Disconnected };
             self.events.push(event(self.id));
+            if connected {
+                // What was pushed before shows now.
+                self.video_sending.values().for_each(|sending| sending.request(None));
+            }
         }
     }
 
-    fn on_media(&mut self, data: MediaData, _now: Instant) {
-        if self.seen.insert(data.mid) {
+    fn on_media(&mut self, data: MediaData) {
+        if self.codecs.insert(data.mid, data.params.spec().codec).is_none() {
             self.events.push(Event::Media(self.id, data.mid.to_string()));
         }
-        if data.params.spec().codec == Codec::Opus {
-            if let Some(receiver) = self.audio_receivers.get(&data.mid) {
-                let time = data.time.rebase(Frequency::FORTY_EIGHT_KHZ).numer();
-                receiver.packet(**data.seq_range.start(), time, data.network_time, data.data);
+        let codec = match data.params.spec().codec {
+            Codec::Opus => {
+                if let Some(receiver) = self.audio_receivers.get(&data.mid) {
+                    let time = data.time.rebase(Frequency::FORTY_EIGHT_KHZ).numer();
+                    receiver.packet(**data.seq_range.start(), time, data.network_time, data.data);
+                }
+                return;
             }
+            Codec::Vp8 => VideoCodec::Vp8,
+            Codec::H264 => VideoCodec::H264,
+            _ => return,
+        };
+        if let Some(receiver) = self.video_receivers.get(&data.mid) {
+            if data.rid.is_some_and(|rid| *self.shown_rids.entry(data.mid).or_insert(rid) != rid) {
+                return;
+            }
+            receiver.frame(CodedFrame {
+                codec,
+                contiguous: data.contiguous,
+                key: data.is_keyframe(),
+                timestamp_us: data.time.rebase(Frequency::MICROS).numer() as i64,
+                rotation: data.ext_vals.video_orientation.map_or(0, |orientation| orientation as u8),
+                data: data.data,
+            });
         }
     }
 
@@ -166,13 +231,45 @@ impl Connection {
         self.audio_receivers.entry(mid).or_insert_with(|| AudioReceiver::new(pool)).clone()
     }
 
-    /// Sinks attached to sections that have ended get their end.
-    pub fn take_receivers(&mut self) -> Vec<Arc<AudioReceiver>> {
-        self.audio_receivers.drain().map(|(_, receiver)| receiver).collect()
+    /// The receiver of a video section, made at the first wish to see it by `make`.
+    pub fn video_receiver(&mut self, mid: Mid, make: impl FnOnce() -> Arc<VideoReceiver>) -> Arc<VideoReceiver> {
+        self.video_receivers.entry(mid).or_insert_with(make).clone()
     }
 
-    pub fn audio_receivers(&self) -> &HashMap<Mid, Arc<AudioReceiver>> {
-        &self.audio_receivers
+    /// Everything that has sinks, to be ended outside of the peer's lock.
+    pub fn take_receivers(&mut self) -> Receivers {
+        Receivers {
+            audio: self.audio_receivers.drain().map(|(_, receiver)| receiver).collect(),
+            video: self.video_receivers.drain().map(|(_, receiver)| receiver).collect(),
+        }
+    }
+
+    pub fn snapshot(&mut self) -> PeerSnapshot {
+        let rtc = self.rtc.as_mut();
+        let mut snapshot = self.stats.snapshot(|mid| match rtc.as_ref().and_then(|rtc| rtc.media(Mid::from(mid))) {
+            Some(media) if media.kind() == MediaKind::Video => 90_000,
+            _ => 48_000,
+        });
+        for (mid, receiver) in &self.audio_receivers {
+            if let Some(section) = snapshot.sections.get_mut(&mid.to_string()) {
+                section.concealed_ms = receiver.concealed_ms();
+                section.lost = receiver.jitter_stats().lost;
+            }
+        }
+        if let Some(rtc) = rtc {
+            for (mid, section) in &mut snapshot.sections {
+                let mid = Mid::from(mid.as_str());
+                let (seen, sent) = (self.codecs.get(&mid), self.payload_types.get(&mid));
+                let sent = sent.and_then(|pt| rtc.codec_config().iter().find(|p| p.pt() == *pt)).map(|p| p.spec().codec);
+                section.codec = seen.copied().or(sent).map_or(String::new(), |codec| codec.to_string().to_lowercase());
+                let mut api = rtc.direct_api();
+                section.ssrc = match section.sending {
+                    true => api.stream_tx_by_mid(mid, None).map(|stream| *stream.ssrc()),
+                    false => api.stream_rx_by_mid(mid, None).map(|stream| *stream.ssrc()),
+                };
+            }
+        }
+        snapshot
     }
 
     pub fn write_audio(&mut self, mid: Mid, packet: AudioPacket<'_>) -> Result<(), PeerError> {
@@ -190,6 +287,41 @@ impl Connection {
             .map_err(|error| PeerError::state(error.to_string()))
     }
 
+    pub fn set_video_sending(&mut self, mid: Mid, sending: Arc<VideoSending>) {
+        self.video_sending.insert(mid, sending);
+    }
+
+    /// How many of the layers, largest first, the other side takes now. Without simulcast in its answer only the first.
+    pub fn video_layers_wanted(&mut self, mid: Mid, codec: VideoCodec, layers: usize) -> usize {
+        if !self.connected || self.payload_type(mid, rtc_codec(codec)).is_none() {
+            return 0;
+        }
+        let media = self.rtc.as_ref().and_then(|rtc| rtc.media(mid));
+        match media.map(|media| media.rids_tx()) {
+            None => 0,
+            Some(Rids::Specific(rids)) => layers.min(rids.len()),
+            Some(_) => 1,
+        }
+    }
+
+    pub fn write_video(&mut self, mid: Mid, codec: VideoCodec, rid: Option<Rid>, packet: VideoPacket, now: Instant) -> Result<(), PeerError> {
+        if !self.connected {
+            return Ok(());
+        }
+        let Some(pt) = self.payload_type(mid, rtc_codec(codec)) else { return Ok(()) };
+        let rtc = self.rtc()?;
+        let simulcast = matches!(rtc.media(mid).map(|media| media.rids_tx()), Some(Rids::Specific(_)));
+        let Some(mut writer) = rtc.writer(mid) else { return Ok(()) };
+        if let Some(rid) = rid.filter(|_| simulcast) {
+            writer = writer.rid(rid);
+        }
+        if packet.rotation != 0 {
+            writer = writer.video_orientation(VideoOrientation::from(packet.rotation));
+        }
+        let time = MediaTime::from_micros(packet.timestamp_us.max(0) as u64).rebase(Frequency::NINETY_KHZ);
+        writer.write(pt, now, time, packet.data).map_err(|error| PeerError::state(error.to_string()))
+    }
+
     /// The negotiated payload type of `codec` in a section; None while the section is not up.
     fn payload_type(&mut self, mid: Mid, codec: Codec) -> Option<Pt> {
         if let Some(pt) = self.payload_types.get(&mid) {
@@ -205,16 +337,34 @@ impl Connection {
         Some(pt)
     }
 
-    pub fn request_keyframe(&mut self, mid: Mid, rid: Option<Rid>) {
+    pub fn request_keyframe(&mut self, mid: Mid) {
+        let rid = self.shown_rids.get(&mid).copied();
         let Some(mut writer) = self.rtc.as_mut().and_then(|rtc| rtc.writer(mid)) else { return };
         // Before the first packet there is no stream to ask; the sender starts with a key frame anyway.
         if let Err(error) = writer.request_keyframe(rid, KeyframeRequestKind::Pli) {
             log::debug!("no key frame request for {mid}: {error}");
         }
     }
+}
 
-    pub fn is_connected(&self) -> bool {
-        self.connected
+/// Receivers taken out of a connection.
+#[derive(Default)]
+pub(crate) struct Receivers {
+    audio: Vec<Arc<AudioReceiver>>,
+    video: Vec<Arc<VideoReceiver>>,
+}
+
+impl Receivers {
+    pub fn end(&self) {
+        self.audio.iter().for_each(|receiver| receiver.end());
+        self.video.iter().for_each(|receiver| receiver.end());
+    }
+}
+
+fn rtc_codec(codec: VideoCodec) -> Codec {
+    match codec {
+        VideoCodec::Vp8 => Codec::Vp8,
+        VideoCodec::H264 => Codec::H264,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::lock;
 use crate::peer::{NEVER, Peer, PeerShared};
 use crate::pool::CodecPool;
 use crate::sockets;
+use crate::video::input::VideoInput;
 
 /// Epoll's name for the wake-up descriptor; peers' names are smaller.
 const WAKE: u64 = u64::MAX;
@@ -141,6 +142,10 @@ impl Engine {
     pub fn audio_input(&self, sample_rate: u32, channels: usize, queue_ms: u32) -> Result<Arc<AudioInput>, PeerError> {
         let shared = &self.shared;
         AudioInput::new(shared.next_id(), &shared.pool, shared.events.clone(), sample_rate, channels, queue_ms)
+    }
+
+    pub fn video_input(&self, screencast: bool) -> Arc<VideoInput> {
+        VideoInput::new(self.shared.next_id(), &self.shared.pool, screencast)
     }
 
     /// Close all peers and end all threads. Twice is fine.

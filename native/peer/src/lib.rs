@@ -17,11 +17,12 @@ mod ring;
 pub mod sdp;
 mod sockets;
 mod stats;
+pub mod video;
 
 pub use engine::Engine;
 pub use error::PeerError;
 pub use event::{Event, EventQueue, Id};
-pub use peer::{AudioSink, Peer};
+pub use peer::{AudioSink, Peer, VideoSink};
 pub use stats::{PeerSnapshot, SectionStats};
 pub use str0m::media::MediaKind;
 

@@ -6,11 +6,14 @@ use std::hash::{BuildHasher, Hasher};
 use str0m::Rtc;
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, Reliability};
-use str0m::media::{Direction, MediaKind, Mid, Simulcast};
+use str0m::media::{Direction, MediaKind, Mid, Rid, Simulcast};
 
 use crate::connection::Connection;
 use crate::error::PeerError;
 use crate::sdp;
+
+const RTX_PACKETS: usize = 2000;
+const RTX_AGE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// A section that the next offer adds.
 #[derive(Clone)]
@@ -40,7 +43,8 @@ pub(crate) struct Negotiation {
     pending: Option<SdpPendingOffer>,
     /// RED on or off per sending audio section, set when the section exists.
     red: Vec<(Mid, bool)>,
-    video: Vec<Mid>,
+    /// Sending video sections whose streams are not set up yet.
+    video: Vec<(Mid, Vec<Option<Rid>>)>,
 }
 
 impl Negotiation {
@@ -95,7 +99,11 @@ impl Connection {
         let mid = draw(self.rtc()?, seed, &section);
         self.negotiation.sections.push(Wanted { mid, direction: section.direction });
         if section.kind == MediaKind::Video && section.direction == Direction::SendOnly {
-            self.negotiation.video.push(mid);
+            let rids = match &section.simulcast {
+                Some(simulcast) => simulcast.send.iter().map(|layer| Some(layer.rid)).collect(),
+                None => vec![None],
+            };
+            self.negotiation.video.push((mid, rids));
         }
         self.negotiation.changes.push(Change::Section { seed, mid, section });
         Ok(mid)
@@ -159,6 +167,15 @@ impl Connection {
             .map_err(|error| PeerError::invalid(format!("the answer cannot be used: {error}")))?;
         for (mid, red) in &self.negotiation.red {
             rtc.direct_api().set_red_send(*mid, *red);
+        }
+        for (mid, rids) in std::mem::take(&mut self.negotiation.video) {
+            for rid in rids {
+                // The default drops queued retransmissions when they pass 15 % of the rate: on a bad path each of them
+                // is a frozen picture.
+                if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, rid) {
+                    stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, None);
+                }
+            }
         }
         Ok(())
     }

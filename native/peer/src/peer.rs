@@ -3,23 +3,26 @@
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+use greenroom_codecs::video::VideoCodec;
 use str0m::Candidate;
-use str0m::media::{Direction, MediaKind, Mid};
+use str0m::media::{Direction, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
 
 use crate::audio::input::{AudioInput, AudioPacket, AudioSending, AudioTarget};
 use crate::audio::receiver::AudioReceiver;
 use crate::audio::sink::{AudioFormat, AudioRing, HARD_LIMIT_MS, SinkFeed};
-use crate::connection::Connection;
+use crate::connection::{Connection, Receivers, VideoSending};
 use crate::engine::EngineShared;
 use crate::error::PeerError;
 use crate::event::{Event, Id};
 use crate::negotiate::NewSection;
 use crate::sockets::Socket;
 use crate::stats::PeerSnapshot;
+use crate::video::input::{VideoInput, VideoLayer, VideoPacket, VideoTarget};
+use crate::video::receiver::{VideoFrame, VideoReceiver, VideoRing};
 use crate::{lock, sdp};
 
 /// No deadline.
@@ -75,7 +78,7 @@ impl PeerShared {
                 drop(connection);
                 self.set_deadline(None);
                 self.unregister();
-                receivers.iter().for_each(|receiver| receiver.end());
+                receivers.end();
                 if !self.closed.load(Ordering::Acquire) {
                     self.engine.events.push(Event::Failed(self.id, reason));
                 }
@@ -125,22 +128,18 @@ impl PeerShared {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        let mut receivers = Vec::new();
+        let mut receivers = Receivers::default();
         // Says goodbye; that it cannot be said does not matter any more.
         let _ = self.with(|connection, _| {
             receivers = connection.take_receivers();
             connection.rtc()?.close().map_err(|error| PeerError::state(error.to_string()))
         });
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.view(|connection| connection.rtc = None);
+            self.set_deadline(None);
+            self.unregister();
         }
-        self.view(|connection| {
-            receivers.extend(connection.take_receivers());
-            connection.rtc = None;
-        });
-        self.set_deadline(None);
-        self.unregister();
-        receivers.iter().for_each(|receiver| receiver.end());
+        receivers.end();
     }
 }
 
@@ -166,15 +165,70 @@ impl AudioTarget for AudioSection {
     }
 }
 
+/// A section that sends a video input.
+struct VideoSection {
+    peer: Weak<PeerShared>,
+    mid: Mid,
+    codec: VideoCodec,
+    sending: Arc<VideoSending>,
+    muted: AtomicBool,
+    removed: AtomicBool,
+}
+
+impl VideoTarget for VideoSection {
+    fn layers_wanted(&self) -> Option<usize> {
+        let peer = self.peer.upgrade()?;
+        if self.removed.load(Ordering::Relaxed) || peer.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        if self.muted.load(Ordering::Relaxed) {
+            return Some(0);
+        }
+        Some(peer.view(|connection| connection.video_layers_wanted(self.mid, self.codec, self.sending.rids.len())))
+    }
+
+    fn take_keyframe_request(&self, layer: usize) -> bool {
+        let bit = 1 << layer;
+        self.sending.keyframes.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+
+    fn send(&self, packet: VideoPacket) {
+        let Some(peer) = self.peer.upgrade() else { return };
+        let rid = self.sending.rids.get(packet.layer).copied().flatten();
+        // A failed write is a lost frame; a failed peer has said so.
+        let _ = peer.with(|connection, now| connection.write_video(self.mid, self.codec, rid, packet, now));
+    }
+}
+
 /// A sending section as the peer remembers it.
 enum Sending {
     Audio(Arc<AudioSection>),
+    Video(Arc<VideoSection>),
 }
 
 impl Sending {
     fn mid(&self) -> Mid {
         match self {
             Self::Audio(section) => section.mid,
+            Self::Video(section) => section.mid,
+        }
+    }
+
+    fn remove(&self) {
+        match self {
+            Self::Audio(section) => section.removed.store(true, Ordering::Relaxed),
+            Self::Video(section) => section.removed.store(true, Ordering::Relaxed),
+        }
+    }
+
+    fn mute(&self, muted: bool) {
+        match self {
+            Self::Audio(section) => section.muted.store(muted, Ordering::Relaxed),
+            Self::Video(section) => {
+                section.muted.store(muted, Ordering::Relaxed);
+                // Whoever sees it again needs a key frame.
+                section.sending.request(None);
+            }
         }
     }
 }
@@ -242,6 +296,57 @@ impl Peer {
         Ok(mid.to_string())
     }
 
+    /// A sendonly video section in the next offer. `layers` largest first; one with an empty rid means no simulcast.
+    pub fn send_video(
+        &self,
+        source: &Arc<VideoInput>,
+        cid: &str,
+        stream_id: &str,
+        codec: VideoCodec,
+        layers: &[VideoLayer],
+    ) -> Result<String, PeerError> {
+        if layers.is_empty() || layers.len() > 4 {
+            return Err(PeerError::invalid(format!("{} video layers; 1 to 4 are possible", layers.len())));
+        }
+        let named = layers.iter().filter(|layer| !layer.rid.is_empty()).count();
+        if layers.len() > 1 && named != layers.len() {
+            return Err(PeerError::invalid("each of several video layers needs a rid"));
+        }
+        if layers.iter().any(|layer| layer.rid.len() > 8 || !layer.rid.bytes().all(|b| b.is_ascii_alphanumeric())) {
+            return Err(PeerError::invalid("a rid is up to 8 letters and digits"));
+        }
+        let simulcast = (named > 0).then(|| {
+            let mut simulcast = Simulcast::new();
+            layers.iter().for_each(|layer| simulcast.add_send_layer(SimulcastLayer::new(&layer.rid)));
+            simulcast
+        });
+        let rids = layers.iter().map(|layer| (!layer.rid.is_empty()).then(|| Rid::from(layer.rid.as_str()))).collect();
+        let sending =
+            Arc::new(VideoSending { input: Arc::downgrade(source), rids, keyframes: AtomicU32::new(u32::MAX) });
+        let mid = self.shared.with(|connection, _| {
+            let mid = connection.add_section(NewSection {
+                kind: MediaKind::Video,
+                direction: Direction::SendOnly,
+                stream_id: Some(stream_id.to_owned()),
+                track_id: Some(cid.to_owned()),
+                simulcast,
+            })?;
+            connection.set_video_sending(mid, sending.clone());
+            Ok(mid)
+        })?;
+        let section = Arc::new(VideoSection {
+            peer: Arc::downgrade(&self.shared),
+            mid,
+            codec,
+            sending,
+            muted: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
+        });
+        source.attach(section.clone(), codec, layers);
+        lock(&self.sending).push(Sending::Video(section));
+        Ok(mid.to_string())
+    }
+
     /// Stop a section (inactive in the next offer).
     pub fn remove_send(&self, mid: &str) -> Result<(), PeerError> {
         let mut sending = lock(&self.sending);
@@ -250,9 +355,7 @@ impl Peer {
         };
         let section = sending.swap_remove(index);
         drop(sending);
-        match &section {
-            Sending::Audio(section) => section.removed.store(true, Ordering::Relaxed),
-        }
+        section.remove();
         self.shared.with(|connection, _| {
             connection.negotiation.stop(section.mid());
             Ok(())
@@ -262,7 +365,7 @@ impl Peer {
     pub fn set_send_muted(&self, mid: &str, muted: bool) -> Result<(), PeerError> {
         let sending = lock(&self.sending);
         match sending.iter().find(|section| section.mid().to_string() == mid) {
-            Some(Sending::Audio(section)) => section.muted.store(muted, Ordering::Relaxed),
+            Some(section) => section.mute(muted),
             None => return Err(PeerError::invalid(format!("section {mid:?} does not send"))),
         }
         Ok(())
@@ -300,17 +403,37 @@ impl Peer {
         let ring = Arc::new(AudioRing::new(engine.next_id(), capacity, Event::Audio, engine.events.clone()));
         let mid = Mid::from(mid);
         let receiver = self.shared.with(|connection, _| {
-            let known = connection.rtc()?.media(mid).map(|media| media.kind());
-            match known {
-                Some(MediaKind::Audio) => {}
-                Some(MediaKind::Video) => return Err(PeerError::invalid(format!("section {mid} is not audio"))),
-                None if connection.negotiation.knows(mid) => {}
-                None => return Err(PeerError::invalid(format!("there is no section {mid}"))),
-            }
+            check_section(connection, mid, MediaKind::Audio)?;
             Ok(connection.audio_receiver(mid, &engine.pool))
         })?;
         receiver.attach(SinkFeed::new(ring.clone(), format));
         Ok(AudioSink { ring, receiver })
+    }
+
+    /// Attach a sink to a receiving video section. `capacity` in frames, the oldest are dropped; 0: what a slow reader
+    /// may still want, a third of a second.
+    pub fn receive_video(&self, mid: &str, capacity: usize) -> Result<VideoSink, PeerError> {
+        let capacity = if capacity == 0 { 10 } else { capacity.min(120) };
+        let engine = &self.shared.engine;
+        let ring = Arc::new(VideoRing::new(engine.next_id(), capacity, Event::Video, engine.events.clone()));
+        let mid = Mid::from(mid);
+        let peer = Arc::downgrade(&self.shared);
+        let receiver = self.shared.with(|connection, _| {
+            check_section(connection, mid, MediaKind::Video)?;
+            Ok(connection.video_receiver(mid, || {
+                let request = move || {
+                    let Some(peer) = peer.upgrade() else { return };
+                    // A closed peer needs no key frame.
+                    let _ = peer.with(|connection, _| {
+                        connection.request_keyframe(mid);
+                        Ok(())
+                    });
+                };
+                VideoReceiver::new(&engine.pool, Box::new(request))
+            }))
+        })?;
+        receiver.attach(ring.clone());
+        Ok(VideoSink { ring, receiver })
     }
 
     /// Queue a binary message. Returns the bytes that wait on the channel after it.
@@ -329,16 +452,7 @@ impl Peer {
     }
 
     pub fn stats(&self) -> PeerSnapshot {
-        self.shared.view(|connection| {
-            let mut snapshot = connection.stats.snapshot.clone();
-            for (mid, receiver) in connection.audio_receivers() {
-                let section = snapshot.sections.entry(mid.to_string()).or_default();
-                section.concealed_ms = receiver.concealed_ms();
-                section.lost = receiver.jitter_stats().lost;
-                section.codec = "opus".into();
-            }
-            snapshot
-        })
+        self.shared.view(Connection::snapshot)
     }
 
     /// Say goodbye and drop everything; sinks end. Twice is fine.
@@ -377,5 +491,41 @@ impl AudioSink {
 impl Drop for AudioSink {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Decoded pictures of one section. Detached when dropped.
+pub struct VideoSink {
+    ring: Arc<VideoRing>,
+    receiver: Arc<VideoReceiver>,
+}
+
+impl VideoSink {
+    pub fn id(&self) -> Id {
+        self.ring.id()
+    }
+
+    pub fn read(&self) -> std::collections::VecDeque<VideoFrame> {
+        self.ring.read()
+    }
+
+    /// No more frames; the sink ends.
+    pub fn close(&self) {
+        self.receiver.detach(&self.ring);
+    }
+}
+
+impl Drop for VideoSink {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn check_section(connection: &mut Connection, mid: Mid, wanted: MediaKind) -> Result<(), PeerError> {
+    match connection.rtc()?.media(mid).map(|media| media.kind()) {
+        Some(kind) if kind == wanted => Ok(()),
+        Some(_) => Err(PeerError::invalid(format!("section {mid} carries the other kind of media"))),
+        None if connection.negotiation.knows(mid) => Ok(()),
+        None => Err(PeerError::invalid(format!("there is no section {mid}"))),
     }
 }

@@ -2,13 +2,16 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use greenroom_codecs::video::VideoCodec;
 use greenroom_peer::audio::sink::AudioFormat;
+use greenroom_peer::video::input::VideoLayer;
 use greenroom_peer::{MediaKind, SectionStats};
 
 use super::audio::{AudioInput, AudioSink};
 use super::buffer::Bytes;
 use super::engine::PeerEngine;
 use super::raise;
+use super::video::{VideoInput, VideoSink};
 
 #[pyclass(module = "greenroom._native", frozen)]
 pub struct Peer {
@@ -64,6 +67,28 @@ impl Peer {
         py.detach(|| self.peer.send_audio(&source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
     }
 
+    #[pyo3(signature = (source, *, cid, stream_id, codec, layers))]
+    fn send_video(
+        &self,
+        py: Python<'_>,
+        source: &VideoInput,
+        cid: &str,
+        stream_id: &str,
+        codec: &str,
+        layers: Vec<(String, f64, u32, f64)>,
+    ) -> PyResult<String> {
+        let codec = match codec {
+            "vp8" => VideoCodec::Vp8,
+            "h264" => VideoCodec::H264,
+            other => return Err(PyValueError::new_err(format!("codec {other:?} is neither \"vp8\" nor \"h264\""))),
+        };
+        let layers: Vec<VideoLayer> = layers
+            .into_iter()
+            .map(|(rid, scale_down_by, max_bitrate, max_fps)| VideoLayer { rid, scale_down_by, max_bitrate, max_fps })
+            .collect();
+        py.detach(|| self.peer.send_video(&source.input, cid, stream_id, codec, &layers)).map_err(raise)
+    }
+
     fn remove_send(&self, py: Python<'_>, mid: &str) -> PyResult<()> {
         py.detach(|| self.peer.remove_send(mid)).map_err(raise)
     }
@@ -102,6 +127,12 @@ impl Peer {
         let format = AudioFormat { sample_rate, channels, frame_ms };
         let sink = py.detach(|| self.peer.receive_audio(mid, format, capacity)).map_err(raise)?;
         Ok(AudioSink { sink })
+    }
+
+    #[pyo3(signature = (mid, *, capacity))]
+    fn receive_video(&self, py: Python<'_>, mid: &str, capacity: usize) -> PyResult<VideoSink> {
+        let sink = py.detach(|| self.peer.receive_video(mid, capacity)).map_err(raise)?;
+        Ok(VideoSink { sink })
     }
 
     fn send(&self, py: Python<'_>, label: &str, payload: &Bound<'_, PyAny>) -> PyResult<usize> {

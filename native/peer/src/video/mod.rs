@@ -1,0 +1,4 @@
+//! Pictures of a participant: frames to pictures (`receiver`) and pictures to frames (`input`).
+
+pub mod input;
+pub mod receiver;

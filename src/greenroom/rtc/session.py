@@ -67,6 +67,7 @@ class Session:
         self.reliable = ReliableChannel()
         self.connected = False
         self.closed = False
+        self.end_reason: DisconnectReason | None = None
         self.signal: SignalClient | None = None
         self._queued: list[proto.SignalRequest] = []
         self.ping_interval = 5.0
@@ -160,7 +161,12 @@ class Session:
 
     async def wait_media(self) -> None:
         """ConnectError when the media connection is not there within 15 s."""
-        await self.primary.wait_connected(MEDIA_TIMEOUT)
+        try:
+            await self.primary.wait_connected(MEDIA_TIMEOUT)
+        except ConnectError:
+            if self.end_reason is not None:
+                raise ConnectError(f"{self.url} ended the session at once: {self.end_reason.name}") from None
+            raise
         self.connected = True
 
     def _offer_publisher(self) -> None:
@@ -358,6 +364,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.end_reason = reason
         self.connected = False
         self.recovery.stop()
         for key in list(self._requests):

@@ -1,5 +1,6 @@
 """Access tokens: what is signed, and what is refused when read."""
 
+import base64
 import datetime
 import time
 
@@ -15,6 +16,11 @@ KEY, SECRET = "devkey", "secret"
 def signed(payload: dict, secret: str = SECRET) -> str:
     base = {"iss": KEY, "sub": "ann", "exp": int(time.time()) + 600}
     return jwt.encode({key: value for key, value in (base | payload).items() if value is not None}, secret, "HS256")
+
+
+def nested() -> str:
+    deep = base64.urlsafe_b64encode(b"[" * 30_000).decode().rstrip("=")
+    return f"{deep}.{deep}.x"
 
 
 def token() -> AccessToken:
@@ -123,6 +129,8 @@ def test_a_minute_of_clock_difference_is_forgiven():
         ("", "invalid authorization token"),
         ("garbage", "invalid authorization token"),
         ("a.b.c", "invalid authorization token"),
+        (nested(), "invalid authorization token"),
+        (signed({"exp": float("inf")}), "invalid token"),
         (signed({"iss": "stranger"}), "invalid API key"),
         (signed({"iss": None}), "invalid API key"),
         (signed({}, "forged-secret"), "invalid token: signature does not match"),

@@ -78,6 +78,7 @@ def test_an_error_names_the_key(text, message):
         ({"keys": {}}, "no API keys"),
         ({"port": 70000}, "port is 70000"),
         ({"shards": 0}, "shards is 0"),
+        ({"bind_addresses": ["example.com"]}, "'example.com' is not an IP address"),
     ],
 )
 def test_a_server_that_could_not_work_is_refused(change, message):
@@ -108,3 +109,4 @@ def test_development_means_loopback_and_the_well_known_key():
     config.check()
     assert config.bind == ["127.0.0.1"] and config.keys == {"devkey": "secret"}
     assert ServerConfig().bind == ["0.0.0.0"]
+    assert ServerConfig(bind_addresses=["", "localhost"]).bind == ["0.0.0.0", "127.0.0.1"]

@@ -73,6 +73,8 @@ def server(
         _fail(str(error))
     for key in settings.ignored:
         logger.warning("the configuration's %s is not used by this server", key)
+    if settings.rtc.use_external_ip and not settings.rtc.node_ip:
+        logger.warning("rtc.use_external_ip asks nobody here: set rtc.node_ip to the address that clients reach")
     if drain is None:
         drain = DEV_DRAIN_SECONDS if settings.development else DRAIN_SECONDS
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

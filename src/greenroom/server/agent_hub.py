@@ -233,8 +233,10 @@ class AgentHub:
 
     async def close(self) -> None:
         self._closing = True
-        for socket in list(self._sockets):
-            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"server is shutting down")
+        farewells = [
+            socket.close(code=WSCloseCode.GOING_AWAY, message=b"server is shutting down") for socket in self._sockets
+        ]
+        await asyncio.gather(*farewells, return_exceptions=True)
 
 
 async def _receive(socket: web.WebSocketResponse) -> agent.WorkerMessage | None:

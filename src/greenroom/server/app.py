@@ -250,6 +250,9 @@ def room_settings(config: ServerConfig) -> RoomSettings:
         "node_ips": _node_ips(config),
         "region": config.region,
         "node_id": "ND_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12)),
+        "max_rooms": config.limit.max_rooms,
+        "num_tracks": config.limit.num_tracks,
+        "max_room_name_length": config.limit.max_room_name_length,
         "max_metadata_size": config.limit.max_metadata_size,
         "max_attributes_size": config.limit.max_attributes_size,
         "max_identity_length": config.limit.max_participant_identity_length,
@@ -275,7 +278,7 @@ def _node_ips(config: ServerConfig) -> tuple[str, ...]:
         if host in ("0.0.0.0", "::"):
             addresses.append(_own_address(socket.AF_INET if host == "0.0.0.0" else socket.AF_INET6))
         else:
-            addresses.append("127.0.0.1" if host == "localhost" else host)
+            addresses.append(host)
     return tuple(dict.fromkeys(addresses))
 
 

@@ -62,7 +62,8 @@ class Authenticator:
         """Raises AuthError with the text the caller should see."""
         try:
             issuer = jwt.decode(token, algorithms=["HS256"], options={"verify_signature": False}).get("iss")
-        except jwt.InvalidTokenError as error:
+        # RecursionError: JSON nested as deep as a header is long
+        except (jwt.InvalidTokenError, RecursionError) as error:
             raise AuthError("invalid authorization token") from error
         secret = self._keys.get(issuer) if isinstance(issuer, str) else None
         if not secret:
@@ -75,7 +76,7 @@ class Authenticator:
             raise AuthError("invalid token: token is not valid yet") from error
         except jwt.InvalidSignatureError as error:
             raise AuthError("invalid token: signature does not match") from error
-        except (jwt.InvalidTokenError, ValueError) as error:
+        except (jwt.InvalidTokenError, ValueError, OverflowError) as error:
             raise AuthError(f"invalid token: {error}") from error
         return Auth(claims)
 

@@ -7,6 +7,7 @@ written for the other server starts this one, and says what it will not get.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import typing
 from collections.abc import Mapping
@@ -147,7 +148,10 @@ class ServerConfig:
 
     @property
     def bind(self) -> list[str]:
-        return self.bind_addresses or (["127.0.0.1"] if self.development else ["0.0.0.0"])
+        """IP addresses to listen on. An empty text in `bind_addresses` means all, as in LiveKit's sample file."""
+        names = {"": "0.0.0.0", "localhost": "127.0.0.1"}
+        addresses = [names.get(address, address) for address in self.bind_addresses]
+        return addresses or (["127.0.0.1"] if self.development else ["0.0.0.0"])
 
     def check(self) -> None:
         """Raises ConfigError when the server cannot start like this."""
@@ -156,6 +160,11 @@ class ServerConfig:
                 'no API keys: set LIVEKIT_KEYS="key: secret", use --keys or a config file with keys, '
                 "or start with --dev for a local server"
             )
+        for address in [*self.bind, *([self.rtc.node_ip] if self.rtc.node_ip else [])]:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError as error:
+                raise ConfigError(f"{address!r} is not an IP address") from error
         ports = {"port": self.port, "rtc.udp_port": self.rtc.udp_port, "prometheus.port": self.prometheus.port}
         for name, port in ports.items():
             if not 0 <= port <= 65535:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from livekit.protocol import models, rtc
 
@@ -245,3 +247,14 @@ async def test_every_answer_parses_and_has_one_fmtp_per_payload_type(
             if section.kind == "video":
                 for codec in section.codecs:
                     assert seen.setdefault(codec.pt, codec.fmtp) == codec.fmtp
+
+
+async def test_synced_streams_share_their_stream_id(server: RoomServer, media: FakeMediaServer) -> None:
+    server.manager.settings = dataclasses.replace(server.manager.settings, sync_streams=True)
+    async with client(server, media, "alice") as alice:
+        mic = await alice.publish("mic")
+        cam = await alice.publish("cam", "video")
+        async with client(server, media, "bob") as bob:
+            stream = f"{alice.sid}|camera"
+            assert bob.answer.media[0].msid == (stream, mic.sid)
+            assert bob.answer.media[3].msid == (stream, cam.sid)

@@ -153,6 +153,13 @@ class Participant:
         return self.join.client.protocol
 
     @property
+    def wants_synced_streams(self) -> bool:
+        """Firefox cannot have several tracks come and go in one stream, and old clients expect one a track."""
+        room = self.room
+        wanted = room.request.sync_streams or room.settings.sync_streams
+        return wanted and self.protocol > 9 and self.join.client.browser != "firefox"
+
+    @property
     def downlink(self) -> Answerer | Offerer:
         """The peer connection on which this participant receives."""
         return self.subscriber_pc or self.publisher_pc

@@ -334,14 +334,15 @@ class Room:
 
     def speakers(self, entries: Iterable[tuple[PublishedTrack, float, bool]]) -> None:
         """`SpeakersChanged` to the speaker itself and to whoever receives its audio."""
+        heard: dict[str, list[models.SpeakerInfo]] = {}
         for track, level, active in entries:
             speaker = track.publisher
             info = models.SpeakerInfo(sid=speaker.sid, level=level if active else 0.0, active=active)
-            frame = Frame(rtc.SignalResponse(speakers_changed=rtc.SpeakersChanged(speakers=[info])))
-            speaker.send_frame(frame)
-            for identity in track.subscriptions:
-                if listener := self.participants.get(identity):
-                    listener.send_frame(frame)
+            for identity in {speaker.identity, *track.subscriptions}:
+                heard.setdefault(identity, []).append(info)
+        for identity, speakers in heard.items():
+            if participant := self.participants.get(identity):
+                participant.send(speakers_changed=rtc.SpeakersChanged(speakers=speakers))
 
     def media_arrived(self, track: PublishedTrack, layer: int, ssrc: int, pt: int) -> None:
         if track.media_arrived(layer, ssrc, pt):

@@ -62,6 +62,8 @@ class RoomSettings:
     """0: unlimited."""
     num_tracks: int = 0
     """Published tracks of one participant. 0: unlimited."""
+    sync_streams: bool = False
+    """Subscribers get audio and video of one participant in one stream, for lip sync (a room can ask for it too)."""
     allow_pause: bool = False
     """Whether congestion control may pause a subscriber's video (`StreamStateUpdate`)."""
     ping_interval: int = 5
@@ -72,8 +74,15 @@ class RoomSettings:
     """Rooms up to this size get participant updates at once; larger ones get them in batches."""
 
     def publish_codecs(self) -> list[models.Codec]:
-        """`JoinResponse.enabled_publish_codecs`: what to publish with, best first, RTX left out."""
-        return [models.Codec(mime=mime) for mime in self.enabled_codecs]
+        """`JoinResponse.enabled_publish_codecs`: VP8 and H264 first, then other video, then audio; RTX left out."""
+        first = ("video/vp8", "video/h264")
+
+        def rank(mime: str) -> int:
+            lower = mime.lower()
+            return first.index(lower) if lower in first else 2 if lower.startswith("video/") else 3
+
+        usable = [mime for mime in self.enabled_codecs if not mime.lower().endswith("/rtx")]
+        return [models.Codec(mime=mime) for mime in sorted(usable, key=rank)]
 
     def server_info(self) -> models.ServerInfo:
         return models.ServerInfo(

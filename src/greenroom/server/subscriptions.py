@@ -61,6 +61,7 @@ class Subscription:
     """One track on its way to one subscriber."""
 
     track: PublishedTrack
+    stream_id: str
     ssrc: int
     rtx_ssrc: int
     settings: TrackSettings
@@ -68,8 +69,7 @@ class Subscription:
     """The client has agreed to a section for it."""
 
     def outgoing(self) -> Outgoing:
-        publisher = self.track.publisher
-        return Outgoing(self.track.stream_id, self.track.sid, publisher.sid, self.ssrc, self.rtx_ssrc)
+        return Outgoing(self.stream_id, self.track.sid, self.track.publisher.sid, self.ssrc, self.rtx_ssrc)
 
     def sender(self, mid: str, codecs: tuple[Codec, ...], extensions: Mapping[int, str]) -> Sender:
         return Sender(
@@ -228,6 +228,7 @@ class SubscriptionSet:
             settings = self._default_settings()
         subscription = Subscription(
             track=track,
+            stream_id=track.stream_id(sync=self.subscriber.wants_synced_streams),
             ssrc=ids.new_ssrc(downlink.ssrcs),
             rtx_ssrc=ids.new_ssrc(downlink.ssrcs) if track.kind == "video" else 0,
             settings=settings,

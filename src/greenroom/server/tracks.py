@@ -138,10 +138,9 @@ class PublishedTrack:
         """Lower case without the kind: vp8, opus, ... Empty before anything was negotiated."""
         return self.info.mime_type.partition("/")[2].lower()
 
-    @property
-    def stream_id(self) -> str:
-        """The msid stream id on the subscriber's side (reference 2.9)."""
-        return f"{self.publisher.sid}|{self.info.sid}"
+    def stream_id(self, *, sync: bool) -> str:
+        """The msid stream id on the subscriber's side (reference 2.9): one a track, or one for what belongs together."""
+        return f"{self.publisher.sid}|{self.info.stream if sync and self.info.stream else self.info.sid}"
 
     def negotiated(self, offered: MediaSection, section: MediaSection) -> None:
         """Take mid, codec and layers from an answered section."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -116,6 +117,17 @@ async def test_sound_reaches_several_streams_of_one_track(pair: Pair) -> None:
             async for _ in stream:
                 pass
         await stream.aclose()
+
+
+async def test_a_dropped_stream_is_closed(pair: Pair) -> None:
+    track = await pair.connect()
+    before = len(get_engine().sinks)
+    stream = rtc.AudioStream(track)
+    assert len(get_engine().sinks) == before + 1
+    del stream
+    gc.collect()
+    assert len(get_engine().sinks) == before
+    assert len(track._streams) == 0
 
 
 async def test_back_pressure_and_playout() -> None:

@@ -23,6 +23,7 @@ from .errors import (
     StreamError,
     UnpublishTrackError,
 )
+from .log import logger
 from .messages import ParticipantTrackPermission, TrackPublishOptions
 from .participant import Participant, RemoteParticipant
 from .publishing import add_track_request, audio_bitrate, codec_name, layers_of
@@ -179,7 +180,15 @@ class LocalParticipant(Participant):
             cid = str(uuid.uuid4())
             options = self._options.pop(self._cids[track])
             self._cids[track], self._options[cid] = cid, options
-            publication._info = await self._publish(track, cid, options)
+            try:
+                publication._info = await self._publish(track, cid, options)
+            except PublishTrackError as error:
+                logger.error("%r is not published any more: %s", track, error)
+                self._forget(track)
+                track._transport, track._mid, track._publisher = None, "", None
+                del self._track_publications[previous_sid]
+                self._room._emit("local_track_unpublished", publication)
+                continue
             del self._track_publications[previous_sid]
             self._track_publications[publication.sid] = publication
             self._room._emit("local_track_republished", publication, previous_sid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -59,12 +60,27 @@ class MediaStream(Generic[Item]):
         if not self._accepts(track):
             raise ValueError(f"{type(self).__name__} cannot read {track!r}; it reads a subscribed remote track")
         if track._ended or track._transport is None:
-            self._finish()
+            if self._participant is None:
+                self._finish()
             return
         self._track = track
         self._sink = self._open(track)
-        self._engine.sinks[self._sink.id] = self._on_event
+        # Weak, so that a stream which the program dropped without closing stops being decoded.
+        reference = weakref.ref(self)
+
+        def listener(event: tuple[Any, ...]) -> None:
+            stream = reference()
+            if stream is not None:
+                stream._on_event(event)
+
+        self._engine.sinks[self._sink.id] = listener
         track._add_stream(self)
+
+    def __del__(self) -> None:
+        sink = getattr(self, "_sink", None)
+        if sink is not None:
+            self._engine.sinks.pop(sink.id, None)
+            sink.close()
 
     def _on_event(self, event: tuple[Any, ...]) -> None:
         if event[0] == "end":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ class Participant(ABC):
     def __init__(self, info: models.ParticipantInfo) -> None:
         self._info = info
         self._connection_quality = ConnectionQuality.QUALITY_UNKNOWN
-        self._followers: dict[MediaStream[Any], None] = {}
+        self._followers: weakref.WeakSet[MediaStream[Any]] = weakref.WeakSet()
 
     @property
     @abstractmethod
@@ -111,13 +112,13 @@ class Participant(ABC):
 
     def _follow(self, stream: MediaStream[Any]) -> None:
         """Attach a stream to the track with its source, now and whenever there is a new one."""
-        self._followers[stream] = None
+        self._followers.add(stream)
         for publication in self.track_publications.values():
             if publication.source == stream._track_source and self._attach_to(stream, publication):
                 return
 
     def _unfollow(self, stream: MediaStream[Any]) -> None:
-        self._followers.pop(stream, None)
+        self._followers.discard(stream)
 
     def _track_available(self, publication: TrackPublication) -> None:
         for stream in list(self._followers):
@@ -133,7 +134,7 @@ class Participant(ABC):
 
     def _gone(self) -> None:
         """No track of this participant will come any more."""
-        for stream in self._followers:
+        for stream in list(self._followers):
             stream._finish()
         self._followers.clear()
 

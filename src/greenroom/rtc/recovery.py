@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import models
@@ -12,7 +13,7 @@ from livekit.protocol import rtc as proto
 from .enums import DisconnectReason
 from .errors import ConnectError
 from .log import logger
-from .signal_client import client_info, dual_query, join_query
+from .signal_client import SignalClient, client_info, dual_query, join_query
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -108,7 +109,11 @@ class Recovery:
                 else:
                     await self._resume()
                     session.listener.on_resumed()
-                return
+                if session.signal is not None and not session.signal.closed:
+                    return
+                logger.info("the connection was lost again")
+                attempt = 0
+                continue
             except ResumeRefused as refused:
                 logger.info("resume refused (%s): joining anew", refused)
                 self._full = True
@@ -163,10 +168,22 @@ class Recovery:
         publisher.resend_pending_offer()
         session.flush(negotiation=False)
         if session.single or session._publisher_offered:
-            await publisher.negotiate(ice_restart=True)
-        await session.primary.wait_connected(RESUME_MEDIA_TIMEOUT)
+            await self._unless_lost(signal, publisher.negotiate(ice_restart=True))
+        await self._unless_lost(signal, session.primary.wait_connected(RESUME_MEDIA_TIMEOUT))
         if kind == "reconnect" and first.reconnect.last_message_seq:
             session.reliable.resend(publisher, first.reconnect.last_message_seq)
+
+    @staticmethod
+    async def _unless_lost(signal: SignalClient, awaitable: Awaitable[None]) -> None:
+        """Wait, but not on a server that is gone again."""
+        task = asyncio.ensure_future(awaitable)
+        try:
+            await asyncio.wait({task, signal.lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ConnectError("the connection was lost again")
+            task.result()
+        finally:
+            task.cancel()
 
     async def _restart(self) -> proto.JoinResponse:
         session = self._session

@@ -110,6 +110,12 @@ class SignalClient:
         self._rtt_ms = 0
         self._heard = 0.0
         self._closed = False
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the socket is closed, by whomever."""
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     async def connect(
         self, url: str, path: str, query: dict[str, str], token: str, timeout: float
@@ -245,12 +251,17 @@ class SignalClient:
 
     def _lost(self) -> None:
         if not self._closed:
-            self._closed = True
+            self._mark_closed()
             self._on_closed(self)
+
+    def _mark_closed(self) -> None:
+        self._closed = True
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     async def close(self, last: proto.SignalRequest | None = None) -> None:
         """Send `last` and what is queued, close the socket. Bounded; twice is fine."""
-        self._closed = True
+        self._mark_closed()
         current = asyncio.current_task()
         tasks, self._tasks = [task for task in self._tasks if task is not current], []
         socket, self._socket = self._socket, None

@@ -127,14 +127,14 @@ class _RemoteTrack(Track):
 
     def __init__(self, sid: str, name: str, kind: TrackKind, *, muted: bool = False) -> None:
         super().__init__(sid, name, kind, muted=muted)
-        self._streams: dict[MediaStream[Any], None] = {}
+        self._streams: weakref.WeakSet[MediaStream[Any]] = weakref.WeakSet()
         self._ended = False
 
     def _add_stream(self, stream: MediaStream[Any]) -> None:
-        self._streams[stream] = None
+        self._streams.add(stream)
 
     def _remove_stream(self, stream: MediaStream[Any]) -> None:
-        self._streams.pop(stream, None)
+        self._streams.discard(stream)
 
     def _end(self) -> None:
         """The subscription is over: what was decoded may still be read, then the streams end."""
@@ -170,7 +170,7 @@ class RemoteAudioTrack(_RemoteTrack):
         self._inform_processors()
 
     def _inform_processors(self) -> None:
-        for stream in self._streams:
+        for stream in list(self._streams):
             self._inform_processor(stream)  # type: ignore[arg-type]
 
     def _inform_processor(self, stream: AudioStream) -> None:

@@ -19,7 +19,8 @@ class LiveKitAPI:
 
     `url` is the server's (http, https, ws or wss); it and the keys default to LIVEKIT_URL, LIVEKIT_API_KEY,
     LIVEKIT_API_SECRET; LIVEKIT_TOKEN is a ready token in place of the keys. `timeout` limits a whole call (10 s).
-    A `session` given in stays the caller's to close. ValueError when the url or the keys are missing.
+    A `session` given in stays the caller's to close. `failover` is taken for the sake of programs that set it: it is
+    about regions of a cloud, and one server has none. ValueError when the url or the keys are missing.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class LiveKitAPI:
         token: str | None = None,
         timeout: aiohttp.ClientTimeout | None = None,
         session: aiohttp.ClientSession | None = None,
+        failover: bool = True,
     ) -> None:
         url = url or os.environ.get("LIVEKIT_URL")
         if not token and not (api_key and api_secret):
@@ -61,9 +63,10 @@ class LiveKitAPI:
         *,
         timeout: aiohttp.ClientTimeout | None = None,
         session: aiohttp.ClientSession | None = None,
+        failover: bool = True,
     ) -> LiveKitAPI:
         """A client that sends this token with every call; it must carry the grants they need."""
-        return cls(url, token=token, timeout=timeout, session=session)
+        return cls(url, token=token, timeout=timeout, session=session, failover=failover)
 
     async def aclose(self) -> None:
         if self._own_session:

@@ -266,6 +266,15 @@ async def test_a_dispatch_creates_its_room(stage):
     assert (await worker.take_job()).job.room.name == "new"
 
 
+async def test_a_room_has_so_many_dispatches_and_no_more(stage, monkeypatch):
+    monkeypatch.setattr(dispatch_module, "MAX_DISPATCHES", 2)
+    stage.manager.open("den", wish("a"))
+    request = agent_dispatch.CreateAgentDispatchRequest(agent_name="b", room="den")
+    await stage.dispatcher.create(request)
+    with pytest.raises(dispatch_module.TooManyDispatches):
+        await stage.dispatcher.create(request)
+
+
 async def test_deployments_and_namespaces_are_kept_apart(stage):
     canary = await stage.worker("kitt", deployment="canary")
     one, two = await stage.worker("kitt", namespace="one"), await stage.worker("kitt", namespace="two")

@@ -1,6 +1,5 @@
 """Clients of the server's API services, one method a call. Each takes and returns the protocol's own messages."""
 
-# ruff: noqa: ASYNC109 - a time limit is part of these calls, as in the package whose names they follow
 from __future__ import annotations
 
 import builtins

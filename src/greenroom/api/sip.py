@@ -1,6 +1,5 @@
 """Client of the SIP service (needs a server with SIP workers)."""
 
-# ruff: noqa: ASYNC109 - a time limit is part of these calls, as in the package whose names they follow
 from __future__ import annotations
 
 import math

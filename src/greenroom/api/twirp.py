@@ -1,6 +1,5 @@
 """The client side of Twirp: one POST a call, protobuf out and in, errors as JSON."""
 
-# ruff: noqa: ASYNC109 - a time limit is part of these calls, as in the package whose names they follow
 from __future__ import annotations
 
 import json

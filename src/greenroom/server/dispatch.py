@@ -26,7 +26,7 @@ from .jobs import Dispatch, JobRecord, Slot, SlotKey, now_ns
 from .manager import RoomEvent, RoomManager
 from .room import Room
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "TooManyDispatches"]
 
 logger = logging.getLogger("greenroom.server.agents")
 
@@ -40,6 +40,12 @@ MAX_LOSSES = 3
 STABLE_NS = 10 * 10**9
 """A job that ran this long starts that count anew."""
 MAX_BACKOFF = 30.0
+MAX_DISPATCHES = 128
+"""Dispatches that a room may have at a time."""
+
+
+class TooManyDispatches(RuntimeError):
+    """The room has as many dispatches as it may."""
 
 
 class Dispatcher:
@@ -80,12 +86,15 @@ class Dispatcher:
     # --- what the API asks ---------------------------------------------------------------------------------------
 
     async def create(self, request: agent_dispatch.CreateAgentDispatchRequest) -> agent_dispatch.AgentDispatch:
-        """Add a dispatch to a room, which is created when missing. Raises TooManyRooms."""
+        """Add a dispatch to a room, which is created when missing. Raises TooManyRooms, TooManyDispatches."""
         room = self._manager.get_room(request.room)
         if room is None:
             room = await self._manager.create_room(room_messages.CreateRoomRequest(name=request.room))
+        wanted = self._wanted(room)
+        if len(wanted) >= MAX_DISPATCHES:
+            raise TooManyDispatches(f"room {room.name} has {MAX_DISPATCHES} dispatches already")
         dispatch = Dispatch.create(room.name, request)
-        self._wanted(room)[dispatch.info.id] = dispatch
+        wanted[dispatch.info.id] = dispatch
         self._reconcile(room)
         return dispatch.to_proto()
 

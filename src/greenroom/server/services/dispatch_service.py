@@ -5,7 +5,7 @@ from __future__ import annotations
 from livekit.protocol import agent_dispatch as messages
 
 from ..auth import Auth
-from ..dispatch import Dispatcher
+from ..dispatch import Dispatcher, TooManyDispatches
 from ..manager import TooManyRooms
 from ..twirp import Rpc, TwirpError
 
@@ -21,6 +21,8 @@ def dispatch_rpcs(dispatcher: Dispatcher) -> dict[str, Rpc]:
             return await dispatcher.create(request)
         except TooManyRooms as error:
             raise TwirpError("unavailable", str(error)) from error
+        except TooManyDispatches as error:
+            raise TwirpError("resource_exhausted", str(error)) from error
 
     async def delete(auth: Auth, request: messages.DeleteAgentDispatchRequest) -> messages.AgentDispatch:
         auth.require_room_admin(request.room)

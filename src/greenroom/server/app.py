@@ -246,6 +246,7 @@ def room_settings(config: ServerConfig) -> RoomSettings:
         "departure_timeout": config.room.departure_timeout,
         "max_participants": config.room.max_participants,
         "enable_remote_unmute": config.room.enable_remote_unmute,
+        "sync_streams": config.room.sync_streams,
         "room_configurations": {name: _preset(name, raw) for name, raw in config.room_configurations.items()},
         "node_ips": _node_ips(config),
         "region": config.region,

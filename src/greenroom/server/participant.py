@@ -258,6 +258,9 @@ class Participant:
             self._connection.abort()
         self._connection = connection
         self.cancel_timer("return")
+        if self.was_active and not self.primary.connected:
+            # It came back because its media was lost: that has to come back too.
+            self.set_timer("return", self.room.settings.join_timeout, self.close, Reason.CONNECTION_TIMEOUT)
 
     def signal_lost(self, connection: SignalConnection) -> None:
         """The socket ended without `leave`: the media decides (reference 2.10)."""

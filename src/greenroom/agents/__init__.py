@@ -11,7 +11,10 @@ from typing import Any
 
 _EXPORTS = {
     "Agent": "agent",
+    "AgentState": "conversation",
     "AutoSubscribe": "options",
+    "Conversation": "conversation",
+    "ConversationOptions": "conversation",
     "JobContext": "job",
     "JobProcess": "job",
     "JobRequest": "job",
@@ -20,6 +23,9 @@ _EXPORTS = {
     "WorkerPermissions": "options",
     "WorkerType": "options",
     "Transcriber": "transcriber",
+    "Turn": "conversation",
+    "TurnState": "conversation",
+    "load_models": "conversation",
 }
 _MODULES = ("cli", "transcription")
 

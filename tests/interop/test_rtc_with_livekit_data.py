@@ -132,7 +132,7 @@ async def test_transcriptions(room_server: RoomServer, first: str, second: str) 
         segment = alice.sdk.TranscriptionSegment(
             id="S1", text="hello", start_time=10, end_time=20, language="en", final=True
         )
-        await alice.me.publish_transcription(alice.sdk.Transcription("alice", "", [segment]))
+        await alice.me.publish_transcription(alice.sdk.Transcription("alice", "TR_any", [segment]))
         segments, participant, _ = await bob.seen("transcription_received")
         assert [(s.id, s.text, s.final) for s in segments] == [("S1", "hello", True)]
         assert participant.identity == "alice"

@@ -277,6 +277,12 @@ class LocalParticipant(Participant):
             raise PublishDTMFError(error.message) from None
 
     async def publish_transcription(self, transcription: Transcription) -> None:
+        """Send what was said on a track. PublishTranscriptionError when it cannot be sent, or names no track."""
+        if not transcription.track_sid.startswith("TR_"):
+            # Other clients take the sid for granted; the official native ones abort on an invalid one.
+            raise PublishTranscriptionError(
+                f"a transcription belongs to a track (TR_...), not {transcription.track_sid!r}"
+            )
         segments = [
             models.TranscriptionSegment(
                 id=s.id, text=s.text, start_time=s.start_time, end_time=s.end_time, final=s.final, language=s.language

@@ -42,7 +42,6 @@ pub struct EncoderSettings {
     pub sample_rate: u32,
     pub channels: usize,
     pub bitrate: u32,
-    pub dtx: bool,
     /// 0 to 10; 5 costs a quarter less than 9 for a difference that speech hardly shows.
     pub complexity: i32,
 }
@@ -70,7 +69,6 @@ impl Encoder {
         inner.set_inband_fec(true)?;
         // The encoder spends bits on redundancy only when told to expect loss.
         inner.set_packet_loss_perc(5)?;
-        inner.set_dtx(settings.dtx)?;
         Ok(Self { inner, settings, packet: [0; MAX_PACKET_BYTES] })
     }
 
@@ -85,6 +83,12 @@ impl Encoder {
 
     pub fn set_expected_loss(&mut self, percent: i32) -> Result<(), CodecError> {
         Ok(self.inner.set_packet_loss_perc(percent.clamp(0, 100))?)
+    }
+
+    /// Discontinuous transmission: while on, frames that libopus takes for background become packets of two bytes at most
+    /// (`is_dtx_packet`). At low complexity it takes steady tones for background too, so the caller decides when.
+    pub fn set_dtx(&mut self, dtx: bool) -> Result<(), CodecError> {
+        Ok(self.inner.set_dtx(dtx)?)
     }
 
     /// One frame of interleaved samples (10, 20, 40 or 60 ms) to one packet.

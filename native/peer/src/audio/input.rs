@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(15);
 const HANGOVER_FRAMES: u32 = 10;
 /// A voice is heard above this level (RFC 6464's V bit).
 const VOICE_DBOV: i8 = -55;
+/// Frames below this are nothing anybody hears; after `HANGOVER_FRAMES` of them discontinuous transmission may set in.
+const NOTHING_DBOV: i8 = -75;
 
 /// One encoded packet on its way to a section.
 pub(crate) struct AudioPacket<'a> {
@@ -47,6 +49,7 @@ pub(crate) struct AudioSending {
 struct Output {
     target: Arc<dyn AudioTarget>,
     encoder: Encoder,
+    dtx: bool,
     /// The last packet carried no sound.
     silent: bool,
 }
@@ -71,6 +74,8 @@ struct State {
     /// RTP time of the next frame and the instant it belonged to.
     rtp_time: u64,
     last_frame: Option<Instant>,
+    /// Frames of nothing in a row.
+    quiet_frames: u32,
     /// A push was refused: samples it needs.
     refused: Option<usize>,
     closed: bool,
@@ -130,6 +135,7 @@ impl AudioInput {
                 pace: Pace::Idle,
                 rtp_time: 0,
                 last_frame: None,
+                quiet_frames: 0,
                 refused: None,
                 closed: false,
                 frame: Vec::new(),
@@ -227,10 +233,9 @@ impl AudioInput {
             sample_rate: self.encoded_rate,
             channels: self.encoded_channels,
             bitrate: sending.bitrate,
-            dtx: sending.dtx,
             complexity: 5,
         })?;
-        lock(&self.state).outputs.push(Output { target, encoder, silent: false });
+        lock(&self.state).outputs.push(Output { target, encoder, dtx: sending.dtx, silent: false });
         Ok(())
     }
 
@@ -310,18 +315,29 @@ impl State {
         self.rtp_time += 960;
         let level = level_dbov(frame);
         let voice = level > VOICE_DBOV;
-        self.outputs.retain_mut(|output| match output.encoder.encode(frame) {
-            Ok(data) => {
-                // One packet without sound says that silence begins; more would say nothing.
-                let silent = is_dtx_packet(data);
-                let was_silent = std::mem::replace(&mut output.silent, silent);
-                (silent && was_silent)
-                    || output.target.send(AudioPacket { data, rtp_time, at: now, level, voice, talkspurt })
+        let was_quiet = self.quiet_frames >= HANGOVER_FRAMES;
+        self.quiet_frames = if level <= NOTHING_DBOV { self.quiet_frames.saturating_add(1) } else { 0 };
+        let quiet = self.quiet_frames >= HANGOVER_FRAMES;
+        self.outputs.retain_mut(|output| {
+            if quiet != was_quiet && output.dtx {
+                if let Err(error) = output.encoder.set_dtx(quiet) {
+                    log::warn!("DTX not switched: {error}");
+                }
             }
-            Err(error) => {
-                log::warn!("audio frame not encoded: {error}");
-                true
-            }
+            let data = match output.encoder.encode(frame) {
+                Ok(data) => data,
+                Err(error) => {
+                    log::warn!("audio frame not encoded: {error}");
+                    return true;
+                }
+            };
+
+            // One packet without sound says that silence begins; more would say nothing.
+            let silent = is_dtx_packet(data);
+            let packet = AudioPacket { data, rtp_time, at: now, level, voice, talkspurt };
+            let sent = (silent && output.silent) || output.target.send(packet);
+            output.silent = silent;
+            sent
         });
     }
 }

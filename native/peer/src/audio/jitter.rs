@@ -175,6 +175,13 @@ impl JitterBuffer {
         self.due -= Duration::from_nanos(u64::from(samples) * 1_000_000_000 / CLOCK);
     }
 
+    /// What was played last turned out silent: should nothing follow, that is a pause and not a loss.
+    pub fn heard_nothing(&mut self) {
+        if self.mode == Mode::Playing && self.packets.is_empty() {
+            self.mode = Mode::Silent;
+        }
+    }
+
     fn decide(&mut self) -> Action {
         let Some((&first_seq, first)) = self.packets.first_key_value() else { return self.starve() };
         if self.mode == Mode::Silent {

@@ -15,6 +15,8 @@ use crate::pool::{CodecPool, Task, TaskHandle};
 
 /// Below this a frame counts as silent and may be left out to win back delay.
 const SILENT_DBOV: i8 = -50;
+/// Nothing at all; what follows may as well be a pause.
+const NOTHING_DBOV: i8 = -70;
 /// A reader that stays away: packets before the codec thread looks at them.
 const MAX_INBOX: usize = 600;
 
@@ -163,9 +165,13 @@ impl Playout {
                     concealed = true;
                 }
                 leave_out = *skip;
-                if !*skip && *may_skip && (packet.silent || level_dbov(&pcm) < SILENT_DBOV) {
+                let level = level_dbov(&pcm);
+                if !*skip && *may_skip && (packet.silent || level < SILENT_DBOV) {
                     self.jitter.skipped(packet.samples);
                     leave_out = true;
+                }
+                if level < NOTHING_DBOV {
+                    self.jitter.heard_nothing();
                 }
             }
             Action::Recover { next, samples } => {

@@ -3,6 +3,7 @@
 //! Its surface is described in `src/greenroom/_native.pyi`.
 use pyo3::prelude::*;
 
+mod load;
 mod peer;
 mod server;
 
@@ -10,5 +11,6 @@ mod server;
 fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     server::register(m)?;
-    peer::register(m)
+    peer::register(m)?;
+    load::register(m)
 }

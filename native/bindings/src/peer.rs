@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use greenroom_peer::PeerError;
 
 mod audio;
-mod buffer;
+pub(crate) mod buffer;
 mod connection;
 mod engine;
 mod video;

@@ -17,6 +17,14 @@ def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("greenroom.server.publishing.NOBODY_DELAY", 0.01)
 
 
+async def publish(server: RoomServer, alice: Client) -> str:
+    """A camera whose first packet has arrived."""
+    info = await alice.publish("cam", "video", "q;h;f")
+    (track,) = server.manager.rooms["test"].participants["alice"].tracks.values()
+    alice.media.event("track", track.number, 0, 4711, 96)
+    return info.sid
+
+
 async def wanted(alice: Client) -> list[bool]:
     update = await alice.expect("subscribed_quality_update")
     assert [quality.quality for quality in update.subscribed_qualities] == [0, 1, 2], "all three are listed"
@@ -26,7 +34,7 @@ async def wanted(alice: Client) -> list[bool]:
 
 async def test_nothing_is_wanted_without_subscribers(server: RoomServer, media: FakeMediaServer) -> None:
     async with client(server, media, "alice") as alice:
-        await alice.publish("cam", "video", "q;h;f")
+        await publish(server, alice)
         assert await wanted(alice) == [False, False, False]
         async with client(server, media, "bob") as bob:
             assert await wanted(alice) == [True, True, True]
@@ -36,23 +44,33 @@ async def test_nothing_is_wanted_without_subscribers(server: RoomServer, media: 
 
 async def test_the_highest_wish_of_all_counts(server: RoomServer, media: FakeMediaServer) -> None:
     async with client(server, media, "alice") as alice:
-        info = await alice.publish("cam", "video", "q;h;f")
+        sid = await publish(server, alice)
         async with client(server, media, "bob") as bob, client(server, media, "eve", adaptive=True) as eve:
             assert await wanted(alice) == [True, True, True]
-            await bob.send(track_setting=rtc.UpdateTrackSettings(track_sids=[info.sid], disabled=True))
+            await bob.send(track_setting=rtc.UpdateTrackSettings(track_sids=[sid], disabled=True))
             assert await wanted(alice) == [True, False, False], "adaptive stream starts low"
-            await eve.send(track_setting=rtc.UpdateTrackSettings(track_sids=[info.sid], quality=1))
+            await eve.send(track_setting=rtc.UpdateTrackSettings(track_sids=[sid], quality=1))
             assert await wanted(alice) == [True, True, False]
 
 
 async def test_it_is_told_again_after_a_mute(server: RoomServer, media: FakeMediaServer) -> None:
     async with client(server, media, "alice") as alice:
-        info = await alice.publish("cam", "video", "q;h;f")
+        sid = await publish(server, alice)
         async with client(server, media, "bob"):
             assert await wanted(alice) == [True, True, True]
-            await alice.send(mute=rtc.MuteTrackRequest(sid=info.sid, muted=True))
+            await alice.send(mute=rtc.MuteTrackRequest(sid=sid, muted=True))
             await alice.settle()
         assert "subscribed_quality_update" not in await alice.settle()
         async with client(server, media, "eve"):
-            await alice.send(mute=rtc.MuteTrackRequest(sid=info.sid, muted=False))
+            await alice.send(mute=rtc.MuteTrackRequest(sid=sid, muted=False))
             assert await wanted(alice) == [True, True, True]
+
+
+async def test_it_waits_for_the_first_packet(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice") as alice, client(server, media, "bob") as bob:
+        await alice.publish("cam", "video", "q;h;f")
+        await bob.settle()
+        assert "subscribed_quality_update" not in await alice.settle(), "the client does not know the track yet"
+        (track,) = server.manager.rooms["test"].participants["alice"].tracks.values()
+        media.event("track", track.number, 0, 4711, 96)
+        assert await wanted(alice) == [True, True, True]

@@ -217,17 +217,6 @@ async def test_dimensions_choose_the_smallest_layer_that_covers_them(
                 assert media.senders[number][0].max_layer == expected
 
 
-async def test_publisher_is_told_which_layers_are_wanted(server: RoomServer, media: FakeMediaServer) -> None:
-    async with client(server, media, "alice") as alice:
-        info = await alice.publish("cam", "video", "q;h;f")
-        async with client(server, media, "bob") as bob:
-            update = await alice.expect("subscribed_quality_update")
-            assert update.track_sid == info.sid
-            assert [quality.enabled for quality in update.subscribed_qualities] == [True, True, True]
-            assert update.subscribed_codecs[0].codec == "vp8"
-            assert bob.joined
-
-
 async def test_permission_can_be_taken_and_given_per_participant(server: RoomServer, media: FakeMediaServer) -> None:
     async with client(server, media, "alice") as alice, client(server, media, "bob") as bob:
         info = await alice.publish("mic")

@@ -196,7 +196,7 @@ class Publications:
 
     def wanted_layers_changed(self, track: PublishedTrack) -> None:
         """Subscriptions or their settings changed: more is asked for at once, less after a while."""
-        if track.kind != "video" or track.info.muted or track.sid not in self.tracks:
+        if track.kind != "video" or not track.live or track.info.muted or track.sid not in self.tracks:
             return
         wanted = _wanted_layer(track)
         if wanted > track.qualities and wanted >= 0:

@@ -309,7 +309,6 @@ class Room:
         publisher.is_publisher = True
         publisher.changed()
         self.emit("track_published", publisher, track.info)
-        publisher.wanted_layers_changed(track)
         for participant in list(self.participants.values()):
             if participant is not publisher:
                 participant.subscriptions.consider(track)
@@ -347,6 +346,7 @@ class Room:
     def media_arrived(self, track: PublishedTrack, layer: int, ssrc: int, pt: int) -> None:
         if track.media_arrived(layer, ssrc, pt):
             track.publisher.changed()
+        track.publisher.wanted_layers_changed(track)
 
     # --- life ----------------------------------------------------------------------------------------------------
 

@@ -120,6 +120,8 @@ class PublishedTrack:
     offered: MediaSection | None = None
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     """By the subscriber's identity."""
+    live: bool = False
+    """Media has arrived: the publisher's side knows the track by now and takes messages about it."""
     noticed: bool = False
     """`TrackSubscribed` was sent to the publisher."""
     qualities: int = -2
@@ -162,6 +164,7 @@ class PublishedTrack:
 
     def media_arrived(self, layer: int, ssrc: int, pt: int) -> bool:
         """Note what the first packet of a layer showed. True: `TrackInfo` changed."""
+        self.live = True
         before = self.info.SerializeToString(deterministic=True)
         codec = self.section.codec(pt) if self.section else None
         if codec is not None and codec.name:

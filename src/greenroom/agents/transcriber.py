@@ -132,6 +132,11 @@ class Transcriber:
         """Whether an utterance is under way."""
         return self._endpointer.speaking
 
+    @property
+    def pausing(self) -> bool:
+        """Whether the utterance under way has fallen silent for a moment."""
+        return self._endpointer.paused
+
     def start(self) -> Transcriber:
         """Begin to listen. Must be called in a running event loop. Twice is fine."""
         if self._task is None:

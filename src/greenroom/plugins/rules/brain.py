@@ -6,6 +6,7 @@ from the conversation it is handed, as a language model would.
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -63,6 +64,7 @@ class RuleBrain:
         self._rng = rng or random.Random()
 
     @staticmethod
+    @functools.cache
     def phrases() -> tuple[str, ...]:
         """Sentences it understands, for a recogniser that wants to know what to expect."""
         return (*expected_phrases(), *facts.phrases())

@@ -1,0 +1,124 @@
+"""One answer from text to sound: the model's text is cut into sentences while it streams, sentences are synthesised one
+ahead of the voice, and the voice starts with the first audio of the first sentence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from greenroom.agents.conversation.playout import Playout
+from greenroom.agents.conversation.turn import Stage, Turn
+from greenroom.agents.speech.protocols import TTS
+from greenroom.agents.speech.sentences import SentenceSplitter, speakable
+
+__all__ = ["Answer"]
+
+AHEAD_BYTES = 1 << 20
+"""Synthesised audio that may wait for the voice; about half a minute at 16 kHz."""
+WAITING_SENTENCES = 256
+
+
+@dataclass(slots=True)
+class _Piece:
+    sentence: str
+    """Not empty at the beginning of a sentence."""
+    pcm: bytes
+
+
+class Answer:
+    """`run()` speaks it to its end. Cancelling `run()` stops everything; then `playout.stop()` silences the room."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        text: AsyncIterator[str],
+        tts: TTS,
+        playout: Playout,
+        *,
+        on_voice: Callable[[], None],
+        on_sentence: Callable[[str], Any],
+    ) -> None:
+        """`on_voice()`: the first audio goes out. `await on_sentence(text)`: a sentence begins to be heard."""
+        self._turn = turn
+        self._text = text
+        self._tts = tts
+        self.playout = playout
+        self._on_voice = on_voice
+        self._on_sentence = on_sentence
+        self._sentences: asyncio.Queue[str | None] = asyncio.Queue(WAITING_SENTENCES)
+        self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue()
+        self._ahead = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def run(self) -> None:
+        """Raises ProviderError when a provider fails."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._generate(), name="generate")
+                group.create_task(self._synthesize(), name="synthesize")
+                group.create_task(self._play(), name="play")
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _generate(self) -> None:
+        splitter = SentenceSplitter()
+        async with aclosing(self._text) as deltas:  # type: ignore[type-var]
+            async for delta in deltas:
+                if delta:
+                    self._turn.mark(Stage.LLM_FIRST_TOKEN)
+                    self._turn.agent_text += delta
+                for sentence in splitter.push(delta):
+                    await self._sentences.put(sentence)
+        self._turn.mark(Stage.LLM_ENDED)
+        for sentence in splitter.flush():
+            await self._sentences.put(sentence)
+        await self._sentences.put(None)
+
+    async def _synthesize(self) -> None:
+        while (sentence := await self._sentences.get()) is not None:
+            spoken = speakable(sentence)
+            if not any(character.isalnum() for character in spoken):
+                continue
+            self._turn.mark(Stage.FIRST_SENTENCE)
+            announce = sentence
+            async with aclosing(self._tts.synthesize(spoken)) as audio:  # type: ignore[type-var]
+                async for pcm in audio:
+                    self._turn.mark(Stage.TTS_FIRST_AUDIO)
+                    self._ahead += len(pcm)
+                    self._pieces.put_nowait(_Piece(announce, pcm))
+                    announce = ""
+                    if self._ahead > AHEAD_BYTES:
+                        self._room.clear()
+                        await self._room.wait()
+        self._turn.mark(Stage.TTS_ENDED)
+        self._pieces.put_nowait(None)
+
+    async def _play(self) -> None:
+        captions: list[asyncio.Task[Any]] = []
+        first = True
+        try:
+            while (piece := await self._pieces.get()) is not None:
+                self._ahead -= len(piece.pcm)
+                if self._ahead <= AHEAD_BYTES // 2:
+                    self._room.set()
+                if piece.sentence:
+                    await self.playout.end()
+                    self.playout.begin(piece.sentence)
+                if first:
+                    # The voice comes before everything else that happens at this moment.
+                    first = False
+                    await self.playout.push(piece.pcm[: 2 * 1024])
+                    self._turn.mark(Stage.PLAYING)
+                    self._on_voice()
+                    piece.pcm = piece.pcm[2 * 1024 :]
+                if piece.sentence:
+                    captions.append(asyncio.ensure_future(self._on_sentence(piece.sentence)))
+                await self.playout.push(piece.pcm)
+            await self.playout.end()
+            await self.playout.wait()
+        finally:
+            await asyncio.gather(*captions, return_exceptions=True)

@@ -1,0 +1,314 @@
+"""The conversation engine on fake providers and a fake room: turns, states, captions, chat, interruptions."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from greenroom.agents.conversation import AgentState, Conversation, ConversationOptions, Stage, Turn, TurnState
+from greenroom.agents.conversation.turn import WrongTransition
+from greenroom.agents.speech import ChatMessage, EndpointingOptions, ProviderError
+from tests.conftest import until
+from tests.unit.speech_fakes import (
+    FakeLLM,
+    FakeReader,
+    FakeRemote,
+    FakeRoom,
+    FakeSink,
+    FakeSTT,
+    FakeTrack,
+    FakeTTS,
+    FakeVAD,
+)
+
+QUICK = EndpointingOptions(pause=0.064, silence=0.128, unfinished_silence=0.128)
+
+
+@dataclass
+class Scene:
+    room: FakeRoom = field(default_factory=FakeRoom)
+    sink: FakeSink = field(default_factory=FakeSink)
+    stt: FakeSTT = field(default_factory=FakeSTT)
+    tts: FakeTTS = field(default_factory=FakeTTS)
+    llm: FakeLLM = field(default_factory=FakeLLM)
+    track: FakeTrack = field(default_factory=FakeTrack)
+    turns: list[Turn] = field(default_factory=list)
+    options: ConversationOptions = field(default_factory=lambda: ConversationOptions(interrupt_after=0.05))
+    conversation: Conversation = None  # type: ignore[assignment]
+
+    async def open(self) -> "Scene":
+        self.conversation = Conversation(
+            self.room,
+            stt=self.stt,
+            vad=FakeVAD(),
+            tts=self.tts,
+            llm=self.llm,
+            options=self.options,
+            endpointing=QUICK,
+            on_turn=self.turns.append,
+        )
+        self.conversation.use_sink(self.sink, lambda pcm, rate: pcm, "TR_voice")
+        await self.conversation.start()
+        self.conversation.listen(self.track, FakeRemote())
+        return self
+
+    async def say(self, seconds: float = 0.2) -> None:
+        await self.track.talk(seconds)
+        await self.track.hush(0.2)
+
+    def type(self, text: str) -> None:
+        self.room.handlers["lk.chat"](FakeReader(text), "alice")
+
+    async def turn(self, number: int = 1) -> Turn:
+        await until(lambda: len(self.turns) >= number, f"turn {number} is over")
+        return self.turns[number - 1]
+
+    def captions(self, sender: str) -> list[dict]:
+        return [stream for stream in self.room.local_participant.streams if stream["sender"] == sender]
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    yield scene
+    if scene.conversation is not None:
+        await scene.conversation.aclose()
+
+
+async def test_what_is_said_is_answered_aloud(scene):
+    scene.stt.texts = ["what time is it"]
+    scene.llm.reply = "It is late. Good night."
+    await scene.open()
+    await scene.say()
+    turn = await scene.turn()
+    assert (turn.user_text, turn.heard_text, turn.state) == ("what time is it", "It is late. Good night.", TurnState.DONE)
+    assert scene.tts.spoken == ["It is late.", "Good night."]
+    assert sum(map(len, scene.sink.frames)) >= 5 * 640
+    assert scene.conversation.history == (
+        ChatMessage("user", "what time is it"),
+        ChatMessage("assistant", "It is late. Good night."),
+    )
+
+
+async def test_the_state_follows_the_turn(scene):
+    scene.stt.texts = ["hello"]
+    await scene.open()
+    assert scene.conversation.state is AgentState.LISTENING
+    await until(lambda: scene.room.local_participant.states[-1:] == ["listening"], "listening is published")
+    scene.llm.hold = asyncio.Event()
+    await scene.say()
+    await until(lambda: scene.room.local_participant.states[-1] == "thinking", "thinking is published")
+    scene.llm.hold.set()
+    await scene.turn()
+    await until(lambda: scene.room.local_participant.states[-1] == "listening", "listening again")
+    assert scene.room.local_participant.states[-3:] == ["thinking", "speaking", "listening"]
+    scene.track.end()
+    await until(lambda: scene.room.local_participant.states[-1] == "idle", "nobody is left to listen to")
+
+
+async def test_captions_of_both_sides_carry_what_front_ends_read(scene):
+    scene.stt.texts = ["hello there"]
+    scene.llm.reply = "Hello. How are you?"
+    await scene.open()
+    await scene.say()
+    await scene.turn()
+    await until(lambda: scene.captions("agent") and scene.captions("agent")[0]["closed"], "the agent's caption ends")
+    (user,) = scene.captions("alice")
+    assert user["topic"] == "lk.transcription" and user["text"] == "hello there" and user["closed"]
+    assert user["attributes"]["lk.transcription_final"] == "true"
+    assert user["attributes"]["lk.transcribed_track_id"] == "TR_mic"
+    (agent,) = scene.captions("agent")
+    assert agent["text"] == "Hello. How are you?"
+    assert agent["attributes"]["lk.transcription_final"] == "true"
+    assert agent["attributes"]["lk.transcribed_track_id"] == "TR_voice"
+    assert agent["attributes"]["lk.segment_id"] != user["attributes"]["lk.segment_id"]
+
+
+async def test_every_turn_is_reported_with_its_waterfall(scene):
+    scene.stt.texts = ["hello"]
+    await scene.open()
+    await scene.say()
+    await scene.turn()
+    reports = await until(lambda: [t for t in scene.room.local_participant.texts if t[0] == "greenroom.turn"], "a report")
+    report = json.loads(reports[0][1])
+    assert report["turn"] == 1 and report["user"] == "hello" and report["agent"] == "All right."
+    assert report["interrupted"] is False and report["identity"] == "alice"
+    assert set(report["ms"]) >= {"endpointing", "transcription", "llm_first_token", "tts_first_audio", "total"}
+    parts = sum(value for name, value in report["ms"].items() if name != "total")
+    assert abs(parts - report["ms"]["total"]) <= 5
+
+
+async def test_typed_chat_is_answered_aloud_and_in_writing(scene):
+    scene.llm.reply = "You are welcome."
+    await scene.open()
+    scene.type("thank you")
+    turn = await scene.turn()
+    assert turn.user_text == "thank you" and scene.tts.spoken == ["You are welcome."]
+    written = await until(lambda: [t for t in scene.room.local_participant.texts if t[0] == "lk.chat"], "a written answer")
+    assert written == [("lk.chat", "You are welcome. ", ["alice"])]
+    assert "endpointing" not in turn.milliseconds() and "total" in turn.milliseconds()
+
+
+async def test_speaking_while_it_speaks_silences_it(scene):
+    scene.stt.texts = ["count", "stop it"]
+    scene.llm.reply = lambda messages: "Stopped." if len(messages) > 1 else "One two three four five six seven eight nine ten."
+    scene.tts.seconds_per_word = 0.4
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.conversation.state is AgentState.SPEAKING, "the agent speaks")
+    await asyncio.sleep(0.5)
+    await scene.say(0.4)
+    first, second = await scene.turn(1), await scene.turn(2)
+    assert first.state is TurnState.INTERRUPTED and first.interrupted and scene.sink.cleared
+    words = first.heard_text.split()
+    assert 1 <= len(words) <= 6 and words == "One two three four five six".split()[: len(words)]
+    assert scene.conversation.history[1] == ChatMessage("assistant", first.heard_text, interrupted=True)
+    assert second.heard_text == "Stopped." and scene.llm.closed == 2
+
+
+async def test_a_short_noise_does_not_interrupt(scene):
+    scene.stt.texts = ["count", ""]
+    scene.options = ConversationOptions(interrupt_after=0.25)
+    scene.llm.reply = "One two three four five six seven eight nine ten."
+    scene.tts.seconds_per_word = 0.15
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.conversation.state is AgentState.SPEAKING, "the agent speaks")
+    await scene.track.talk(0.1)
+    await scene.track.hush(0.6)
+    turn = await scene.turn()
+    assert turn.state is TurnState.DONE and not scene.sink.cleared and len(scene.turns) == 1
+
+
+async def test_interruptions_can_be_switched_off(scene):
+    scene.stt.texts = ["count", "hm"]
+    scene.options = ConversationOptions(allow_interruptions=False)
+    scene.llm.reply = "One two three four."
+    scene.tts.seconds_per_word = 0.2
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.conversation.state is AgentState.SPEAKING, "the agent speaks")
+    await scene.track.talk(1.0)
+    assert (await scene.turn()).state is TurnState.DONE
+
+
+async def test_the_agents_own_words_coming_back_are_not_answered(scene):
+    scene.stt.texts = ["count", "two three four five"]
+    scene.options = ConversationOptions(interrupt_after=30)
+    scene.llm.reply = "One two three four five six seven."
+    scene.tts.seconds_per_word = 0.2
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.conversation.state is AgentState.SPEAKING, "the agent speaks")
+    await scene.say(0.3)
+    await scene.turn()
+    await scene.track.hush(0.3)
+    assert len(scene.turns) == 1 and len(scene.llm.asked) == 1
+
+
+async def test_going_on_before_the_answer_is_heard_makes_one_message(scene):
+    scene.stt.texts = ["what is seven", "times eight"]
+    scene.llm.hold = asyncio.Event()
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.conversation.state is AgentState.THINKING, "the agent thinks")
+    await scene.say(0.3)
+    await until(lambda: len(scene.llm.asked) == 2, "it is asked again")
+    scene.llm.hold.set()
+    turn = await scene.turn(2)
+    assert turn.user_text == "what is seven times eight"
+    assert scene.llm.asked[1] == [ChatMessage("user", "what is seven times eight")]
+
+
+async def test_a_failing_model_is_apologised_for_and_reported(scene):
+    scene.stt.texts = ["hello", "hello"]
+    scene.llm.fail = ProviderError("out of tokens")
+    await scene.open()
+    await scene.say()
+    turn = await scene.turn()
+    assert turn.state is TurnState.FAILED and turn.error == "out of tokens"
+    assert " ".join(scene.tts.spoken) == scene.options.apology
+    scene.llm.fail = None
+    await scene.say()
+    assert (await scene.turn(2)).state is TurnState.DONE
+
+
+async def test_a_failing_voice_fails_the_turn_only(scene):
+    scene.stt.texts = ["hello", "hello"]
+    scene.tts.fail = True
+    await scene.open()
+    await scene.say()
+    assert (await scene.turn()).state is TurnState.FAILED
+    scene.tts.fail = False
+    await scene.say()
+    assert (await scene.turn(2)).state is TurnState.DONE
+
+
+async def test_nothing_understood_is_no_turn(scene):
+    await scene.open()
+    await scene.say()
+    await scene.track.hush(0.2)
+    assert scene.turns == [] and scene.llm.asked == []
+
+
+async def test_saying_something_unasked(scene):
+    await scene.open()
+    turn = await scene.conversation.say("Welcome, everyone.")
+    assert turn.state is TurnState.DONE and scene.tts.spoken == ["Welcome, everyone."]
+    assert scene.conversation.history == (ChatMessage("assistant", "Welcome, everyone."),)
+
+
+async def test_the_voice_starts_before_the_text_is_complete(scene):
+    scene.stt.texts = ["go"]
+    release = asyncio.Event()
+
+    async def chat(messages):
+        yield "First sentence. "
+        await release.wait()
+        yield "Second one."
+
+    scene.llm.chat = chat
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.sink.frames, "the first sentence is heard")
+    assert scene.tts.spoken == ["First sentence."]
+    release.set()
+    turn = await scene.turn()
+    assert turn.times[Stage.PLAYING] < turn.times[Stage.LLM_ENDED]
+
+
+async def test_instructions_come_first_and_history_is_bounded(scene):
+    scene.options = ConversationOptions(instructions="Be brief.", max_history=2)
+    scene.stt.texts = ["one", "two"]
+    await scene.open()
+    for number in (1, 2):
+        await scene.say()
+        await scene.turn(number)
+    assert scene.llm.asked[1][0] == ChatMessage("system", "Be brief.")
+    assert len(scene.conversation.history) == 2
+
+
+async def test_closing_in_the_middle_of_an_answer(scene):
+    scene.stt.texts = ["go"]
+    scene.llm.reply = "word " * 200
+    scene.tts.seconds_per_word = 0.2
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.conversation.state is AgentState.SPEAKING, "the agent speaks")
+    await scene.conversation.aclose()
+    await scene.conversation.aclose()
+    assert scene.sink.cleared and scene.llm.closed == 1 and "lk.chat" not in scene.room.handlers
+
+
+def test_a_turn_only_moves_where_it_may():
+    turn = Turn(1)
+    with pytest.raises(WrongTransition, match="listening and cannot become speaking"):
+        turn.move(TurnState.SPEAKING)
+    turn.move(TurnState.THINKING)
+    turn.move(TurnState.SPEAKING)
+    turn.move(TurnState.INTERRUPTED)
+    assert turn.over and turn.interrupted
+    with pytest.raises(WrongTransition):
+        turn.move(TurnState.DONE)

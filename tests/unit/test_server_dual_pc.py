@@ -94,6 +94,15 @@ async def test_subscribed_tracks_are_offered(server: RoomServer, media: FakeMedi
         assert senders[1].codecs[0].pt == 96 and senders[1].extensions[MID] == 4
 
 
+async def test_stereo_is_announced(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice") as alice, client(server, media, "bob", dual=True, connected=False) as bob:
+        await accept(bob)
+        await alice.publish("mic", stereo=True)
+        assert alice.answer.media[7].codecs[0].parameters["stereo"] == "1"
+        offer = await accept(bob)
+        assert offer.media[1].codecs[0].parameters["sprop-stereo"] == "1"
+
+
 async def test_nothing_is_sent_before_the_answer(server: RoomServer, media: FakeMediaServer) -> None:
     async with client(server, media, "alice") as alice, client(server, media, "bob", dual=True, connected=False) as bob:
         await accept(bob)

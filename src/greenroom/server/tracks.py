@@ -140,6 +140,10 @@ class PublishedTrack:
         """Lower case without the kind: vp8, opus, ... Empty before anything was negotiated."""
         return self.info.mime_type.partition("/")[2].lower()
 
+    @property
+    def stereo(self) -> bool:
+        return publish_options(self.info).stereo
+
     def stream_id(self, *, sync: bool) -> str:
         """The msid stream id on the subscriber's side (reference 2.9): one a track, or one for what belongs together."""
         return f"{self.publisher.sid}|{self.info.stream if sync and self.info.stream else self.info.sid}"

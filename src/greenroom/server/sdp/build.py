@@ -230,13 +230,14 @@ OFFER_VIDEO = (
 )
 
 
-def offer_codecs(kind: str, enabled: Iterable[str]) -> list[RtpCodec]:
-    """The codecs of an offered section of `kind`, RTX after each video codec."""
+def offer_codecs(kind: str, enabled: Iterable[str], *, stereo: bool = False) -> list[RtpCodec]:
+    """The codecs of an offered section of `kind`, RTX after each video codec. `stereo`: Opus comes in stereo."""
     wanted = {mime.lower() for mime in enabled}
     out = []
     if kind == "audio":
         for pt, name, rate, channels, fmtp in OFFER_AUDIO:
             if f"audio/{name.lower()}" in wanted:
+                fmtp += ";sprop-stereo=1" if stereo and name == "opus" else ""
                 out.append(RtpCodec(pt, name, rate, channels, fmtp, ["nack"] if name == "opus" else []))
         return out
     for pt, rtx, name, fmtp in OFFER_VIDEO:

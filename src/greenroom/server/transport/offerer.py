@@ -93,8 +93,9 @@ class Offerer(PeerConnection):
             None,
         )
         if free is None:
-            free = OfferedSection(str(len(self._sections)), kind, codecs=offer_codecs(kind, self._enabled))
+            free = OfferedSection(str(len(self._sections)), kind)
             self._sections.append(free)
+        free.codecs = offer_codecs(kind, self._enabled, stereo=subscription.track.stereo)
         self._subscriptions[free.mid] = subscription
         free.outgoing = subscription.outgoing()
         self._changed()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Publications"]
 
+MAX_REQUEST = 64 * 1024
+"""Bytes of an `AddTrackRequest`: everybody is sent what it says."""
 PAUSE_DELAY = 5.0
 """Seconds before the publisher is told that a layer is no longer wanted (`dynacast_pause_delay`)."""
 NOBODY_DELAY = 10.0
@@ -64,7 +66,7 @@ class Publications:
             return reason.UNSUPPORTED_TYPE
         if not self._participant.may_publish(request.source):
             return reason.NOT_ALLOWED
-        if len(self._pending) >= MAX_PENDING:
+        if len(self._pending) >= MAX_PENDING or request.ByteSize() > MAX_REQUEST:
             return reason.LIMIT_EXCEEDED
         limit = self._participant.room.settings.num_tracks
         if limit and len(self.tracks) + len(self._pending) >= limit:

@@ -21,6 +21,9 @@ __all__ = ["MAX_PENDING", "PendingTrack", "PublishedTrack", "layer_of_rid", "pen
 MAX_PENDING = 20
 """More unanswered `AddTrackRequest`s than this are refused with LIMIT_EXCEEDED."""
 
+MAX_CID = 256
+"""Characters of a track id in SDP that is passed on (`SimulcastCodecInfo.sdp_cid`)."""
+
 # Never by position: browsers list rids from low to high, the Rust engine from high to low.
 RID_LAYERS = {"q": 0, "h": 1, "f": 2, "2": 0, "1": 1, "0": 2}
 RIDS = ("q", "h", "f")
@@ -162,7 +165,7 @@ class PublishedTrack:
             del codec.layers[:]
             codec.layers.extend(info.layers)
             cid = offered.msid[1] if offered.msid else ""
-            if cid and cid != codec.cid:
+            if cid and cid != codec.cid and len(cid) <= MAX_CID:
                 codec.sdp_cid = cid
         self._stamp()
 

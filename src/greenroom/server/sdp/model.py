@@ -17,8 +17,11 @@ __all__ = [
     "SessionDescription",
 ]
 
-MAX_SECTIONS = 2048
-"""More m-lines than this is not a call but an attack."""
+MAX_SECTIONS = 1024
+"""More m-lines than this is not a call but an attack; the next three bound what one section may list."""
+MAX_FORMATS = 128
+MAX_RIDS = 16
+MAX_SSRCS = 64
 
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 REVERSE = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
@@ -240,6 +243,8 @@ class SessionDescription:
 def _media_line(value: str) -> MediaSection:
     kind, port, protocol, *formats = value.split()
     section = MediaSection(kind, port=int(port.partition("/")[0]), protocol=protocol, direction="")
+    if len(formats) > MAX_FORMATS:
+        raise SdpError(f"more than {MAX_FORMATS} formats in a media section")
     if section.is_rtp:
         for text in formats:
             pt = int(text)
@@ -318,20 +323,29 @@ def _rtp_attribute(section: MediaSection, name: str, value: str) -> None:
         section.extensions[number] = uri
     elif name == "rid":
         rid, direction, *restrictions = value.split(maxsplit=2)
+        if len(section.rids) >= MAX_RIDS:
+            raise SdpError(f"more than {MAX_RIDS} rids in a media section")
         section.rids.append(Rid(rid, direction, restrictions[0] if restrictions else ""))
     elif name == "simulcast":
         parts = value.split()
         for way, streams in zip(parts[::2], parts[1::2], strict=False):
-            section.simulcast[way] = [stream.split(",")[0].lstrip("~") for stream in streams.split(";")]
+            rids = streams.split(";", MAX_RIDS)
+            if len(rids) > MAX_RIDS:
+                raise SdpError(f"more than {MAX_RIDS} simulcast streams in a media section")
+            section.simulcast[way] = [rid.split(",")[0].lstrip("~") for rid in rids]
     elif name == "msid":
         stream, _, track = value.strip().partition(" ")
         section.msid = (stream, track)
     elif name == "ssrc":
+        if len(section.ssrcs) > MAX_SSRCS or len(section.ssrc_groups) > MAX_SSRCS:
+            raise SdpError(f"more than {MAX_SSRCS} sources in a media section")
         ssrc, _, attribute = value.partition(" ")
         key, _, content = attribute.partition(":")
         section.ssrcs.setdefault(_ssrc(ssrc), {})[key] = content
     elif name == "ssrc-group":
-        semantics, *ssrcs = value.split()
+        semantics, *ssrcs = value.split(None, MAX_SSRCS)
+        if len(section.ssrc_groups) >= MAX_SSRCS:
+            raise SdpError(f"more than {MAX_SSRCS} source groups in a media section")
         section.ssrc_groups.append((semantics, tuple(map(_ssrc, ssrcs))))
 
 

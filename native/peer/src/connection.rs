@@ -165,7 +165,9 @@ impl Connection {
             }
             RtcEvent::ChannelData(data) => {
                 let Some(label) = self.data.label(data.id).map(str::to_owned) else { return Ok(()) };
-                self.events.push(Event::Data { peer: self.id, label, payload: data.data, binary: data.binary });
+                if !self.events.push_data(self.id, label, data.data, data.binary) {
+                    return Err("messages arrive and nobody reads them".into());
+                }
             }
             RtcEvent::KeyframeRequest(request) => {
                 if let Some(sending) = self.video_sending.get(&request.mid) {

@@ -36,17 +36,27 @@ pub enum Event {
     Silent(Id),
 }
 
-/// Events for one reader. Bounded by what produces them: ready events are coalesced, the rest is control-rate or data,
-/// which the sender's congestion window limits.
+/// Messages that may wait for the program, in bytes, all peers together.
+const MAX_DATA_BYTES: usize = 64 << 20;
+/// What a message costs besides its bytes.
+const MESSAGE_OVERHEAD: usize = 128;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    data_bytes: usize,
+}
+
+/// Events for one reader. Ready events are coalesced and the rest comes at control rate; only messages need a bound.
 #[derive(Debug)]
 pub struct EventQueue {
-    events: Mutex<VecDeque<Event>>,
+    waiting: Mutex<Waiting>,
     fd: OwnedFd,
 }
 
 impl EventQueue {
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { events: Mutex::new(VecDeque::new()), fd: eventfd()? })
+        Ok(Self { waiting: Mutex::default(), fd: eventfd()? })
     }
 
     pub fn fd(&self) -> RawFd {
@@ -54,18 +64,34 @@ impl EventQueue {
     }
 
     pub fn push(&self, event: Event) {
-        let mut events = lock(&self.events);
-        events.push_back(event);
+        self.add(&mut lock(&self.waiting), event);
+    }
+
+    /// A message, unless the program has stopped reading: then false.
+    #[must_use]
+    pub(crate) fn push_data(&self, peer: Id, label: String, payload: Vec<u8>, binary: bool) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let bytes = payload.len() + MESSAGE_OVERHEAD;
+        if waiting.data_bytes + bytes > MAX_DATA_BYTES {
+            return false;
+        }
+        waiting.data_bytes += bytes;
+        self.add(&mut waiting, Event::Data { peer, label, payload, binary });
+        true
+    }
+
+    fn add(&self, waiting: &mut Waiting, event: Event) {
+        waiting.events.push_back(event);
         // Only the first event of a batch needs a wake-up; the reader takes all.
-        if events.len() == 1 {
+        if waiting.events.len() == 1 {
             signal(&self.fd);
         }
     }
 
     pub fn take(&self) -> VecDeque<Event> {
-        let mut events = lock(&self.events);
+        let mut waiting = lock(&self.waiting);
         clear(&self.fd);
-        std::mem::take(&mut *events)
+        std::mem::take(&mut *waiting).events
     }
 }
 

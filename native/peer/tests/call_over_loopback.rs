@@ -4,7 +4,7 @@ mod common;
 
 use common::{Side, negotiate, purity, tone};
 use greenroom_peer::audio::sink::AudioFormat;
-use greenroom_peer::Event;
+use greenroom_peer::{Event, PeerError};
 
 #[test]
 fn a_tone_is_heard_and_messages_pass() {
@@ -60,4 +60,57 @@ fn a_tone_is_heard_and_messages_pass() {
     a.close();
     right.wait("end of the call", |e| matches!(e, Event::Failed(..)).then_some(()));
     right.wait_for(Event::End(sink.id()));
+    assert!(left.drain().iter().all(|e| !matches!(e, Event::Failed(..))), "who hangs up has not failed");
+}
+
+#[test]
+fn more_than_fits_waits_and_drains() {
+    let (mut left, mut right) = (Side::new(), Side::new());
+    let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
+    a.add_data_channel("bulk", true, None).unwrap();
+    assert!(matches!(a.send("bulk", b"x"), Err(PeerError::State(_))), "not open yet");
+    negotiate(&a, &b);
+    left.wait("channel", |e| matches!(e, Event::ChannelOpen(..)).then_some(()));
+    let message = vec![5u8; 250_000];
+    let mut sent = 0;
+    let full = loop {
+        match a.send("bulk", &message) {
+            Ok(buffered) => {
+                sent += 1;
+                assert!(buffered > 0 && sent < 1000);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, PeerError::Full(_)), "{full}");
+    assert!(a.buffered("bulk") > 8 << 20);
+    assert!(matches!(a.send("bulk", &vec![0; 300_000]), Err(PeerError::Invalid(_))), "larger than any message");
+    for _ in 0..sent {
+        let size = right.wait("message", |e| match e {
+            Event::Data { payload, .. } => Some(payload.len()),
+            _ => None,
+        });
+        assert_eq!(size, message.len());
+    }
+    left.wait("drained", |e| matches!(e, Event::Drained(_, label) if label == "bulk").then_some(()));
+    assert!(a.buffered("bulk") <= 64 << 10);
+}
+
+#[test]
+fn closing_ends_everything_once() {
+    let mut left = Side::new();
+    let a = left.engine.add_peer().unwrap();
+    let mids = a.add_receive(greenroom_peer::MediaKind::Audio, 1).unwrap();
+    let format = AudioFormat { sample_rate: 48_000, channels: 1, frame_ms: 10 };
+    let sink = a.receive_audio(&mids[0], format, 0).unwrap();
+    let closed = a.receive_audio(&mids[0], format, 0).unwrap();
+    closed.close();
+    closed.close();
+    left.wait_for(Event::End(closed.id()));
+    left.engine.close();
+    left.engine.close();
+    left.wait_for(Event::End(sink.id()));
+    assert!(left.drain().is_empty());
+    assert!(left.engine.add_peer().is_err());
+    assert!(a.create_offer(false).is_err());
 }

@@ -21,29 +21,41 @@ MAX_TEXT = 4_000
 
 async def _wav_from(command: Sequence[str], sample_rate: int, *, text: str | None = None) -> AsyncIterator[bytes]:
     """PCM of the command's WAV output, `text` on its standard input. The process is gone when the iterator is closed."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL if text is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+    # A pipe of our own: event loops use socket pairs for standard streams, and those cannot be opened as /dev/stdout.
+    reading, writing = os.pipe()
+    reader = asyncio.StreamReader(limit=4 * CHUNK_BYTES)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", buffering=0)
     )
-    assert process.stdout is not None
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL if text is None else asyncio.subprocess.PIPE,
+            stdout=writing,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except BaseException:
+        transport.close()
+        raise
+    finally:
+        os.close(writing)
     try:
         async with asyncio.timeout(SENTENCE_TIMEOUT):
             if process.stdin is not None and text is not None:
                 process.stdin.write(text.encode())
                 process.stdin.close()
             try:
-                await _skip_header(process.stdout, sample_rate)
+                await _skip_header(reader, sample_rate)
             except asyncio.IncompleteReadError:
                 raise ProviderError(f"{command[0]} gave no audio (exit code {await process.wait()})") from None
         odd = b""
         while True:
             async with asyncio.timeout(SENTENCE_TIMEOUT):
-                data = await process.stdout.read(CHUNK_BYTES)
-            if not data:
-                await asyncio.wait_for(process.wait(), SENTENCE_TIMEOUT)
-                return
+                data = await reader.read(CHUNK_BYTES)
+                if not data:
+                    await process.wait()
+                    return
             data = odd + data
             odd = data[len(data) - len(data) % 2 :]
             if whole := data[: len(data) - len(odd)]:
@@ -51,11 +63,10 @@ async def _wav_from(command: Sequence[str], sample_rate: int, *, text: str | Non
     except TimeoutError:
         raise ProviderError(f"{command[0]} took longer than {SENTENCE_TIMEOUT:g} s") from None
     finally:
+        transport.close()
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            # wait() does not return before the pipe is read to its end.
-            await asyncio.wait_for(process.stdout.read(), SENTENCE_TIMEOUT)
             await asyncio.wait_for(process.wait(), SENTENCE_TIMEOUT)
 
 

@@ -1,0 +1,74 @@
+"""What happens in a synthetic call, as values that a terminal prints and `--json` writes."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["CallEvent", "CallResult", "ExitCode", "TurnResult"]
+
+
+class ExitCode(enum.IntEnum):
+    SUCCESS = 0
+    USAGE = 2
+    NOT_ANSWERED = 3
+    """No agent came, or a line was followed by silence."""
+    NOT_UNDERSTOOD = 4
+    """Every line was answered, but what the agent understood was something else."""
+    NOT_CONNECTED = 5
+    """The server could not be reached, refused the token, or ended the call."""
+    NO_SPEECH = 6
+    """A speech provider is missing or failed on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """`kind`: connected, agent, say, understood, caption, heard, state, turn, error or end.
+
+    - `say`: the caller begins to speak `text`. `understood`: what the agent makes of it (captions of the caller's speech).
+    - `caption`: what the agent says it says. `heard`: what the caller's own recogniser makes of the agent's audio.
+    - `turn`: a line is over; `values` has the latencies in ms. `end`: the call is over; `values["exit_code"]`.
+    """
+
+    kind: str
+    at: float
+    """Seconds since the caller began to connect."""
+    text: str = ""
+    final: bool = True
+    segment: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"event": self.kind, "at": round(self.at, 3)}
+        if self.text:
+            out["text"] = self.text
+        if self.kind in ("understood", "caption", "heard"):
+            out["final"] = self.final
+        return {**out, **self.values}
+
+
+@dataclass(slots=True)
+class TurnResult:
+    said: str
+    understood: str = ""
+    captioned: bool = False
+    """Whether the agent published captions of the caller's speech; otherwise nobody can tell what it understood."""
+    answer: str = ""
+    heard: str = ""
+    latency_ms: int | None = None
+    """End of the caller's speech to the first audible audio of the agent at the caller, playout included."""
+    agent_ms: dict[str, int] = field(default_factory=dict)
+    """The agent's own waterfall, when it reports one."""
+    agreement: float | None = None
+
+    @property
+    def answered(self) -> bool:
+        return self.latency_ms is not None
+
+
+@dataclass(slots=True)
+class CallResult:
+    exit_code: ExitCode
+    turns: list[TurnResult] = field(default_factory=list)
+    error: str = ""

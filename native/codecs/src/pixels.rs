@@ -65,6 +65,12 @@ impl PixelFormat {
         self.planes(width, height).into_iter().map(|(row, rows)| row * rows).sum()
     }
 
+    /// `size`, or None for sides that no picture here has.
+    pub fn checked_size(self, width: usize, height: usize) -> Option<usize> {
+        let sane = |side: usize| (1..=MAX_SIDE).contains(&side);
+        (sane(width) && sane(height)).then(|| self.size(width, height))
+    }
+
     /// Where the bytes of red, green, blue and (if any) alpha are in a pixel.
     fn order(self) -> (usize, [usize; 4]) {
         match self {
@@ -103,24 +109,34 @@ pub fn convert(
     flip_y: bool,
 ) -> Result<Vec<u8>, CodecError> {
     check(data, width, height, from)?;
-    let mut out = match (from.is_rgb(), to.is_rgb()) {
-        _ if from == to => data.to_vec(),
-        (true, true) => shuffle(data, from, to),
-        (false, false) => write_planes(read_planes(data, width, height, from), to),
-        (true, false) => {
-            let chroma = match to {
-                I422 => S422,
-                I444 => S444,
-                _ => S420,
-            };
-            write_planes(rgb_to_planes(data, width, height, from, chroma)?, to)
-        }
-        (false, true) => planes_to_rgb(read_planes(data, width, height, from), to)?,
+    let mut out = vec![0; to.size(width, height)];
+    convert_into(data, width, height, from, to, flip_y, &mut out)?;
+    Ok(out)
+}
+
+/// As `convert`, into memory of exactly the size of the result.
+pub fn convert_into(
+    data: &[u8],
+    width: usize,
+    height: usize,
+    from: PixelFormat,
+    to: PixelFormat,
+    flip_y: bool,
+    out: &mut [u8],
+) -> Result<(), CodecError> {
+    check(data, width, height, from)?;
+    check(out, width, height, to)?;
+    match (from.is_rgb(), to.is_rgb()) {
+        _ if from == to => out.copy_from_slice(data),
+        (true, true) => shuffle(data, from, to, out),
+        (false, false) => write_planes(read_planes(data, width, height, from), to, out),
+        (true, false) => rgb_to_planes(data, width, height, from, to, out)?,
+        (false, true) => planes_to_rgb(read_planes(data, width, height, from), to, out)?,
     };
     if flip_y {
-        flip(&mut out, &to.planes(width, height));
+        flip(out, &to.planes(width, height));
     }
-    Ok(out)
+    Ok(())
 }
 
 /// One picture as the encoders take it.
@@ -129,10 +145,9 @@ pub fn to_i420(data: &[u8], width: usize, height: usize, from: PixelFormat) -> R
 }
 
 fn check(data: &[u8], width: usize, height: usize, format: PixelFormat) -> Result<(), CodecError> {
-    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+    let Some(expected) = format.checked_size(width, height) else {
         return Err(CodecError::new(format!("a picture of {width}x{height}; sides are 1 to {MAX_SIDE}")));
-    }
-    let expected = format.size(width, height);
+    };
     if data.len() != expected {
         return Err(CodecError::new(format!(
             "{width}x{height} in format {format:?} takes {expected} bytes, not {}",
@@ -154,25 +169,64 @@ fn flip(data: &mut [u8], planes: &[(usize, usize)]) {
     }
 }
 
-fn shuffle(data: &[u8], from: PixelFormat, to: PixelFormat) -> Vec<u8> {
+fn shuffle(data: &[u8], from: PixelFormat, to: PixelFormat, out: &mut [u8]) {
     let ((step, source), (out_step, target)) = (from.order(), to.order());
-    let mut out = vec![255; data.len() / step * out_step];
-    // Constant sizes let the compiler turn the loop into byte shuffles.
     match (step, out_step) {
         (4, 4) => {
-            let mut map = [0; 4];
-            (0..4).for_each(|channel| map[target[channel]] = source[channel]);
-            for (pixel, bytes) in out.chunks_exact_mut(4).zip(data.chunks_exact(4)) {
-                (0..4).for_each(|index| pixel[index] = bytes[map[index]]);
+            out.copy_from_slice(data);
+            reorder(out, from, to);
+        }
+        (3, _) => {
+            for (pixel, bytes) in out.chunks_exact_mut(4).zip(data.chunks_exact(3)) {
+                (0..3).for_each(|channel| pixel[target[channel]] = bytes[channel]);
+                pixel[target[3]] = 255;
             }
         }
         _ => {
-            for (pixel, bytes) in out.chunks_exact_mut(out_step).zip(data.chunks_exact(step)) {
-                (0..3).for_each(|channel| pixel[target[channel]] = bytes[source[channel]]);
+            for (pixel, bytes) in out.chunks_exact_mut(3).zip(data.chunks_exact(4)) {
+                (0..3).for_each(|channel| pixel[channel] = bytes[source[channel]]);
             }
         }
     }
-    out
+}
+
+/// The same bytes in another order, in place: pixels of four bytes. Each case is one or two operations on a whole pixel,
+/// which the compiler vectorises.
+fn reorder(pixels: &mut [u8], from: PixelFormat, to: PixelFormat) {
+    let mut map = [0; 4];
+    let (source, target) = (from.order().1, to.order().1);
+    (0..4).for_each(|channel| map[target[channel]] = source[channel]);
+    match map {
+        [0, 1, 2, 3] => {}
+        [3, 2, 1, 0] => each(pixels, u32::swap_bytes),
+        [1, 2, 3, 0] => each(pixels, |pixel| pixel.rotate_right(8)),
+        [3, 0, 1, 2] => each(pixels, |pixel| pixel.rotate_left(8)),
+        [2, 1, 0, 3] => each(pixels, |pixel| (pixel & 0xff00_ff00) | (pixel & 0x00ff_00ff).rotate_left(16)),
+        [0, 3, 2, 1] => each(pixels, |pixel| (pixel & 0x00ff_00ff) | (pixel & 0xff00_ff00).rotate_left(16)),
+        _ => each(pixels, |pixel| {
+            let bytes = pixel.to_le_bytes();
+            u32::from_le_bytes(map.map(|index| bytes[index]))
+        }),
+    }
+}
+
+/// `change` sees the first byte of a pixel in its lowest bits.
+fn each(pixels: &mut [u8], change: impl Fn(u32) -> u32) {
+    for pixel in pixels.chunks_exact_mut(4) {
+        let value = u32::from_le_bytes([pixel[0], pixel[1], pixel[2], pixel[3]]);
+        pixel.copy_from_slice(&change(value).to_le_bytes());
+    }
+}
+
+fn split_mut(data: &mut [u8], format: PixelFormat, width: usize, height: usize) -> Vec<&mut [u8]> {
+    let mut rest = data;
+    let mut planes = Vec::with_capacity(4);
+    for (row, rows) in format.planes(width, height) {
+        let (plane, after) = rest.split_at_mut(row * rows);
+        planes.push(plane);
+        rest = after;
+    }
+    planes
 }
 
 fn split<'a>(data: &'a [u8], format: PixelFormat, width: usize, height: usize) -> Vec<&'a [u8]> {
@@ -202,45 +256,47 @@ fn read_planes(data: &[u8], width: usize, height: usize, format: PixelFormat) ->
         I420A => (plain(0), plain(1), plain(2), Some(plain(3))),
         _ => (plain(0), plain(1), plain(2), None),
     };
-    let chroma = match format {
-        I422 => S422,
-        I444 => S444,
-        _ => S420,
-    };
-    Planes { width, height, chroma, y, u, v, alpha }
+    Planes { width, height, chroma: subsampling(format), y, u, v, alpha }
 }
 
-fn write_planes(planes: Planes<'_>, format: PixelFormat) -> Vec<u8> {
+fn write_planes(planes: Planes<'_>, format: PixelFormat, out: &mut [u8]) {
     let Planes { width, height, chroma, y, u, v, alpha } = planes;
-    let wanted = match format {
-        I422 => S422,
-        I444 => S444,
-        _ => S420,
-    };
+    let wanted = subsampling(format);
     let u = resample(u, width, height, chroma, wanted);
     let v = resample(v, width, height, chroma, wanted);
-    let mut out = Vec::with_capacity(format.size(width, height));
+    let mut targets = split_mut(out, format, width, height);
     match format {
         I010 => {
-            for plane in [y, u, v] {
-                out.extend(plane.iter().flat_map(|value| (u16::from(*value) << 2).to_le_bytes()));
+            for (target, plane) in targets.into_iter().zip([y, u, v]) {
+                for (bytes, value) in target.chunks_exact_mut(2).zip(plane.iter()) {
+                    bytes.copy_from_slice(&(u16::from(*value) << 2).to_le_bytes());
+                }
             }
         }
         Nv12 => {
-            out.extend_from_slice(&y);
-            out.extend(u.iter().zip(v.iter()).flat_map(|(u, v)| [*u, *v]));
+            targets[0].copy_from_slice(&y);
+            for ((pair, u), v) in targets[1].chunks_exact_mut(2).zip(u.iter()).zip(v.iter()) {
+                (pair[0], pair[1]) = (*u, *v);
+            }
         }
         _ => {
-            [y, u, v].iter().for_each(|plane| out.extend_from_slice(plane));
+            targets.iter_mut().zip([y, u, v]).for_each(|(target, plane)| target.copy_from_slice(&plane));
             if format == I420A {
                 match alpha {
-                    Some(alpha) => out.extend_from_slice(&alpha),
-                    None => out.resize(out.len() + width * height, 255),
+                    Some(alpha) => targets[3].copy_from_slice(&alpha),
+                    None => targets[3].fill(255),
                 }
             }
         }
     }
-    out
+}
+
+fn subsampling(format: PixelFormat) -> Subsampling {
+    match format {
+        I422 => S422,
+        I444 => S444,
+        _ => S420,
+    }
 }
 
 /// A chroma plane at another subsampling: means when samples are shared by more pixels, repetition when by fewer.
@@ -286,26 +342,18 @@ fn rgb_to_planes(
     width: usize,
     height: usize,
     format: PixelFormat,
-    chroma: Subsampling,
-) -> Result<Planes<'static>, CodecError> {
-    let (w, h) = (width as u32, height as u32);
-    let (cw, ch) = (width.div_ceil(chroma.0), height.div_ceil(chroma.1));
-    let mut image = YuvPlanarImageMut {
-        y_plane: BufferStoreMut::Owned(vec![0; width * height]),
-        y_stride: w,
-        u_plane: BufferStoreMut::Owned(vec![0; cw * ch]),
-        u_stride: cw as u32,
-        v_plane: BufferStoreMut::Owned(vec![0; cw * ch]),
-        v_stride: cw as u32,
-        width: w,
-        height: h,
-    };
+    to: PixelFormat,
+    out: &mut [u8],
+) -> Result<(), CodecError> {
     let (source, format) = match format {
-        Abgr | Argb => (Cow::Owned(shuffle(data, format, Rgba)), Rgba),
+        Abgr | Argb => {
+            let mut rgba = data.to_vec();
+            reorder(&mut rgba, format, Rgba);
+            (Cow::Owned(rgba), Rgba)
+        }
         _ => (Cow::Borrowed(data), format),
     };
-    let stride = (format.order().0 * width) as u32;
-    let mode = YuvConversionMode::Balanced;
+    let chroma = subsampling(to);
     let convert = match (format, chroma) {
         (Bgra, S420) => yuv::bgra_to_yuv420,
         (Bgra, S422) => yuv::bgra_to_yuv422,
@@ -317,14 +365,46 @@ fn rgb_to_planes(
         (_, S422) => yuv::rgba_to_yuv422,
         (_, _) => yuv::rgba_to_yuv444,
     };
-    convert(&mut image, &source, stride, RANGE, MATRIX, mode).map_err(failed)?;
+    // Formats that are not plain planes get them in the last step.
+    let planar = match to {
+        I010 | Nv12 => PixelFormat::I420,
+        _ => to,
+    };
+    let mut buffer = Vec::new();
+    let target = if planar == to {
+        &mut *out
+    } else {
+        buffer.resize(planar.size(width, height), 0);
+        &mut buffer
+    };
+    let mut planes = split_mut(target, planar, width, height).into_iter();
+    let mut next = || BufferStoreMut::Borrowed(planes.next().unwrap_or_default());
+    let chroma_stride = width.div_ceil(chroma.0) as u32;
+    let mut image = YuvPlanarImageMut {
+        y_plane: next(),
+        y_stride: width as u32,
+        u_plane: next(),
+        u_stride: chroma_stride,
+        v_plane: next(),
+        v_stride: chroma_stride,
+        width: width as u32,
+        height: height as u32,
+    };
     let (step, order) = format.order();
-    let alpha = (step == 4).then(|| source.chunks_exact(4).map(|pixel| pixel[order[3]]).collect());
-    let own = |store: BufferStoreMut<'_, u8>| Cow::Owned(store.borrow().to_vec());
-    Ok(Planes { width, height, chroma, y: own(image.y_plane), u: own(image.u_plane), v: own(image.v_plane), alpha })
+    convert(&mut image, &source, (step * width) as u32, RANGE, MATRIX, YuvConversionMode::Balanced).map_err(failed)?;
+    if let Some(alpha) = planes.next() {
+        match step {
+            4 => alpha.iter_mut().zip(source.chunks_exact(4)).for_each(|(a, pixel)| *a = pixel[order[3]]),
+            _ => alpha.fill(255),
+        }
+    }
+    if planar != to {
+        write_planes(read_planes(&buffer, width, height, planar), to, out);
+    }
+    Ok(())
 }
 
-fn planes_to_rgb(planes: Planes<'_>, to: PixelFormat) -> Result<Vec<u8>, CodecError> {
+fn planes_to_rgb(planes: Planes<'_>, to: PixelFormat, out: &mut [u8]) -> Result<(), CodecError> {
     let Planes { width, height, chroma, y, u, v, alpha } = planes;
     let chroma_width = width.div_ceil(chroma.0) as u32;
     let image = YuvPlanarImage {
@@ -339,7 +419,6 @@ fn planes_to_rgb(planes: Planes<'_>, to: PixelFormat) -> Result<Vec<u8>, CodecEr
     };
     let direct = if matches!(to, Bgra | Rgb24) { to } else { Rgba };
     let (step, order) = direct.order();
-    let mut out = vec![0; width * height * step];
     let convert = match (direct, chroma) {
         (Bgra, S420) => yuv::yuv420_to_bgra,
         (Bgra, S422) => yuv::yuv422_to_bgra,
@@ -351,11 +430,14 @@ fn planes_to_rgb(planes: Planes<'_>, to: PixelFormat) -> Result<Vec<u8>, CodecEr
         (_, S422) => yuv::yuv422_to_rgba,
         (_, _) => yuv::yuv444_to_rgba,
     };
-    convert(&image, &mut out, (width * step) as u32, RANGE, MATRIX).map_err(failed)?;
+    convert(&image, out, (width * step) as u32, RANGE, MATRIX).map_err(failed)?;
     if let (Some(alpha), 4) = (alpha, step) {
         for (pixel, alpha) in out.chunks_exact_mut(4).zip(alpha.iter()) {
             pixel[order[3]] = *alpha;
         }
     }
-    Ok(if direct == to { out } else { shuffle(&out, direct, to) })
+    if direct != to {
+        reorder(out, direct, to);
+    }
+    Ok(())
 }

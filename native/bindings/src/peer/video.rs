@@ -8,6 +8,7 @@ use pyo3::types::PyByteArray;
 
 use greenroom_codecs::CodecError;
 use greenroom_codecs::pixels::{self, PixelFormat};
+use greenroom_codecs::video::MAX_SIDE;
 use greenroom_peer::video::input;
 use greenroom_peer::video::receiver::VideoFrame;
 
@@ -142,8 +143,11 @@ pub fn convert_video<'py>(
     let from = PixelFormat::from_value(from_format).map_err(codec_error)?;
     let to = PixelFormat::from_value(to_format).map_err(codec_error)?;
     let bytes = Bytes::of(data)?;
-    let converted = py
-        .detach(|| pixels::convert(bytes.as_slice(), width, height, from, to, flip_y))
-        .map_err(codec_error)?;
-    Ok(PyByteArray::new(py, &converted))
+    let size = to
+        .checked_size(width, height)
+        .ok_or_else(|| PyValueError::new_err(format!("a picture of {width}x{height}; sides are 1 to {MAX_SIDE}")))?;
+    // Straight into the result: a second buffer of this size costs more than the conversion.
+    PyByteArray::new_with(py, size, |out| {
+        py.detach(|| pixels::convert_into(bytes.as_slice(), width, height, from, to, flip_y, out)).map_err(codec_error)
+    })
 }

@@ -110,8 +110,10 @@ impl VideoInput {
         timestamp_us: i64,
         rotation: u8,
     ) -> Result<(), PeerError> {
-        let expected = format.size(width, height);
-        if width == 0 || height == 0 || data.len() != expected {
+        let Some(expected) = format.checked_size(width, height) else {
+            return Err(PeerError::invalid(format!("a picture of {width}x{height}")));
+        };
+        if data.len() != expected {
             let found = data.len();
             return Err(PeerError::invalid(format!("{width}x{height} in format {format:?} takes {expected} bytes, not {found}")));
         }

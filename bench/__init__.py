@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m bench [NAME...]`. See docs/bench.md."""

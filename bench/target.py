@@ -1,0 +1,124 @@
+"""The server under test: our own as a subprocess, or any that is already running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from greenroom.api import AccessToken, VideoGrants
+
+from . import process
+
+__all__ = ["Options", "Target", "TargetError", "target"]
+
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 10.0
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class TargetError(Exception):
+    """The server cannot be started or measured."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. `url` empty: start our own server, a fresh one for each benchmark."""
+
+    url: str = ""
+    api_key: str = "devkey"
+    api_secret: str = "secret"
+    pid: int | None = None
+    quick: bool = False
+    seconds: float | None = None
+    coalesce: bool = True
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running server. `pid` None: its CPU time and memory cannot be read."""
+
+    url: str
+    api_key: str
+    api_secret: str
+    pid: int | None
+
+    @property
+    def ws_url(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    def token(self, identity: str, room: str, **grants: bool) -> str:
+        allowed = VideoGrants(room_join=True, room=room, can_update_own_metadata=True, **grants)
+        return AccessToken(self.api_key, self.api_secret).with_identity(identity).with_grants(allowed).to_jwt()
+
+    def cpu_seconds(self) -> float:
+        if self.pid is None:
+            raise TargetError("give --pid to measure the CPU time of a server given by --url")
+        return process.cpu_seconds(self.pid)
+
+    def memory(self) -> process.Memory:
+        if self.pid is None:
+            raise TargetError("give --pid to measure the memory of a server given by --url")
+        return process.memory(self.pid)
+
+
+@asynccontextmanager
+async def target(options: Options) -> AsyncIterator[Target]:
+    """The server to measure, for one benchmark."""
+    if options.url:
+        yield Target(options.url.rstrip("/"), options.api_key, options.api_secret, options.pid)
+        return
+    port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    with tempfile.TemporaryFile() as log:
+        server = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "greenroom", "server", "--dev", "--bind", "127.0.0.1"),
+            *("--port", str(port), "--udp-port", str(udp_port), "--log-level", "warning"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            await _ready(server, log)
+            yield Target(f"http://127.0.0.1:{port}", "devkey", "secret", server.pid)
+            if server.returncode is not None:
+                raise TargetError(f"the server ended during the benchmark (code {server.returncode}): {_tail(log)}")
+        finally:
+            if server.returncode is None:
+                server.terminate()
+                try:
+                    await asyncio.wait_for(server.wait(), STOP_TIMEOUT)
+                except TimeoutError:
+                    server.kill()
+                    await server.wait()
+
+
+async def _ready(server: asyncio.subprocess.Process, log: tempfile._TemporaryFileWrapper[bytes]) -> None:
+    assert server.stdout is not None
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            while line := await server.stdout.readline():
+                if b"ready at" in line:
+                    return
+    except TimeoutError:
+        raise TargetError(f"the server was not ready within {START_TIMEOUT:g} s: {_tail(log)}") from None
+    raise TargetError(f"the server did not start: {_tail(log)}")
+
+
+def _tail(log: tempfile._TemporaryFileWrapper[bytes]) -> str:
+    log.seek(0)
+    return log.read().decode(errors="replace")[-2000:].strip() or "(it said nothing)"
+
+
+def free_port(kind: int) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

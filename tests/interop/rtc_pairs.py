@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from greenroom.api import AccessToken, VideoGrants
 from greenroom.server.app import RoomServer
+from greenroom.server.config import DEV_KEY, DEV_SECRET
 from tests.conftest import token
 
 GREENROOM = "greenroom.rtc"
@@ -66,9 +68,19 @@ class Member:
             names = [name for name, _ in self._seen]
             raise AssertionError(f"{self.identity} did not see {event} within {seconds:g} s, only {names}") from None
 
-    async def connect(self, url: str, *, dual: bool = False, room: str = "test", **options: Any) -> None:
+    async def connect(self, url: str, *, dual: bool = False, agent: bool = False, **options: Any) -> None:
         chosen = self.sdk.RoomOptions(single_peer_connection=False if dual else None, **options)
-        await self.room.connect(url.replace("http", "ws", 1), token(self.identity, room), chosen)
+        jwt = token(self.identity, "test")
+        if agent:
+            grants = VideoGrants(room_join=True, room="test")
+            jwt = (
+                AccessToken(DEV_KEY, DEV_SECRET)
+                .with_identity(self.identity)
+                .with_kind("agent")
+                .with_grants(grants)
+                .to_jwt()
+            )
+        await self.room.connect(url.replace("http", "ws", 1), jwt, chosen)
 
     async def publish_tone(self, frequency: float, seconds: float = 30.0) -> tuple[Any, asyncio.Task[None]]:
         """A microphone with a sine; the task feeds it."""
@@ -105,12 +117,14 @@ class Member:
 
 
 @asynccontextmanager
-async def in_room(server: RoomServer, first: str, second: str, *, dual: bool = False) -> AsyncIterator[tuple[Any, Any]]:
-    """Alice with the one SDK and Bob with the other."""
+async def in_room(
+    server: RoomServer, first: str, second: str, *, dual: bool = False, agent: bool = False
+) -> AsyncIterator[tuple[Any, Any]]:
+    """Alice (perhaps an agent) with the one SDK and Bob with the other."""
     members = [Member(importlib.import_module(first), "alice"), Member(importlib.import_module(second), "bob")]
     try:
-        for member in members:
-            await member.connect(server.url, dual=dual)
+        await members[0].connect(server.url, dual=dual, agent=agent)
+        await members[1].connect(server.url, dual=dual)
         await members[0].seen("participant_connected", lambda p: p.identity == "bob")
         yield members[0], members[1]
     finally:

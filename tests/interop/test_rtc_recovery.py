@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from livekit.protocol import models
 
 from greenroom import rtc
 from greenroom.server.app import RoomServer
@@ -103,11 +104,9 @@ async def test_a_session_that_the_server_forgot_is_joined_anew(room_server: Room
 
 async def test_the_server_removes_a_participant(room_server: RoomServer) -> None:
     async with in_room(room_server, GREENROOM, OFFICIAL) as (alice, bob):
-        from livekit.protocol import models
-
         room = room_server.manager.get_room("test")
         assert room is not None
-        await room.remove_participant("alice", models.DisconnectReason.PARTICIPANT_REMOVED)
+        assert room.remove_participant("alice", models.DisconnectReason.PARTICIPANT_REMOVED)
         (reason,) = await alice.seen("disconnected")
         assert reason == rtc.DisconnectReason.PARTICIPANT_REMOVED
         assert not alice.room.isconnected()

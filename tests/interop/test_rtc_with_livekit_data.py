@@ -123,12 +123,13 @@ async def test_names_metadata_and_attributes(room_server: RoomServer, first: str
         await bob.seen("participant_attributes_changed", lambda changed, p: changed == {"mood": "good"})
         seen = bob.room.remote_participants["alice"]
         assert (seen.name, seen.metadata, seen.attributes) == ("Alice A.", "meta", {"mood": "good"})
+        await alice.seen("participant_attributes_changed")
         assert alice.me.attributes == {"mood": "good"}
 
 
 @all_pairs
-async def test_transcriptions(room_server: RoomServer, first: str, second: str) -> None:
-    async with in_room(room_server, first, second) as (alice, bob):
+async def test_transcriptions_of_agents(room_server: RoomServer, first: str, second: str) -> None:
+    async with in_room(room_server, first, second, agent=True) as (alice, bob):
         segment = alice.sdk.TranscriptionSegment(
             id="S1", text="hello", start_time=10, end_time=20, language="en", final=True
         )

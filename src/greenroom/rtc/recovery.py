@@ -26,6 +26,8 @@ RESUME_ATTEMPTS = 3
 """After so many failed resumes a full reconnect is tried."""
 DISCONNECT_GRACE = 3.0
 """How long a silent media connection may take to come back by itself."""
+LEAVE_GRACE = 1.0
+"""How long a `leave` may take after the server ended the media connection: the two travel on different paths."""
 RESUME_MEDIA_TIMEOUT = 15.0
 
 
@@ -66,16 +68,23 @@ class Recovery:
 
     def start_unless_back(self, transport: Transport) -> None:
         """The media connection is silent: resume if it stays so."""
+        self._start_later(transport, DISCONNECT_GRACE, full=False)
+
+    def start_unless_told_to_leave(self, transport: Transport) -> None:
+        """The media connection was ended: join anew, unless the reason is already on its way."""
+        self._start_later(transport, LEAVE_GRACE, full=True)
+
+    def _start_later(self, transport: Transport, delay: float, *, full: bool) -> None:
         if self._grace is not None:
-            return
+            self._grace.cancel()
 
         def check() -> None:
             self._grace = None
             session = self._session
             if not session.closed and transport in (session.publisher, session.subscriber) and not transport.connected:
-                self.start(full=False)
+                self.start(full=full)
 
-        self._grace = self._session.loop.call_later(DISCONNECT_GRACE, check)
+        self._grace = self._session.loop.call_later(delay, check)
 
     async def wait(self, timeout: float) -> None:
         """Until the recovery is over. ConnectError when it takes longer than `timeout` or fails."""

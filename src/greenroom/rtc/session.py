@@ -347,7 +347,7 @@ class Session:
         if state == "disconnected":
             self.recovery.start_unless_back(transport)
         elif state == "failed" and self.connected:
-            self.recovery.start(full=True)
+            self.recovery.start_unless_told_to_leave(transport)
 
     def on_negotiation_failed(self, transport: Transport) -> None:
         if not self.closed and self.connected and transport in (self.publisher, self.subscriber):

@@ -1,5 +1,128 @@
-use pyo3::prelude::*;
+//! The server half of the module: `MediaServer`.
+use std::net::IpAddr;
 
-pub fn register(_m: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use greenroom_forward::{Channel, Command, PeerId, RoomId, TrackId};
+use greenroom_shard::{Server, ServerConfig};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+mod convert;
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<MediaServer>()
+}
+
+/// Shard threads that own the UDP sockets and forward media between peers. See `_native.pyi`.
+#[pyclass(frozen, module = "greenroom._native")]
+struct MediaServer {
+    server: Server,
+}
+
+#[pymethods]
+impl MediaServer {
+    #[new]
+    #[pyo3(signature = (*, bind, udp_port, shards = 1))]
+    fn new(py: Python<'_>, bind: Vec<String>, udp_port: u16, shards: usize) -> PyResult<Self> {
+        let parse = |text: &String| text.parse::<IpAddr>().map_err(|_| PyValueError::new_err(format!("not an IP address: {text}")));
+        let addresses = bind.iter().map(parse).collect::<PyResult<Vec<_>>>()?;
+        if addresses.is_empty() || !(1..=256).contains(&shards) {
+            return Err(PyValueError::new_err("bind needs at least one address, shards is 1 to 256"));
+        }
+        let config = ServerConfig { addresses, port: udp_port, shards };
+        let server = py.detach(|| Server::start(&config)).map_err(|error| {
+            // With the errno, so that Python raises the subclass of OSError that belongs to it.
+            let text = format!("cannot open UDP port {udp_port} on {}: {error}", bind.join(", "));
+            PyOSError::new_err((error.raw_os_error().unwrap_or(0), text))
+        })?;
+        Ok(MediaServer { server })
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> &str {
+        self.server.fingerprint()
+    }
+
+    #[getter]
+    fn event_fd(&self) -> i32 {
+        self.server.event_fd()
+    }
+
+    fn port(&self, room: u64) -> u16 {
+        self.server.port(RoomId(room))
+    }
+
+    fn poll_events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for event in self.server.poll_events() {
+            list.append(convert::event(py, event)?)?;
+        }
+        Ok(list)
+    }
+
+    fn add_peer(&self, peer: u64, room: u64, ufrag: String, pwd: String) {
+        self.server.send(Command::AddPeer { peer: PeerId(peer), room: RoomId(room), ufrag, pwd });
+    }
+
+    fn set_remote(&self, peer: u64, ufrag: String, pwd: String, fingerprint: &str) -> PyResult<()> {
+        let fingerprint = convert::fingerprint(fingerprint)?;
+        self.server.send(Command::SetRemote { peer: PeerId(peer), ufrag, pwd, fingerprint });
+        Ok(())
+    }
+
+    fn restart_ice(&self, peer: u64, ufrag: String, pwd: String) {
+        self.server.send(Command::RestartIce { peer: PeerId(peer), ufrag, pwd });
+    }
+
+    fn set_receivers(&self, peer: u64, receivers: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        let receivers = receivers.iter().map(convert::receiver).collect::<PyResult<_>>()?;
+        self.server.send(Command::SetReceivers { peer: PeerId(peer), receivers });
+        Ok(())
+    }
+
+    fn set_senders(&self, peer: u64, senders: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        let senders = senders.iter().map(convert::sender).collect::<PyResult<_>>()?;
+        self.server.send(Command::SetSenders { peer: PeerId(peer), senders });
+        Ok(())
+    }
+
+    #[pyo3(signature = (peer, max_message_size, channels = Vec::new()))]
+    fn set_data(&self, peer: u64, max_message_size: usize, channels: Vec<(String, bool, Option<u16>)>) {
+        let channel = |(label, ordered, max_retransmits)| Channel { label, ordered, max_retransmits };
+        let channels = channels.into_iter().map(channel).collect();
+        self.server.send(Command::SetData { peer: PeerId(peer), max_message_size, channels });
+    }
+
+    fn set_muted(&self, track: u64, muted: bool) {
+        self.server.send(Command::SetMuted { track: TrackId(track), muted });
+    }
+
+    fn send_data(&self, peers: Vec<u64>, label: &str, payload: &[u8]) {
+        let peers = peers.into_iter().map(PeerId).collect();
+        self.server.send(Command::SendData { peers, label: label.into(), payload: payload.into() });
+    }
+
+    fn remove_peer(&self, peer: u64) {
+        self.server.send(Command::RemovePeer { peer: PeerId(peer) });
+    }
+
+    fn request_keyframe(&self, track: u64) {
+        self.server.send(Command::RequestKeyframe { track: TrackId(track) });
+    }
+
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, value) in self.server.metrics() {
+            dict.set_item(name, value)?;
+        }
+        Ok(dict)
+    }
+
+    fn peer_stats<'py>(&self, py: Python<'py>, peer: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.server.peer_stats(PeerId(peer)).map(|stats| convert::stats(py, &stats)).transpose()
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.server.close());
+    }
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from livekit.protocol import rtc
 
 from greenroom.server.app import RoomServer
@@ -202,3 +205,26 @@ async def test_resume_restarts_ice_with_a_new_offer(server: RoomServer, media: F
             offer = await accept(again)
             assert offer.media[0].ice_ufrag != before
             assert media.restarts
+
+
+async def test_unanswered_offer_means_a_full_reconnect_but_not_after_a_resume(
+    server: RoomServer, media: FakeMediaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client(server, media, "alice", dual=True, connected=False) as alice:
+        await accept(alice)
+        monkeypatch.setattr("greenroom.server.transport.offerer.ANSWER_TIMEOUT", 0.1)
+        participant = server.manager.rooms["test"].participants["alice"]
+        media.event("connected", participant.subscriber_pc.number)
+        await alice.expect("update", lambda u: u.participants[0].state == 2)
+        query = {"reconnect": "1", "sid": alice.sid}
+        for _ in range(2):
+            async with client(server, media, "alice", dual=True, connected=False, query=query) as again:
+                await again.expect("offer")
+        monkeypatch.setattr("greenroom.server.transport.offerer.ANSWER_TIMEOUT", 15)
+        async with client(server, media, "alice", dual=True, connected=False, query=query) as again:
+            await accept(again)
+            await asyncio.sleep(0.2)
+            assert "leave" not in await again.settle(), "the offers before the resume do not count"
+            monkeypatch.setattr("greenroom.server.transport.offerer.ANSWER_TIMEOUT", 0.1)
+            participant.subscriber_pc.offer_now()
+            assert (await again.expect("leave")).action == rtc.LeaveRequest.Action.RECONNECT

@@ -79,7 +79,7 @@ class Offerer(PeerConnection):
     def restart_ice(self) -> None:
         super().restart_ice()
         # The client lost what was under way; the open offer will never be answered.
-        self._open_offer = None
+        self._offer_closed()
         self.offer_now()
 
     def add(self, subscription: Subscription) -> None:
@@ -117,10 +117,8 @@ class Offerer(PeerConnection):
             return [], []
         answer = SessionDescription.parse(text)
         new, _ = self.take_remote(answer)
-        promised, self._open_offer = self._open_offer, None
-        if self._deadline:
-            self._deadline.cancel()
-            self._deadline = None
+        promised = self._open_offer
+        self._offer_closed()
         if new:
             self.publish_remote()
         bound: list[Subscription] = []
@@ -158,9 +156,7 @@ class Offerer(PeerConnection):
 
     def close(self) -> None:
         self._cancel()
-        if self._deadline:
-            self._deadline.cancel()
-            self._deadline = None
+        self._offer_closed()
         super().close()
 
     def _changed(self) -> None:
@@ -181,6 +177,13 @@ class Offerer(PeerConnection):
         mid_to_track = {mid: subscription.track.sid for mid, subscription in self._subscriptions.items()}
         self._deadline = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT, self._timed_out)
         self._send_offer(description.to_text(), self._offer_id, mid_to_track)
+
+    def _offer_closed(self) -> None:
+        """The open offer was answered, or never will be."""
+        self._open_offer = None
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _timed_out(self) -> None:
         self._deadline = None

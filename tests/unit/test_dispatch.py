@@ -34,6 +34,7 @@ class FakeParticipant:
     identity: str
     kind: int = KIND.STANDARD
     is_publisher: bool = False
+    connected_signal: bool = True
 
     @property
     def sid(self) -> str:
@@ -188,6 +189,7 @@ def wish(agent_name: str, **more: Any) -> agent_dispatch.RoomAgentDispatch:
 async def stage(monkeypatch):
     monkeypatch.setattr(dispatch_module, "SETTLE_SECONDS", 0.05)
     monkeypatch.setattr(dispatch_module, "REMOVE_SECONDS", 0.05)
+    monkeypatch.setattr(dispatch_module, "ORPHAN_SECONDS", 0.05)
     manager = FakeManager()
     authenticator = Authenticator({"devkey": "secret"})
     hub = AgentHub(authenticator, models.ServerInfo(version="1.2.3", protocol=17, agent_protocol=1))
@@ -460,6 +462,18 @@ async def test_an_agent_outlives_its_worker_and_is_replaced_when_it_leaves(stage
     await second.nothing_waits()
     stage.manager.leave(room, "bot")
     assert (await second.take_job()).job.room.name == "den"
+
+
+async def test_an_agent_that_died_with_its_worker_is_replaced_before_its_connection_times_out(stage):
+    first = await stage.worker()
+    room = stage.manager.open("den")
+    await first.take_job(participant_identity="bot")
+    bot = stage.manager.join(room, "bot", KIND.AGENT)
+    second = await stage.worker()
+    await first.close()
+    bot.connected_signal = False
+    assert (await second.take_job()).job.room.name == "den"
+    assert not room.participants
 
 
 async def test_a_worker_that_reconnects_keeps_its_jobs(stage):

@@ -33,6 +33,8 @@ logger = logging.getLogger("greenroom.server.agents")
 TOKEN_TTL = datetime.timedelta(hours=1)
 SETTLE_SECONDS = 1.0
 """How long a worker's own report may trail what the room saw, and the other way round."""
+ORPHAN_SECONDS = 2.0
+"""How often an agent without a worker is looked at. Twice in a row without signalling, and it died with its worker."""
 REMOVE_SECONDS = 3.0
 """Time an agent has to leave by itself after its dispatch was deleted."""
 MAX_LOSSES = 3
@@ -185,11 +187,27 @@ class Dispatcher:
         for record in [r for r in self._jobs.values() if r.worker is worker]:
             record.worker = None
             room = self._manager.get_room(record.job.room.name)
-            # an agent that is in the room lives as long as its own connection; its leaving settles the job
             if room is None or room.sid != record.job.room.sid:
                 self._end(record, agent.JobStatus.JS_FAILED, "agent worker is gone")
-            elif not room.get_participant(record.identity):
+            elif room.get_participant(record.identity):
+                self._spawn(self._watch_orphan(room, record))
+            else:
                 self._lost(room, record)
+
+    async def _watch_orphan(self, room: Room, record: JobRecord) -> None:
+        """An agent whose worker is gone lives as long as its own connection, which takes 15 s to be given up.
+
+        A process that died took its signalling with it, and that is seen at once.
+        """
+        away = 0
+        while away < 2:
+            await asyncio.sleep(ORPHAN_SECONDS)
+            participant = room.get_participant(record.identity)
+            if participant is None or record.ended or record.worker or room.sid not in self._rooms:
+                return
+            away = 0 if participant.connected_signal else away + 1
+        room.remove_participant(record.identity)
+        self._lost(room, record)
 
     def job_updated(self, worker: Worker, update: agent.UpdateJobStatus) -> None:
         record = self._jobs.get(update.job_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -30,20 +31,21 @@ START_SECONDS = 60.0
 pytestmark = pytest.mark.skipif(not PYTHON, reason="GREENROOM_AGENTS_PYTHON names no Python with livekit-agents")
 
 
-@pytest.fixture
-async def official_worker(room_server: RoomServer):
-    """The worker's process, registered."""
+@asynccontextmanager
+async def running_worker(server: RoomServer):
+    """A worker's process, registered; ended on the way out."""
     environment = {
         **os.environ,
-        "LIVEKIT_URL": room_server.url.replace("http", "ws", 1),
+        "LIVEKIT_URL": server.url.replace("http", "ws", 1),
         "LIVEKIT_API_KEY": DEV_KEY,
         "LIVEKIT_API_SECRET": DEV_SECRET,
     }
+    before = server.dispatcher.worker_count
     process = await asyncio.create_subprocess_exec(
         PYTHON, str(APP), "start", env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        await asyncio.wait_for(room_server.dispatcher.wait_for_worker(), START_SECONDS)
+        await until(lambda: server.dispatcher.worker_count > before, "the worker registers", START_SECONDS)
         yield process
     finally:
         if process.returncode is None:
@@ -53,6 +55,12 @@ async def official_worker(room_server: RoomServer):
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+@pytest.fixture
+async def official_worker(room_server: RoomServer):
+    async with running_worker(room_server) as process:
+        yield process
 
 
 async def agent_in(api: LiveKitAPI, room: str) -> models.ParticipantInfo:
@@ -99,3 +107,19 @@ async def test_a_room_that_names_it_gets_it_and_ends_with_a_successful_job(
     await api.room.delete_room(DeleteRoomRequest(room="den"))
     await until(lambda: not room_server.dispatcher.open_jobs, "the worker reports the end of its job", 30)
     assert job.state.status == agent.JobStatus.JS_SUCCESS
+
+
+async def test_when_it_is_killed_another_one_takes_over(room_server: RoomServer, api: LiveKitAPI, official_worker):
+    await api.room.create_room(CreateRoomRequest(name="den", agents=[RoomAgentDispatch(agent_name="official")]))
+    first = await agent_in(api, "den")
+    async with running_worker(room_server):
+        official_worker.kill()
+
+        async def replaced() -> bool:
+            listed = await api.room.list_participants(ListParticipantsRequest(room="den"))
+            return [p.identity != first.identity for p in listed.participants if "greeting" in p.attributes] == [True]
+
+        await until(replaced, "an agent of the other worker is there, the first one is gone", START_SECONDS)
+        assert sorted(await job_states(api, "den")) == [agent.JobStatus.JS_RUNNING, agent.JobStatus.JS_FAILED]
+        await api.room.delete_room(DeleteRoomRequest(room="den"))
+        await until(lambda: not room_server.dispatcher.open_jobs, "the worker reports the end of its job", 30)

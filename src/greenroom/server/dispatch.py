@@ -81,6 +81,10 @@ class Dispatcher:
         await self._hub.registered.wait()
 
     @property
+    def worker_count(self) -> int:
+        return len(self._hub.workers)
+
+    @property
     def open_jobs(self) -> Sequence[agent.Job]:
         """Jobs that were assigned and have not ended, those of closed rooms included."""
         return [record.job for record in self._jobs.values()]

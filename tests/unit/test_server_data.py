@@ -195,7 +195,11 @@ async def test_data_tracks_get_a_handle_for_each_subscriber(server: RoomServer, 
     async with client(server, media, "alice") as alice, client(server, media, "bob") as bob:
         info = await publish_data_track(alice)
         assert info.sid.startswith("DTR_")
-        handles = await bob.expect("data_track_subscriber_handles")
+        assert "data_track_subscriber_handles" not in await bob.settle(), "not by itself"
+        for _ in range(2):
+            wish = rtc.UpdateDataSubscription.Update(track_sid=info.sid, subscribe=True)
+            await bob.send(update_data_subscription=rtc.UpdateDataSubscription(updates=[wish]))
+            handles = await bob.expect("data_track_subscriber_handles")
         ((handle, entry),) = handles.sub_handles.items()
         assert (entry.publisher_identity, entry.track_sid) == ("alice", info.sid)
         packet = b"\x18\x00" + (7).to_bytes(2) + b"\x00\x01\x00\x02\x00\x00\x00\x03payload"

@@ -102,14 +102,19 @@ class DataTracks:
             self.reconcile(participant)
 
     def subscribe(self, subscriber: Participant, update: rtc.UpdateDataSubscription) -> None:
-        wishes = self._of(subscriber).wishes
+        state = self._of(subscriber)
+        wishes = state.wishes
         for entry in update.updates:
             if entry.track_sid in wishes or len(wishes) < MAX_NAMED:
                 wishes[entry.track_sid] = entry.subscribe
-        self.reconcile(subscriber)
+        if not self.reconcile(subscriber):
+            # The client waits for an answer, also when it has already got what it asks for.
+            self._tell(subscriber, state)
 
-    def reconcile(self, subscriber: Participant) -> None:
-        """Give and take handles until the subscriber has what it wants; tell it all of them when something changed."""
+    def reconcile(self, subscriber: Participant) -> bool:
+        """Give and take handles until the subscriber has what it wants; tell it all of them when something changed.
+
+        Returns whether something did."""
         state = self._of(subscriber)
         wanted = {
             sid: track
@@ -135,6 +140,7 @@ class DataTracks:
                 changed = True
         if changed:
             self._tell(subscriber, state)
+        return changed
 
     def _tell(self, subscriber: Participant, state: Subscriber) -> None:
         message = rtc.DataTrackSubscriberHandles()

@@ -32,7 +32,7 @@ class Join:
     """As asked for in the query; the token's room wins."""
     client: models.ClientInfo = field(default_factory=models.ClientInfo)
     auto_subscribe: bool = True
-    auto_subscribe_data_track: bool = True
+    auto_subscribe_data_track: bool = False
     adaptive_stream: bool = False
     publish_only: str = ""
     """Name of a second, publishing session of the same identity."""
@@ -73,12 +73,11 @@ def _from_request(text: str) -> Join:
             raise
         raise BadJoin("failed to parse join_request") from error
     settings = request.connection_settings
-    data_tracks = settings.HasField("auto_subscribe_data_track")
     return Join(
         single=True,
         client=request.client_info,
         auto_subscribe=settings.auto_subscribe,
-        auto_subscribe_data_track=settings.auto_subscribe_data_track if data_tracks else settings.auto_subscribe,
+        auto_subscribe_data_track=settings.auto_subscribe_data_track,
         adaptive_stream=settings.adaptive_stream,
         reconnect=request.reconnect,
         participant_sid=request.participant_sid,
@@ -98,12 +97,11 @@ def _from_query(query: Mapping[str, str]) -> Join:
             attributes = {str(key): str(value) for key, value in decoded.items()}
         except (ValueError, AttributeError, binascii.Error) as error:
             raise BadJoin("cannot decode attributes") from error
-    auto_subscribe = _boolean(query, "auto_subscribe", True)
     return Join(
         single=False,
         client=_client_info(query),
-        auto_subscribe=auto_subscribe,
-        auto_subscribe_data_track=_boolean(query, "auto_subscribe_data_track", auto_subscribe),
+        auto_subscribe=_boolean(query, "auto_subscribe", True),
+        auto_subscribe_data_track=_boolean(query, "auto_subscribe_data_track", False),
         adaptive_stream=_boolean(query, "adaptive_stream", False),
         publish_only=query.get("publish", ""),
         reconnect=_boolean(query, "reconnect", False),

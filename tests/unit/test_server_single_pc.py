@@ -258,3 +258,13 @@ async def test_synced_streams_share_their_stream_id(server: RoomServer, media: F
             stream = f"{alice.sid}|camera"
             assert bob.answer.media[0].msid == (stream, mic.sid)
             assert bob.answer.media[3].msid == (stream, cam.sid)
+
+
+async def test_the_codec_of_the_request_counts_before_the_first_packet(
+    server: RoomServer, media: FakeMediaServer
+) -> None:
+    async with client(server, media, "alice") as alice:
+        await alice.publish("a", "video", simulcast_codecs=[rtc.SimulcastCodec(codec="h264", cid="a")])
+        await alice.publish("b", "video", simulcast_codecs=[rtc.SimulcastCodec(codec="h266", cid="b")])
+        tracks = server.manager.rooms["test"].participants["alice"].tracks.values()
+        assert [track.info.mime_type for track in tracks] == ["video/H264", "video/VP8"]

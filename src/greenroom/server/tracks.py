@@ -157,7 +157,10 @@ class PublishedTrack:
         info = self.info
         info.mid = section.mid
         if not info.mime_type and section.codecs:
-            info.mime_type = f"{self.kind}/{section.codecs[0].name}"
+            # Until the first packet: the codec that the request named, else the answer's first.
+            asked = info.codecs[0].mime_type.partition("/")[2].lower() if info.codecs else ""
+            codec = next((codec for codec in section.codecs if codec.key == asked), section.codecs[0])
+            info.mime_type = f"{self.kind}/{codec.name}"
         if self.kind == "video":
             self._name_layers()
         for codec in info.codecs[:1]:

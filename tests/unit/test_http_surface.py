@@ -1,5 +1,7 @@
 """What the server answers around its protocols: health, CORS, doubled slashes, limits, tokens for development."""
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -76,6 +78,18 @@ async def test_long_request_lines_are_read(http):
 async def test_too_long_request_lines_are_refused(http):
     async with http.get("/rtc/validate", params={"x": "y" * 70_000}) as response:
         assert response.status in (400, 414)
+    async with http.get("/") as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 100_000])
+async def test_what_is_not_http_is_answered_without_a_traceback(server, http, caplog, garbage):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(garbage)
+    answer = await asyncio.wait_for(reader.read(100), 5)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.") and b" 400 " in answer
+    assert "Traceback" not in caplog.text
     async with http.get("/") as response:
         assert response.status == 200
 

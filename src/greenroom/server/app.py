@@ -20,7 +20,7 @@ from .agent_hub import AgentHub
 from .auth import Authenticator
 from .config import ConfigError, ServerConfig
 from .dispatch import Dispatcher
-from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, page_folder
+from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, http_logger, page_folder
 from .manager import RoomManager
 from .prometheus import Metrics, MetricsServer
 from .services.dispatch_service import dispatch_rpcs
@@ -120,7 +120,12 @@ class RoomServer:
         if config.webhook.urls:
             self._webhooks = Webhooks(config.webhook, self.authenticator, self._manager)
         self._runner = web.AppRunner(
-            self._app(twirp), access_log=None, max_line_size=MAX_LINE, max_field_size=MAX_LINE, shutdown_timeout=2.0
+            self._app(twirp),
+            access_log=None,
+            logger=http_logger,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            shutdown_timeout=2.0,
         )
         await self._runner.setup()
         self.port = await _listen(self._runner, config.bind, config.port)

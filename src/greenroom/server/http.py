@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -11,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractMatchInfo
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from greenroom.api.access_token import AccessToken
@@ -18,12 +20,23 @@ from greenroom.api.grants import VideoGrants
 
 from .auth import Authenticator
 
-__all__ = ["add_cors", "add_dev_token", "add_health", "add_page", "collapse_slashes", "page_folder"]
+__all__ = ["add_cors", "add_dev_token", "add_health", "add_page", "collapse_slashes", "http_logger", "page_folder"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CORS_METHODS = ("OPTIONS", "HEAD", "GET", "POST", "PATCH", "DELETE")
 CORS_SECONDS = 86400
+
+http_logger = logging.getLogger("greenroom.server.http")
+"""Where aiohttp reports requests that failed."""
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """What is not HTTP is answered with 400. Anybody can send it, so it must not fill the log with tracebacks."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+http_logger.addFilter(_worth_a_line)
 
 
 def add_cors(app: web.Application) -> None:

@@ -19,7 +19,7 @@ from . import signal
 from .agent_hub import AgentHub
 from .auth import Authenticator
 from .config import ConfigError, ServerConfig
-from .dispatch import Dispatcher
+from .dispatch import DEV_MAX_LOSSES, MAX_LOSSES, Dispatcher
 from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, http_logger, page_folder
 from .manager import RoomManager
 from .prometheus import Metrics, MetricsServer
@@ -106,7 +106,8 @@ class RoomServer:
         self._media = self._media or _native_media(config)
         self._manager = RoomManager(settings, self._media, self.authenticator)
         self._hub = AgentHub(self.authenticator, settings.server_info())
-        self._dispatcher = Dispatcher(self._manager, self._hub, self.authenticator)
+        losses = DEV_MAX_LOSSES if config.development else MAX_LOSSES
+        self._dispatcher = Dispatcher(self._manager, self._hub, self.authenticator, max_losses=losses)
         metrics = Metrics(self._manager, self._media, node_id=settings.node_id)
         twirp = TwirpRouter(
             self.authenticator,

@@ -26,7 +26,7 @@ from .jobs import Dispatch, JobRecord, Slot, SlotKey, now_ns
 from .manager import RoomEvent, RoomManager
 from .room import Room
 
-__all__ = ["Dispatcher", "TooManyDispatches"]
+__all__ = ["DEV_MAX_LOSSES", "MAX_LOSSES", "Dispatcher", "TooManyDispatches"]
 
 logger = logging.getLogger("greenroom.server.agents")
 
@@ -38,7 +38,8 @@ ORPHAN_SECONDS = 2.0
 REMOVE_SECONDS = 3.0
 """Time an agent has to leave by itself after its dispatch was deleted."""
 MAX_LOSSES = 3
-"""A job whose worker died this often in a row is given up."""
+DEV_MAX_LOSSES = 100
+"""While a program is written, its worker is killed whenever a file is saved."""
 STABLE_NS = 10 * 10**9
 """A job that ran this long starts that count anew."""
 MAX_BACKOFF = 30.0
@@ -53,7 +54,11 @@ class TooManyDispatches(RuntimeError):
 class Dispatcher:
     """Listens to the room manager and to the workers' hub."""
 
-    def __init__(self, manager: RoomManager, hub: AgentHub, authenticator: Authenticator) -> None:
+    def __init__(
+        self, manager: RoomManager, hub: AgentHub, authenticator: Authenticator, *, max_losses: int = MAX_LOSSES
+    ) -> None:
+        """`max_losses`: times in a row that a job's worker may die young before the job is given up."""
+        self._max_losses = max_losses
         self._manager = manager
         self._hub = hub
         self._authenticator = authenticator
@@ -263,7 +268,7 @@ class Dispatcher:
         dispatch = self._wanted(room).get(record.job.dispatch_id)
         if dispatch is None or dispatch.info.restart_policy == agent_dispatch.JobRestartPolicy.JRP_NEVER:
             return
-        if slot.losses >= MAX_LOSSES:
+        if slot.losses >= self._max_losses:
             logger.warning(
                 "job for %r in room %s is given up: its workers keep dying", dispatch.info.agent_name, room.name
             )

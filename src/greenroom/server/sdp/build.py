@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -104,8 +105,10 @@ def build_answer(
     """
     enabled = tuple(enabled)
     answer = SessionDescription(*session, ice_lite=True, extmap_allow_mixed=offer.extmap_allow_mixed)
+    known: list[tuple[MediaSection, list[RtpCodec]]] = []
     for offered in offer.media:
-        section = _answer_section(offered, enabled, publish.get(offered.mid), send.get(offered.mid))
+        codecs = _accepted_once(offered, enabled, known)
+        section = _answer_section(offered, codecs, publish.get(offered.mid), send.get(offered.mid))
         if offered.mid in silent and section.direction == "sendonly":
             section.direction = "inactive"
         answer.media.append(section)
@@ -113,8 +116,20 @@ def build_answer(
     return answer
 
 
+def _accepted_once(
+    offered: MediaSection, enabled: tuple[str, ...], known: list[tuple[MediaSection, list[RtpCodec]]]
+) -> list[RtpCodec]:
+    """`accepted_codecs`, worked out once for all sections that list the same: most of an offer is repetition."""
+    for other, accepted in known:
+        if other.kind == offered.kind and other.codecs == offered.codecs:
+            return [copy.copy(codec) for codec in accepted]
+    accepted = accepted_codecs(offered, enabled) if offered.is_rtp else []
+    known.append((offered, accepted))
+    return [copy.copy(codec) for codec in accepted]
+
+
 def _answer_section(
-    offered: MediaSection, enabled: tuple[str, ...], options: PublishOptions | None, outgoing: Outgoing | None
+    offered: MediaSection, codecs: list[RtpCodec], options: PublishOptions | None, outgoing: Outgoing | None
 ) -> MediaSection:
     section = MediaSection(offered.kind, offered.mid, protocol=offered.protocol, direction=REVERSE[offered.direction])
     if offered.rejected:
@@ -126,7 +141,7 @@ def _answer_section(
         section.sctp_port = 5000
         section.max_message_size = MAX_MESSAGE_SIZE
         return section
-    section.codecs = accepted_codecs(offered, enabled) if section.is_rtp else []
+    section.codecs = codecs
     if not section.codecs:
         return _reject(section, offered)
     section.extensions = accepted_extensions(offered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from greenroom.server.media import Codec
 
@@ -56,11 +57,9 @@ def accepted_codecs(offered: MediaSection, enabled: Iterable[str]) -> list[RtpCo
     `enabled`: MIME types such as "video/VP8". RTX formats follow the codec they repair. fmtp of video is the client's
     own, so that one payload type means the same in all sections of a bundle.
     """
-    wanted = {mime.lower() for mime in enabled}
+    wanted = _names(tuple(enabled), offered.kind)
     accepted = {
-        codec.pt: codec
-        for codec in offered.codecs
-        if codec.key != "rtx" and f"{offered.kind}/{codec.key}" in wanted and _profile_is_forwardable(codec)
+        codec.pt: codec for codec in offered.codecs if codec.key in wanted and _profile_is_forwardable(codec)
     }
     # RED without the codec it wraps (RFC 2198) cannot be unpacked for anybody.
     if offered.kind == "audio":
@@ -93,6 +92,13 @@ def native_codecs(section: MediaSection) -> tuple[Codec, ...]:
         for codec in section.codecs
         if codec.key != "rtx"
     )
+
+
+@cache
+def _names(enabled: tuple[str, ...], kind: str) -> frozenset[str]:
+    """The enabled codecs of a kind, lower case, without RTX, which comes with the codec it repairs."""
+    names = (mime.lower().partition("/") for mime in enabled)
+    return frozenset(name for of, _, name in names if of == kind) - {"rtx"}
 
 
 def _profile_is_forwardable(codec: RtpCodec) -> bool:

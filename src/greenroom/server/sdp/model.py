@@ -1,4 +1,4 @@
-"""Session descriptions as plain data (RFC 8866, JSEP RFC 8829), with a parser and a writer.
+"""Session descriptions as plain data (RFC 8866, JSEP RFC 8829), and their text.
 
 Only what a WebRTC session uses is kept; unknown lines are skipped, so `parse` accepts what browsers will invent next.
 `SessionDescription.parse(text).to_text()` gives the same description again.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
-    "MAX_SECTIONS",
     "MediaSection",
     "Rid",
     "RtpCodec",
@@ -17,17 +16,7 @@ __all__ = [
     "SessionDescription",
 ]
 
-MAX_SECTIONS = 1024
-"""More m-lines than this is not a call but an attack; the next three bound what one section may list."""
-MAX_FORMATS = 128
-MAX_RIDS = 16
-MAX_SSRCS = 64
-
-DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 REVERSE = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
-
-# Payload formats without an a=rtpmap line (RFC 3551).
-STATIC_CODECS = {0: ("PCMU", 8000), 8: ("PCMA", 8000), 9: ("G722", 8000)}
 
 
 class SdpError(ValueError):
@@ -186,42 +175,9 @@ class SessionDescription:
     @classmethod
     def parse(cls, text: str) -> SessionDescription:
         """Read SDP text; raises SdpError with the line that is wrong."""
-        description = cls()
-        session = MediaSection("session", direction="")
-        section = session
-        seen_version = False
-        for raw in text.splitlines():
-            line = raw.strip()
-            if len(line) < 2 or line[1] != "=":
-                if line:
-                    raise SdpError(f"not a line of SDP: {line[:80]!r}")
-                continue
-            name, value = line[0], line[2:]
-            try:
-                if name == "v":
-                    seen_version = True
-                elif name == "o":
-                    parts = value.split()
-                    description.session_id, description.version = int(parts[1]), int(parts[2])
-                elif name == "m":
-                    section = _media_line(value)
-                    if len(description.media) >= MAX_SECTIONS:
-                        raise SdpError(f"more than {MAX_SECTIONS} media sections")
-                    description.media.append(section)
-                elif name == "a":
-                    _attribute(description, section, value)
-            except SdpError:
-                raise
-            except (ValueError, IndexError) as error:
-                raise SdpError(f"cannot read {line[:80]!r}") from error
-        if not seen_version:
-            raise SdpError("no v= line")
-        for section in description.media:
-            _inherit(section, session)
-        mids = [section.mid for section in description.media]
-        if len(set(mids)) != len(mids):
-            raise SdpError("two media sections have the same mid")
-        return description
+        from .parse import parse_description
+
+        return parse_description(text)
 
     def section(self, mid: str) -> MediaSection | None:
         return next((section for section in self.media if section.mid == mid), None)
@@ -238,126 +194,3 @@ class SessionDescription:
         for section in self.media:
             out += section.lines()
         return "\r\n".join(out) + "\r\n"
-
-
-def _media_line(value: str) -> MediaSection:
-    kind, port, protocol, *formats = value.split()
-    section = MediaSection(kind, port=int(port.partition("/")[0]), protocol=protocol, direction="")
-    if len(formats) > MAX_FORMATS:
-        raise SdpError(f"more than {MAX_FORMATS} formats in a media section")
-    if section.is_rtp:
-        for text in formats:
-            pt = int(text)
-            if not 0 <= pt <= 127:
-                raise SdpError(f"payload type {pt} is out of range")
-            if section.codec(pt) is None:
-                name, rate = STATIC_CODECS.get(pt, ("", 0))
-                section.codecs.append(RtpCodec(pt, name, rate))
-    else:
-        section.formats = formats
-    return section
-
-
-def _attribute(description: SessionDescription, section: MediaSection, text: str) -> None:
-    name, _, value = text.partition(":")
-    if name in DIRECTIONS:
-        section.direction = name
-    elif name == "mid":
-        section.mid = value
-    elif name == "ice-ufrag":
-        section.ice_ufrag = value
-    elif name == "ice-pwd":
-        section.ice_pwd = value
-    elif name == "fingerprint":
-        section.fingerprint = value
-    elif name == "setup":
-        section.setup = value
-    elif name == "candidate":
-        section.candidates.append(value)
-    elif name == "end-of-candidates":
-        section.end_of_candidates = True
-    elif name == "bundle-only":
-        section.bundle_only = True
-    elif name == "rtcp-mux":
-        section.rtcp_mux = True
-    elif name == "rtcp-rsize":
-        section.rtcp_rsize = True
-    elif name == "sctp-port":
-        section.sctp_port = int(value)
-    elif name == "max-message-size":
-        section.max_message_size = int(value)
-    elif name == "ice-lite":
-        description.ice_lite = True
-    elif name == "extmap-allow-mixed":
-        description.extmap_allow_mixed = True
-    elif name == "group" and value.startswith("BUNDLE"):
-        description.bundle = value.split()[1:]
-    elif section.is_rtp:
-        _rtp_attribute(section, name, value)
-
-
-def _rtp_attribute(section: MediaSection, name: str, value: str) -> None:
-    if name == "rtpmap":
-        pt, _, encoding = value.partition(" ")
-        codec = section.codec(int(pt))
-        if codec is not None:
-            codec.name, rate, *channels = encoding.strip().split("/")
-            codec.clock_rate = int(rate)
-            codec.channels = int(channels[0]) if channels else 1
-    elif name == "fmtp":
-        pt, _, parameters = value.partition(" ")
-        codec = section.codec(int(pt))
-        if codec is not None:
-            codec.fmtp = parameters.strip()
-    elif name == "rtcp-fb":
-        pt, _, feedback = value.partition(" ")
-        wanted = section.codecs if pt == "*" else [section.codec(int(pt))]
-        for codec in wanted:
-            if codec is not None:
-                codec.feedback.append(feedback.strip())
-    elif name == "extmap":
-        number, uri, *_ = value.split()
-        number = int(number.partition("/")[0])
-        if not 1 <= number <= 255:
-            raise SdpError(f"header extension id {number} is out of range")
-        section.extensions[number] = uri
-    elif name == "rid":
-        rid, direction, *restrictions = value.split(maxsplit=2)
-        if len(section.rids) >= MAX_RIDS:
-            raise SdpError(f"more than {MAX_RIDS} rids in a media section")
-        section.rids.append(Rid(rid, direction, restrictions[0] if restrictions else ""))
-    elif name == "simulcast":
-        parts = value.split()
-        for way, streams in zip(parts[::2], parts[1::2], strict=False):
-            rids = streams.split(";", MAX_RIDS)
-            if len(rids) > MAX_RIDS:
-                raise SdpError(f"more than {MAX_RIDS} simulcast streams in a media section")
-            section.simulcast[way] = [rid.split(",")[0].lstrip("~") for rid in rids]
-    elif name == "msid":
-        stream, _, track = value.strip().partition(" ")
-        section.msid = (stream, track)
-    elif name == "ssrc":
-        if len(section.ssrcs) > MAX_SSRCS or len(section.ssrc_groups) > MAX_SSRCS:
-            raise SdpError(f"more than {MAX_SSRCS} sources in a media section")
-        ssrc, _, attribute = value.partition(" ")
-        key, _, content = attribute.partition(":")
-        section.ssrcs.setdefault(_ssrc(ssrc), {})[key] = content
-    elif name == "ssrc-group":
-        semantics, *ssrcs = value.split(None, MAX_SSRCS)
-        if len(section.ssrc_groups) >= MAX_SSRCS:
-            raise SdpError(f"more than {MAX_SSRCS} source groups in a media section")
-        section.ssrc_groups.append((semantics, tuple(map(_ssrc, ssrcs))))
-
-
-def _ssrc(text: str) -> int:
-    ssrc = int(text)
-    if not 0 <= ssrc < 1 << 32:
-        raise SdpError(f"SSRC {ssrc} is out of range")
-    return ssrc
-
-
-def _inherit(section: MediaSection, session: MediaSection) -> None:
-    for name in ("ice_ufrag", "ice_pwd", "fingerprint", "setup"):
-        if not getattr(section, name):
-            setattr(section, name, getattr(session, name))
-    section.direction = section.direction or session.direction or "sendrecv"

@@ -17,7 +17,6 @@ from greenroom.server.sdp import (
     MediaSection,
     PublishOptions,
     SessionDescription,
-    accepted_codecs,
     build_answer,
     native_codecs,
 )
@@ -42,7 +41,7 @@ class Slot:
     """A section on which the client receives."""
 
     section: MediaSection
-    """As answered."""
+    """As answered; as offered while the answer is made."""
     subscription: Subscription | None = None
     retiring: bool = False
     """Its track is gone, and the client was not told yet: the receiver ends only through `inactive`."""
@@ -107,7 +106,7 @@ class Answerer(PeerConnection):
         self._forget_missing(receiving)
         for mid, section in receiving.items():
             if mid not in self._slots:
-                self._slots[mid] = Slot(MediaSection(section.kind, mid, codecs=accepted_codecs(section, enabled)))
+                self._slots[mid] = Slot(section)
         bound, refused = self._assign()
         silent = {mid for mid, slot in self._slots.items() if slot.retiring} | self._sent_on
         send = {mid: slot.subscription.outgoing() for mid, slot in self._slots.items() if slot.subscription}

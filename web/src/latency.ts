@@ -56,6 +56,7 @@ function isDuration(value: unknown): value is number {
 /** "84 ms", "1.24 s": three figures at most, so that the width hardly changes. Null is an en dash. */
 export function formatMs(ms: number | null): string {
   if (ms === null || !Number.isFinite(ms)) return '\u2013';
+  if (ms > 0 && ms < 1) return '<1\u202Fms';
   if (ms < 999.5) return `${Math.round(ms)}\u202Fms`;
   const seconds = ms / 1000;
   return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)}\u202Fs`;

@@ -32,10 +32,11 @@ export function mount(root: HTMLElement, store: Store, actions: Actions): void {
 
   listenForShortcuts(document, (): Shortcuts => {
     const { phase } = store.state;
+    const devices: Shortcuts = { m: () => actions.toggle('microphone'), v: () => actions.toggle('camera') };
+    if (phase === 'lobby') return devices;
     if (phase !== 'call') return {};
     return {
-      m: () => actions.toggle('microphone'),
-      v: () => actions.toggle('camera'),
+      ...devices,
       c: () => call.toggleCaptions(),
       t: () => call.compose(),
     };

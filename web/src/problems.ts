@@ -40,7 +40,7 @@ const PROBLEMS: Record<ProblemKind, Omit<Problem, 'kind'>> = {
     text: 'We tried to get it back for a while. Your room may still be there.',
     action: 'Join again',
   },
-  left: { title: 'You left the room', text: 'Nobody hears or sees you any more.', action: 'Join again' },
+  left: { title: 'You left the room', text: 'Your microphone and camera are off.', action: 'Join again' },
   removed: { title: 'You were removed from the room', text: 'Someone who manages the room ended your part.', action: 'Join again' },
   'room-ended': { title: 'The room was closed', text: 'Everyone has left it. Joining again opens a new one.', action: 'Join again' },
   duplicate: {

@@ -25,7 +25,7 @@ describe('turn messages', () => {
 });
 
 describe('durations', () => {
-  it.each([[null, '–'], [0, '0 ms'], [84.4, '84 ms'], [999.4, '999 ms'], [999.6, '1.00 s'], [1_240, '1.24 s'], [12_340, '12.3 s'], [NaN, '–']])('%s ms reads %s', (ms, text) => {
+  it.each([[null, '–'], [0, '0 ms'], [0.4, '<1 ms'], [84.4, '84 ms'], [999.4, '999 ms'], [999.6, '1.00 s'], [1_240, '1.24 s'], [12_340, '12.3 s'], [NaN, '–']])('%s ms reads %s', (ms, text) => {
     expect(formatMs(ms)).toBe(text.replace(' ', '\u202F'));
   });
 

@@ -37,7 +37,7 @@ export class LatencyView {
 
 function noteOf(turns: State['turns']): string {
   const last = turns.at(-1);
-  if (!last) return 'after the first answer';
+  if (!last) return 'no answer yet';
   if (last.interrupted) return 'interrupted';
   if (turns.length === 1) return 'first answer';
   return `median of ${turns.length}: ${formatMs(median(turns.map((turn) => turn.total)))}`;

@@ -41,14 +41,13 @@ export class LobbyView {
     this.cancel = h('button', { type: 'button', class: 'button quiet', onclick: () => actions.toLobby() }, 'Cancel');
     const form = h(
       'form', { class: 'join-form', onsubmit: (event: SubmitEvent) => this.join(event) },
-      h('div', { class: 'brand' }, mark(28), h('span', {}, 'Greenroom')),
       h('h1', { tabindex: -1 }, 'Ready to talk?'),
       h('p', { class: 'lead' }, 'Join a room and speak with whoever is in it, agents included.'),
       h('label', { class: 'field' }, h('span', {}, 'Your name'), this.name),
       h('label', { class: 'field' }, h('span', {}, 'Room'), this.room),
       h('div', { class: 'join-row' }, this.submit, this.cancel), this.alert,
     ); // prettier-ignore
-    this.element = h('main', { class: 'lobby' }, preview, form);
+    this.element = h('main', { class: 'lobby' }, h('div', { class: 'brand' }, mark(28), h('span', {}, 'Greenroom')), preview, form);
   }
 
   /** Called when the lobby comes into view. */
@@ -84,6 +83,7 @@ export class LobbyView {
     if (!problem) return this.alert.replaceChildren();
     const words = h('div', {}, h('p', { class: 'alert-title' }, problem.title), h('p', {}, problem.text));
     this.alert.replaceChildren(h('div', { class: 'alert', 'data-kind': problem.kind }, icon('warning'), words));
+    this.alert.scrollIntoView({ block: 'nearest' });
   }
 
   private join(event: Event): void {

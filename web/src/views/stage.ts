@@ -42,6 +42,8 @@ export class StageView {
     const alone = people.length === 1 && people[0]!.isLocal;
     if (alone) shown.unshift(this.waiting);
     this.wait(alone);
+    // A talk between two: the other one has the stage, oneself a corner of it.
+    this.grid.classList.toggle('duo', people.length <= 2 && people.some((person) => person.isLocal) && !people.some((person) => person.screen));
     setChildren(this.grid, shown);
     for (const [key, tile] of this.tiles) {
       if (keys.has(key)) continue;

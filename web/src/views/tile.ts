@@ -18,14 +18,17 @@ export class Tile {
   private readonly name = h('span', { class: 'tile-name' });
   private readonly muted = h('span', { class: 'tile-muted' }, icon('microphoneOff', 16), h('span', { class: 'sr-only' }, 'microphone off'));
   private readonly poor = h('span', { class: 'tile-poor' }, icon('signal', 16), h('span', { class: 'sr-only' }, 'poor connection'));
-  private readonly chip = h('span', { class: 'state-chip' });
+  private readonly state = h('span', { class: 'state-text' });
+  private readonly chip = h('span', { class: 'state-chip' }, this.state);
+  private shownInitial: string | null = null;
   private picture: Picture | null = null;
   private audio: MediaStreamTrack | null = null;
   private stopLevels: (() => void) | null = null;
 
   constructor(readonly kind: 'person' | 'screen') {
     const plate = h('div', { class: 'plate' }, this.muted, this.name, this.poor);
-    this.element = h('article', { class: `tile ${kind}` }, this.initial, this.voice, this.video, plate, this.chip);
+    const foot = h('div', { class: 'tile-foot' }, plate, this.chip);
+    this.element = h('article', { class: `tile ${kind}` }, this.initial, this.voice, this.video, foot);
   }
 
   update(person: Person): void {
@@ -33,9 +36,9 @@ export class Tile {
     const picture = screen ? person.screen : person.camera;
     this.show(picture);
     this.listen(screen ? null : person.audio);
-    const name = screen ? `${person.name}, screen` : person.isLocal ? `${person.name || 'You'}${person.identity ? ' (you)' : ''}` : person.name;
+    const name = screen ? `${person.name}, screen` : person.isLocal ? 'You' : person.name;
     setText(this.name, name);
-    setText(this.initial, initialOf(person.name));
+    this.drawInitial(initialOf(person.name));
     this.muted.hidden = screen || person.microphoneOn || (person.isAgent && !person.microphoneOn);
     this.poor.hidden = !person.poorConnection;
     const { element } = this;
@@ -46,8 +49,8 @@ export class Tile {
     setAttribute(element, 'data-identity', person.identity);
     setAttribute(element, 'data-state', person.isAgent ? (person.agentState ?? 'none') : null);
     this.chip.hidden = screen || !person.isAgent || person.agentState === null;
-    setText(this.chip, person.agentState ? AGENT_STATE_NAMES[person.agentState] : '');
-    setAttribute(element, 'aria-label', [name, person.isAgent ? 'agent' : '', this.chip.textContent].filter(Boolean).join(', '));
+    setText(this.state, person.agentState ? AGENT_STATE_NAMES[person.agentState] : '');
+    setAttribute(element, 'aria-label', [name, person.isAgent ? 'agent' : '', this.state.textContent].filter(Boolean).join(', '));
   }
 
   close(): void {
@@ -71,6 +74,12 @@ export class Tile {
     this.audio = audio;
     this.draw(new Float32Array(VOICE_BANDS));
     if (audio && audio.readyState === 'live') this.stopLevels = watchLevels(audio, VOICE_BANDS, (bands) => this.draw(bands));
+  }
+
+  private drawInitial(initial: string): void {
+    if (this.shownInitial === initial) return;
+    this.shownInitial = initial;
+    this.initial.replaceChildren(initial || icon('person', 32));
   }
 
   private draw(bands: Float32Array): void {

@@ -43,6 +43,8 @@ pub(crate) struct Negotiation {
     pending: Option<SdpPendingOffer>,
     /// RED on or off per sending audio section, set when the section exists.
     red: Vec<(Mid, bool)>,
+    /// What a sending section sends, for the order of its codecs.
+    preferred: Vec<(Mid, &'static str)>,
     /// Sending video sections whose streams are not set up yet.
     video: Vec<(Mid, Vec<Option<Rid>>)>,
 }
@@ -54,6 +56,16 @@ impl Negotiation {
 
     pub fn set_red(&mut self, mid: Mid, red: bool) {
         self.red.push((mid, red));
+        self.prefer(mid, if red { "red" } else { "opus" });
+    }
+
+    /// List `codec` first in the section's offers.
+    pub fn prefer(&mut self, mid: Mid, codec: &'static str) {
+        self.preferred.push((mid, codec));
+    }
+
+    fn tidied(&self, sdp: &str) -> String {
+        sdp::tidy_local(sdp, |mid| self.preferred.iter().find(|(known, _)| known.to_string() == mid).map(|(_, codec)| *codec))
     }
 
     pub fn stop(&mut self, mid: Mid) {
@@ -145,7 +157,7 @@ impl Connection {
         };
         let (offer, pending) = offered;
         negotiation.pending = Some(pending);
-        Ok(sdp::tidy_local(&offer.to_sdp_string()))
+        Ok(negotiation.tidied(&offer.to_sdp_string()))
     }
 
     pub fn set_answer(&mut self, answer: &str) -> Result<(), PeerError> {
@@ -191,7 +203,7 @@ impl Connection {
             .sdp_api()
             .accept_offer(offer)
             .map_err(|error| PeerError::invalid(format!("the offer cannot be used: {error}")))?;
-        Ok(sdp::tidy_local(&answer.to_sdp_string()))
+        Ok(self.negotiation.tidied(&answer.to_sdp_string()))
     }
 }
 

@@ -331,6 +331,7 @@ impl Peer {
                 track_id: Some(cid.to_owned()),
                 simulcast,
             })?;
+            connection.negotiation.prefer(mid, if codec == VideoCodec::H264 { "H264" } else { "VP8" });
             connection.set_video_sending(mid, sending.clone());
             Ok(mid)
         })?;

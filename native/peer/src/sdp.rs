@@ -1,22 +1,51 @@
 //! What str0m's SDP needs to be the SDP of a LiveKit client, and what servers write that str0m does not read.
 
-/// Our own offers and answers: sections that do not send must not name a stream (`a=msid`, `a=ssrc`), or a server takes
-/// them for published tracks.
-pub fn tidy_local(sdp: &str) -> String {
+/// Our own offers and answers. Sections that do not send must not name a stream (`a=msid`, `a=ssrc`), or a server takes
+/// them for published tracks. `preferred` tells the codec that a section (by mid) is to list first: servers take it for
+/// the one that will be sent. Sound lists plain Opus first unless told otherwise.
+pub fn tidy_local(sdp: &str, preferred: impl Fn(&str) -> Option<&'static str>) -> String {
     let mut out = String::with_capacity(sdp.len());
     for section in sections(sdp) {
         let sends = section.iter().any(|line| matches!(*line, "a=sendonly" | "a=sendrecv"));
-        let media = section.first().is_some_and(|line| line.starts_with("m=audio") || line.starts_with("m=video"));
-        for line in &section {
+        let first = section.first().copied().unwrap_or_default();
+        let media = first.starts_with("m=audio") || first.starts_with("m=video");
+        let mid = section.iter().find_map(|line| line.strip_prefix("a=mid:")).unwrap_or_default();
+        let codec = preferred(mid).or(first.starts_with("m=audio").then_some("opus"));
+        for (index, line) in section.iter().enumerate() {
             let names_stream = ["a=msid:", "a=ssrc:", "a=ssrc-group:"].iter().any(|prefix| line.starts_with(prefix));
             if media && !sends && names_stream {
                 continue;
             }
-            out.push_str(line);
+            match codec.filter(|_| media && index == 0) {
+                Some(codec) => out.push_str(&reordered(line, &section, codec)),
+                None => out.push_str(line),
+            }
             out.push_str("\r\n");
         }
     }
     out
+}
+
+/// The `m=` line with the payload types of `codec`, and of their retransmissions, in front.
+fn reordered(line: &str, section: &[&str], codec: &str) -> String {
+    let is_codec = |pt: &str| {
+        section.iter().any(|line| {
+            let map = line.strip_prefix("a=rtpmap:").and_then(|rest| rest.split_once(' '));
+            map.is_some_and(|(number, name)| {
+                number == pt && name.split('/').next().is_some_and(|name| name.eq_ignore_ascii_case(codec))
+            })
+        })
+    };
+    let belongs = |pt: &str| {
+        let repaired = section.iter().find_map(|line| {
+            line.strip_prefix("a=fmtp:")?.strip_prefix(pt)?.strip_prefix(' ')?.split(';').find_map(|p| p.strip_prefix("apt="))
+        });
+        is_codec(repaired.unwrap_or(pt))
+    };
+    let words: Vec<&str> = line.split(' ').collect();
+    let (head, types) = words.split_at(words.len().min(3));
+    let (first, rest): (Vec<&str>, Vec<&str>) = types.iter().partition(|pt| belongs(pt));
+    [head, &first, &rest].concat().join(" ")
 }
 
 /// A remote description with what cannot be used taken out: candidates that are not plain UDP addresses. In an offer
@@ -87,11 +116,24 @@ mod tests {
     }
 
     #[test]
+    fn the_codec_that_is_sent_comes_first() {
+        let video = "m=video 9 X 96 97 109 114 103 104\r\na=mid:v\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\n\
+                     a=fmtp:97 apt=96\r\na=rtpmap:109 H264/90000\r\na=fmtp:109 a=1;b=2\r\na=fmtp:114 apt=109\r\n\
+                     a=rtpmap:103 H264/90000\r\na=fmtp:104 apt=103\r\n";
+        let tidied = tidy_local(video, |mid| (mid == "v").then_some("H264"));
+        assert!(tidied.starts_with("m=video 9 X 109 114 103 104 96 97\r\n"), "{tidied}");
+        assert_eq!(tidy_local(video, |_| None), video);
+        let audio = "m=audio 9 X 63 111\r\na=mid:a\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:63 red/48000/2\r\n";
+        assert!(tidy_local(audio, |_| None).starts_with("m=audio 9 X 111 63\r\n"));
+        assert_eq!(tidy_local(audio, |_| Some("red")), audio);
+    }
+
+    #[test]
     fn silent_sections_name_no_stream() {
         let sdp = "v=0\r\nm=audio 9 X 111\r\na=msid:a b\r\na=recvonly\r\na=ssrc:1 cname:x\r\n\
                    m=video 9 X 96\r\na=msid:c d\r\na=sendonly\r\na=ssrc:2 cname:x\r\n";
         assert_eq!(
-            tidy_local(sdp),
+            tidy_local(sdp, |_| None),
             "v=0\r\nm=audio 9 X 111\r\na=recvonly\r\nm=video 9 X 96\r\na=msid:c d\r\na=sendonly\r\na=ssrc:2 cname:x\r\n"
         );
     }

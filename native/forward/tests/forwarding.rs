@@ -1,0 +1,204 @@
+//! From one publisher to subscribers: numbers, payload types, extensions, codecs.
+mod world;
+
+use std::time::Duration;
+
+use greenroom_forward::{Command, Event, PeerId, TrackId};
+use world::*;
+
+const TICK: Duration = Duration::from_millis(20);
+
+/// A publisher of opus on SSRC 500 and a subscriber to it on SSRC 9000.
+fn audio_call(seed: u64) -> (World, usize, usize, Source) {
+    let mut world = World::new(seed);
+    let alice = world.join();
+    let bob = world.join();
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    (world, alice, bob, Source::new(500, 111, &[(4, "0"), (1, "\u{5}")]))
+}
+
+fn speak(world: &mut World, client: usize, source: &mut Source, packets: usize) {
+    for packet in 0..packets {
+        source.send(&mut world.clients[client], packet == 0, &[packet as u8; 80]);
+        source.timestamp = source.timestamp.wrapping_add(960);
+        world.run(TICK);
+    }
+    world.run(TICK);
+}
+
+#[test]
+fn audio_arrives_with_the_subscribers_numbers() {
+    let (mut world, alice, bob, mut source) = audio_call(1);
+    speak(&mut world, alice, &mut source, 50);
+    let packets = world.clients[bob].stream(9000);
+    assert_eq!(packets.len(), 50);
+    for (index, packet) in packets.iter().enumerate() {
+        assert_eq!(packet.header.payload_type, 109);
+        assert_eq!(packet.payload, [index as u8; 80]);
+        assert_eq!(packet.index, packets[0].index + index as u64);
+        assert_eq!(packet.header.timestamp, packets[0].header.timestamp + 960 * index as u32);
+        assert_eq!(packet.header.marker, index == 0);
+        let ids: Vec<u8> = packet.extensions.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [9, 2, 6], "mid, absolute send time, audio level with the subscriber's ids");
+        assert_eq!(packet.extensions[0].1, b"3");
+        assert_eq!(packet.extensions[2].1, [5]);
+    }
+    assert!(world.take_events().contains(&Event::Track { track: TrackId(7), layer: 0, ssrc: 500, pt: 111 }));
+}
+
+#[test]
+fn a_stream_is_recognised_by_mid_when_the_sdp_names_no_ssrc() {
+    let mut world = World::new(2);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![audio_receiver(7, "0", &[]), audio_receiver(8, "1", &[])]);
+    world.subscribe(bob, vec![audio_sender(8, "3", 9000)]);
+    let mut other = Source::new(400, 111, &[(4, "0")]);
+    let mut source = Source::new(401, 111, &[(4, "1")]);
+    let mut unnamed = Source::new(402, 111, &[]);
+    for _ in 0..5 {
+        speak(&mut world, alice, &mut other, 1);
+        speak(&mut world, alice, &mut source, 1);
+        source.extensions.clear();
+        speak(&mut world, alice, &mut unnamed, 1);
+    }
+    assert_eq!(world.clients[bob].stream(9000).len(), 5);
+    assert_eq!(world.shard.counters().dropped_ssrc, 5);
+}
+
+#[test]
+fn a_payload_type_tells_the_section_when_only_one_waits_for_it() {
+    let mut world = World::new(3);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![audio_receiver(7, "0", &[]), video_receiver(8, "1", &[(77, 78)], &[])]);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    speak(&mut world, alice, &mut Source::new(402, 111, &[]), 5);
+    assert_eq!(world.clients[bob].stream(9000).len(), 5);
+}
+
+#[test]
+fn sixty_subscribers_get_every_packet() {
+    let mut world = World::new(4);
+    let alice = world.join();
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    let others: Vec<usize> = (0..60).map(|_| world.join()).collect();
+    for other in &others {
+        world.subscribe(*other, vec![audio_sender(7, "3", 9000 + *other as u32)]);
+    }
+    speak(&mut world, alice, &mut Source::new(500, 111, &[]), 20);
+    for other in others {
+        assert_eq!(world.clients[other].stream(9000 + other as u32).len(), 20);
+    }
+}
+
+#[test]
+fn muting_and_pausing_leave_no_gap() {
+    let (mut world, alice, bob, mut source) = audio_call(5);
+    speak(&mut world, alice, &mut source, 10);
+    world.command(Command::SetMuted { track: TrackId(7), muted: true });
+    speak(&mut world, alice, &mut source, 10);
+    world.command(Command::SetMuted { track: TrackId(7), muted: false });
+    speak(&mut world, alice, &mut source, 10);
+    let mut paused = audio_sender(7, "3", 9000);
+    paused.paused = true;
+    world.subscribe(bob, vec![paused]);
+    speak(&mut world, alice, &mut source, 10);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    speak(&mut world, alice, &mut source, 10);
+    let packets = world.clients[bob].stream(9000);
+    assert_eq!(packets.len(), 30);
+    assert!(packets.windows(2).all(|w| w[1].index == w[0].index + 1));
+    // The media clock went on meanwhile, and so does the subscriber's.
+    assert_eq!(packets[29].header.timestamp.wrapping_sub(packets[0].header.timestamp), 49 * 960);
+}
+
+#[test]
+fn a_subscription_before_the_publication_waits_for_it() {
+    let mut world = World::new(6);
+    let (alice, bob) = (world.join(), world.join());
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    speak(&mut world, alice, &mut Source::new(500, 111, &[]), 3);
+    assert_eq!(world.clients[bob].stream(9000).len(), 3);
+}
+
+#[test]
+fn an_ssrc_used_again_goes_on_counting() {
+    let (mut world, alice, bob, mut source) = audio_call(7);
+    speak(&mut world, alice, &mut source, 10);
+    world.subscribe(bob, vec![]);
+    speak(&mut world, alice, &mut source, 10);
+    world.subscribe(bob, vec![audio_sender(7, "5", 9000)]);
+    speak(&mut world, alice, &mut source, 10);
+    let packets = world.clients[bob].stream(9000);
+    assert_eq!(packets.len(), 20);
+    assert_eq!(packets[19].index, packets[0].index + 19, "an SRTP index never repeats");
+}
+
+#[test]
+fn red_is_reduced_for_a_subscriber_without_it() {
+    let (mut world, alice, bob, mut source) = audio_call(8);
+    source.pt = 63;
+    let mut payload = vec![0x80 | 111, 0, 0, 10, 111];
+    payload.extend([1; 10]);
+    payload.extend([2; 30]);
+    source.send(&mut world.clients[alice], false, &payload);
+    world.run(TICK * 3);
+    let packets = world.clients[bob].stream(9000);
+    assert_eq!((packets[0].header.payload_type, packets[0].payload.as_slice()), (109, &[2; 30][..]));
+}
+
+#[test]
+fn red_is_renumbered_for_a_subscriber_with_another_opus() {
+    let (mut world, alice, bob, mut source) = audio_call(9);
+    let mut sender = audio_sender(7, "3", 9000);
+    sender.codecs.push(codec(62, "red", 0));
+    world.subscribe(bob, vec![sender]);
+    source.pt = 63;
+    let mut payload = vec![0x80 | 111, 0, 0, 10, 111];
+    payload.resize(45, 9);
+    source.send(&mut world.clients[alice], false, &payload);
+    world.run(TICK * 3);
+    let packets = world.clients[bob].stream(9000);
+    payload[0] = 0x80 | 109;
+    payload[4] = 109;
+    assert_eq!((packets[0].header.payload_type, &packets[0].payload), (62, &payload));
+}
+
+#[test]
+fn packets_of_padding_leave_no_gap() {
+    let mut world = World::new(10);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "0", &[(500, 0)], &[])]);
+    world.subscribe(bob, vec![video_sender(7, "3", 9000, 0)]);
+    let mut source = Source::new(500, 96, &[]);
+    source.send_vp8(&mut world.clients[alice], true, 2);
+    for _ in 0..3 {
+        let (mut fields, index) = source.next(false);
+        fields.padding = true;
+        let mut padding = [0; 200];
+        padding[199] = 200;
+        world.clients[alice].send_rtp(&fields, index, &[], &padding);
+    }
+    source.send_vp8(&mut world.clients[alice], false, 2);
+    world.run(TICK * 3);
+    let packets = world.clients[bob].stream(9000);
+    assert_eq!(packets.len(), 4);
+    assert!(packets.windows(2).all(|w| w[1].index == w[0].index + 1));
+}
+
+#[test]
+fn unpublishing_and_leaving_end_forwarding_for_others_gently() {
+    let (mut world, alice, bob, mut source) = audio_call(11);
+    speak(&mut world, alice, &mut source, 3);
+    world.publish(alice, vec![]);
+    speak(&mut world, alice, &mut source, 3);
+    assert_eq!(world.clients[bob].stream(9000).len(), 3);
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    speak(&mut world, alice, &mut source, 3);
+    assert_eq!(world.clients[bob].stream(9000).len(), 6);
+    world.command(Command::RemovePeer { peer: PeerId(alice as u64) });
+    world.command(Command::RemovePeer { peer: PeerId(alice as u64) });
+    speak(&mut world, alice, &mut source, 3);
+    assert_eq!((world.clients[bob].stream(9000).len(), world.shard.peer_count()), (6, 1));
+}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from livekit.protocol import models
 from livekit.protocol import rtc as proto
 
-from .enums import DisconnectReason
+from .enums import DisconnectReason, from_wire
 from .errors import ConnectError
 from .log import logger
 from .signal_client import SignalClient, client_info, dual_query, join_query
@@ -165,7 +165,7 @@ class Recovery:
         kind = first.WhichOneof("message")
         if kind == "leave":
             await signal.close()
-            raise ResumeRefused(models.DisconnectReason.Name(first.leave.reason))
+            raise ResumeRefused(from_wire(DisconnectReason, first.leave.reason).name)
         session.signal = signal
         signal.start(session.ping_interval, session.ping_timeout)
         session.send(proto.SignalRequest(sync_state=session.listener.sync_state()))
@@ -175,7 +175,7 @@ class Recovery:
         if publisher is None:
             raise ResumeRefused("there is no media connection")
         publisher.resend_pending_offer()
-        session.flush(negotiation=False)
+        session.send_queued()
         if session.single or session._publisher_offered:
             await self._unless_lost(signal, publisher.negotiate(ice_restart=True))
         await self._unless_lost(signal, session.primary.wait_connected(RESUME_MEDIA_TIMEOUT))
@@ -197,7 +197,7 @@ class Recovery:
     async def _restart(self) -> proto.JoinResponse:
         session = self._session
         await self._close_signal()
-        session.flush_nothing()
+        session.drop_queued()
         session.connected = False
         session.reliable.reset()
         try:

@@ -148,8 +148,8 @@ class Session:
     def refusal(self, message: proto.SignalResponse) -> ConnectError:
         kind = message.WhichOneof("message")
         if kind == "leave":
-            reason = models.DisconnectReason.Name(message.leave.reason)
-            return ConnectError(f"{self.url} refused to let us join: {reason}", status=403)
+            reason = from_wire(DisconnectReason, message.leave.reason)
+            return ConnectError(f"{self.url} refused to let us join: {reason.name}", status=403)
         return ConnectError(f"{self.url} answered {kind or 'an unknown message'} instead of a join")
 
     @property
@@ -188,16 +188,18 @@ class Session:
         else:
             logger.warning("dropped a %s request: the connection is down", request.WhichOneof("message"))
 
-    def flush(self, *, negotiation: bool) -> None:
-        """Send what was asked for while the socket was down; offers only if they still fit."""
+    def send_queued(self) -> None:
+        """After a resume: what was asked for while the socket was down. Descriptions are made anew, not repeated."""
         queued, self._queued = self._queued, []
         for request in queued:
-            if negotiation or request.WhichOneof("message") not in ("offer", "answer", "trickle"):
+            if request.WhichOneof("message") not in ("offer", "answer", "trickle"):
                 self.send(request)
 
-    def flush_nothing(self) -> None:
-        """A new session starts without the old one's requests."""
+    def drop_queued(self) -> None:
+        """A new session starts without the old one's requests; who waits for an answer to one learns it at once."""
         self._queued.clear()
+        for key in list(self._requests):
+            self._fail(key, ConnectError("the session was replaced by a new one"))
 
     def on_message(self, message: proto.SignalResponse) -> None:
         kind = message.WhichOneof("message")

@@ -153,7 +153,7 @@ async def test_quality_is_told_on_change(
         assert (info.participant_sid, info.quality) == (alice.sid, models.ConnectionQuality.EXCELLENT)
         assert info.score == 4.5
         number = server.manager.rooms["test"].participants["alice"].primary.number
-        media.stats[number] = {"rtt_ms": 30, "tracks": {1: {"packets": 50, "fraction_lost": 0.2, "jitter_ms": 5}}}
+        media.stats[number] = {"rtt_ms": 30, "tracks": [{"packets": 50, "fraction_lost": 0.2, "jitter_ms": 5}]}
         (info,) = (await alice.expect("connection_quality")).updates
         assert info.quality == models.ConnectionQuality.GOOD
 

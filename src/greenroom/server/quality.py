@@ -26,17 +26,12 @@ def score_of(stats: Mapping[str, Any] | None) -> float:
     `stats` as `MediaServer.peer_stats` gives them; without any there is nothing to complain about."""
     if not stats:
         return 100.0
-    tracks = [track for track in _tracks(stats) if track.get("packets")]
+    tracks = [track for track in stats.get("tracks") or () if track.get("packets")]
     loss = max((float(track.get("fraction_lost") or 0.0) for track in tracks), default=0.0)
     jitter = max((float(track.get("jitter_ms") or 0.0) for track in tracks), default=0.0)
     delay = float(stats.get("rtt_ms") or 0.0) / 2 + 2 * jitter
     points = 100.0 - (delay / 40 if delay < 160 else (delay - 120) / 10)
     return max(0.0, min(100.0, points - 250.0 * loss))
-
-
-def _tracks(stats: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    tracks = stats.get("tracks") or {}
-    return list(tracks.values()) if isinstance(tracks, Mapping) else list(tracks)
 
 
 def quality_of(score: float) -> models.ConnectionQuality.ValueType:

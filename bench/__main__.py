@@ -52,7 +52,8 @@ def main() -> int:
         try:
             asyncio.run(bench.run(options))
         except (SignallingError, TargetError, OSError) as error:
-            say(f"{name}: {error}")
+            logging.getLogger("bench").debug("the benchmark failed", exc_info=True)
+            say(f"{name}: {error or type(error).__name__}")
             failed = True
         except KeyboardInterrupt:
             return 130

@@ -14,7 +14,6 @@ from typing import Any
 
 from . import process
 
-
 READY_TIMEOUT = 60.0
 SETTLE_SECONDS = 2.0
 

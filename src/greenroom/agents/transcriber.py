@@ -77,6 +77,7 @@ class TranscriptionEvent:
 
 
 Callback = Callable[[TranscriptionEvent], Awaitable[None] | None]
+_running: set[Transcriber] = set()
 
 
 class Transcriber:
@@ -142,8 +143,15 @@ class Transcriber:
         if self._task is None:
             self._stream = self._stt.stream(self._on_partial)
             self._task = asyncio.create_task(self._run(), name="transcriber")
-            self._task.add_done_callback(_report)
+            self._task.add_done_callback(self._ended)
+            # Event loops hold tasks weakly, and programs need not keep what they started.
+            _running.add(self)
         return self
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        _running.discard(self)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a transcriber stopped: %r", error, exc_info=error)
 
     async def wait(self) -> None:
         """Return when the track has ended and every event has been delivered."""
@@ -297,7 +305,3 @@ async def _await(result: Awaitable[None]) -> None:
     except Exception:
         logger.exception("the transcriber's callback failed")
 
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a transcriber stopped: %r", error, exc_info=error)

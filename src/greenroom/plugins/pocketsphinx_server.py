@@ -39,6 +39,9 @@ PRIME_BYTES = int(0.8 * SAMPLE_RATE) * 2
 """Audio used to estimate the cepstral mean before decoding begins. The model was trained with means taken over whole
 utterances; with the built-in start value the first words of a call are lost."""
 MAX_UTTERANCE_BYTES = 60 * SAMPLE_RATE * 2
+MAX_HMMS = 3_000
+"""Hypotheses per 10 ms frame that survive. The default of 30,000 costs twice the time for the same words (measured on
+four synthetic voices: 37 and 36 of 78 sentences exact with free dictation)."""
 AGREEING_JUDGEMENTS = 5
 EXPECTED = "expected"
 EXPECTED_THRESHOLD = 0.03
@@ -50,7 +53,7 @@ def load_models(phrases: list[str]) -> Any:
     """A decoder with the general search active and, when there are phrases, the search `EXPECTED` beside it."""
     from pocketsphinx import Decoder
 
-    decoder = Decoder(loglevel="FATAL")
+    decoder = Decoder(loglevel="FATAL", maxhmmpf=MAX_HMMS)
     if phrases:
         from pocketsphinx.lm import ArpaBoLM
 

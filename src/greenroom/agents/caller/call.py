@@ -29,6 +29,8 @@ SETTLE = 0.4
 """Seconds of silence from the agent after which its answer is over, when it also says that it listens again."""
 SETTLE_WITHOUT_STATE = 1.6
 """The same for an agent that publishes no state."""
+VOICE_PATIENCE = 4.0
+"""Seconds that an agent gets to publish a voice; one without is spoken to all the same."""
 TEXT_PATIENCE = 4.0
 """Seconds that captions, metrics and the own recogniser may still take when the answer is over."""
 
@@ -68,6 +70,7 @@ class Call:
         self._room = rtc.Room()
         self._ear: Ear | None = None
         self._agent: Any = None
+        self._agent_seen = 0.0
         self._agent_changed = asyncio.Event()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
@@ -152,14 +155,15 @@ class Call:
         deadline = time.monotonic() + self._options.agent_timeout
         while not self._agent_ready():
             self._agent_changed.clear()
-            await self._wait(self._agent_changed, deadline - time.monotonic())
+            await self._wait(self._agent_changed, min(0.25, deadline - time.monotonic()))
             if time.monotonic() >= deadline:
                 raise _Stop(ExitCode.NOT_ANSWERED, self._why_no_agent())
         self._emit("agent", values={"identity": self._agent.identity, "ms": self._ms(self._began)})
 
     def _agent_ready(self) -> bool:
-        self._agent = self._find_agent()
-        if self._agent is None or self._ear is None:
+        if (agent := self._find_agent()) is not self._agent:
+            self._agent, self._agent_seen = agent, time.monotonic()
+        if self._agent is None or (self._ear is None and time.monotonic() < self._agent_seen + VOICE_PATIENCE):
             return False
         return self._agent.attributes.get(STATE_ATTRIBUTE, "listening") == "listening"
 
@@ -167,8 +171,6 @@ class Call:
         waited = f"within {self._options.agent_timeout:g} s"
         if self._agent is None:
             return f"no agent came {waited}: is a worker running?"
-        if self._ear is None:
-            return f"the agent {self._agent.identity} published no voice {waited}"
         return f"the agent {self._agent.identity} was not ready to listen {waited}"
 
     async def _microphone(self, rate: int) -> None:
@@ -181,14 +183,13 @@ class Call:
 
     # --- one line and its answer --------------------------------------------------------------------------------------
     async def _take_turn(self, turn: TurnResult, utterance: Utterance) -> None:
-        assert self._ear is not None
         self._turn = turn
         self._captions.clear()
         self._heard.clear()
         await self._microphone(utterance.sample_rate)
         self._emit("say", turn.said)
         ended_at = await self._play(utterance)
-        answered_at = await self._wait_first(self._ear.wait_audible(self._options.answer_timeout))
+        answered_at = await self._wait_first(self._wait_audible(ended_at))
         if answered_at is None:
             return
         turn.latency_ms = self._ms(ended_at, answered_at)
@@ -215,11 +216,11 @@ class Call:
         """Say it. Returns when (`time.monotonic()`) its last audible sample went out."""
         from greenroom import rtc
 
-        assert self._ear is not None
         frame_bytes = utterance.sample_rate * FRAME_MS // 1000 * 2
         # Let the source's clock start cleanly: silence first, as from a microphone that is open.
         pcm = bytes(frame_bytes * 5) + utterance.pcm
-        self._ear.listen_from(float("inf"))
+        if self._ear is not None:
+            self._ear.listen_from(float("inf"))
         began = time.monotonic()
         for start in range(0, len(pcm), frame_bytes):
             frame = pcm[start : start + frame_bytes].ljust(frame_bytes, b"\0")
@@ -231,8 +232,18 @@ class Call:
         played = time.monotonic()
         # The clock that empties the source is the truth; the trailing silence of the utterance does not count.
         ended_at = max(began + lead, played - (utterance.duration - utterance.speech_end))
-        self._ear.listen_from(ended_at)
         return ended_at
+
+    async def _wait_audible(self, since: float) -> float | None:
+        """When the first sound after `since` was heard, or None."""
+        deadline = since + self._options.answer_timeout
+        while self._ear is None:
+            self._agent_changed.clear()
+            await self._wait(self._agent_changed, min(0.25, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                return None
+        self._ear.listen_from(since)
+        return await self._ear.wait_audible(deadline - time.monotonic())
 
     async def _wait_answer_over(self) -> None:
         assert self._ear is not None

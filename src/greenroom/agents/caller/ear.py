@@ -18,6 +18,8 @@ __all__ = ["Ear"]
 
 FRAME_MS = 10
 SAMPLE_RATE = 16_000
+BREATH = 0.3
+"""Seconds of silence after which sound counts as a new beginning."""
 MAX_WAITING_CHUNKS = 3_000
 PATIENT = EndpointingOptions(silence=0.7, unfinished_silence=0.9)
 """An answer of several sentences is one utterance as long as its pauses are short."""
@@ -36,6 +38,7 @@ class Ear:
         self._listening_since = float("inf")
         self.first_audible_at: float | None = None
         self.last_audible_at = 0.0
+        self._heard_since: float | None = None
 
     @property
     def recognising(self) -> bool:
@@ -51,6 +54,10 @@ class Ear:
         self._listening_since = moment
         self.first_audible_at = None
         self._audible.clear()
+        # An answer may have begun between that moment and now.
+        if self._heard_since is not None and self._heard_since >= moment:
+            self.first_audible_at = self._heard_since
+            self._audible.set()
 
     async def wait_audible(self, timeout: float) -> float | None:
         """When the answer became audible, or None."""
@@ -83,6 +90,8 @@ class Ear:
         now = time.monotonic()
         samples = np.frombuffer(pcm, np.int16)
         if len(samples) and int(np.abs(samples.astype(np.int32)).max()) > AUDIBLE:
+            if now - self.last_audible_at > BREATH:
+                self._heard_since = now
             self.last_audible_at = now
             if self.first_audible_at is None and now >= self._listening_since:
                 self.first_audible_at = now

@@ -24,7 +24,9 @@ impl MediaServer {
     #[new]
     #[pyo3(signature = (*, bind, udp_port, shards = 1))]
     fn new(py: Python<'_>, bind: Vec<String>, udp_port: u16, shards: usize) -> PyResult<Self> {
-        let parse = |text: &String| text.parse::<IpAddr>().map_err(|_| PyValueError::new_err(format!("not an IP address: {text}")));
+        let parse = |text: &String| {
+            text.parse::<IpAddr>().map_err(|_| PyValueError::new_err(format!("not an IP address: {text}")))
+        };
         let addresses = bind.iter().map(parse).collect::<PyResult<Vec<_>>>()?;
         if addresses.is_empty() || !(1..=256).contains(&shards) {
             return Err(PyValueError::new_err("bind needs at least one address, shards is 1 to 256"));

@@ -71,7 +71,9 @@ impl SendArena {
 
     /// Each datagram by itself, for tests and for senders without segmentation.
     pub fn datagrams(&self) -> impl Iterator<Item = (Path, &[u8])> {
-        self.sends.iter().flat_map(|send| self.payload(send).chunks(send.segment.max(1)).map(|bytes| (send.path, bytes)))
+        self.sends
+            .iter()
+            .flat_map(|send| self.payload(send).chunks(send.segment.max(1)).map(|bytes| (send.path, bytes)))
     }
 
     /// Space for one datagram of at most `space` bytes; follow with [`SendArena::commit`].

@@ -47,7 +47,9 @@ impl Shard {
                 continue;
             };
             let before = match item.delivery {
-                Delivery::Again => stream.sent(item.out_seq as u16).map(|sent| (sent.send_time, sent.transport_cc, sent.padding)),
+                Delivery::Again => {
+                    stream.sent(item.out_seq as u16).map(|sent| (sent.send_time, sent.transport_cc, sent.padding))
+                }
                 _ => None,
             };
             let send_time = before.map_or_else(|| AbsSendTime::from_micros(micros).0, |b| b.0);
@@ -124,7 +126,13 @@ impl Shard {
                 Delivery::First => {
                     stream.packets += 1;
                     stream.octets += payload_len as u64;
-                    stream.record(Sent { outgoing: *item, send_time, transport_cc, padding: padding as u8, resent_ms: None });
+                    stream.record(Sent {
+                        outgoing: *item,
+                        send_time,
+                        transport_cc,
+                        padding: padding as u8,
+                        resent_ms: None,
+                    });
                 }
                 _ => self.counters.rtx_out += 1,
             }
@@ -135,7 +143,12 @@ impl Shard {
 }
 
 /// Writes the payload as the subscriber shall see it; `None` when it is malformed.
-fn write_payload(buf: &mut [u8], packet: &CachedPacket<'_>, rule: &PayloadRule, picture: Option<Picture>) -> Option<usize> {
+fn write_payload(
+    buf: &mut [u8],
+    packet: &CachedPacket<'_>,
+    rule: &PayloadRule,
+    picture: Option<Picture>,
+) -> Option<usize> {
     let payload = packet.payload;
     if let Some(picture) = picture {
         let mut descriptor = Descriptor::parse(payload).ok()?;
@@ -188,7 +201,8 @@ impl Goal {
         }
         // A new run: as long as the longest of the packets that follow and are about as long.
         let first = &pending[position];
-        let alike = |item: &&Outgoing| item.stream == first.stream && item.size.abs_diff(first.size) as usize <= MAX_PADDING;
+        let alike =
+            |item: &&Outgoing| item.stream == first.stream && item.size.abs_diff(first.size) as usize <= MAX_PADDING;
         let (mut longest, mut count) = (first.size, 0);
         for item in pending[position..].iter().take_while(alike) {
             longest = longest.max(item.size);

@@ -189,12 +189,7 @@ impl PacketCache {
             let values: Vec<_> = packet.extensions().collect();
             larger.insert(
                 entry.millis,
-                &NewPacket {
-                    seq: entry.seq,
-                    marker: entry.marker,
-                    payload: packet.payload,
-                    extensions: &values,
-                },
+                &NewPacket { seq: entry.seq, marker: entry.marker, payload: packet.payload, extensions: &values },
             );
         }
         *self = larger;
@@ -209,12 +204,7 @@ mod tests {
         let level = [0x85];
         cache.insert(
             millis,
-            &NewPacket {
-                seq,
-                marker: seq % 2 == 0,
-                payload,
-                extensions: &[(ExtensionKind::AudioLevel, &level)],
-            },
+            &NewPacket { seq, marker: seq % 2 == 0, payload, extensions: &[(ExtensionKind::AudioLevel, &level)] },
         );
     }
 

@@ -88,7 +88,13 @@ mod tests {
 
     fn codec(pt: u8, name: &str, fmtp: &str) -> Codec {
         let clock_rate = if matches!(name, "opus" | "red") { 48_000 } else { 90_000 };
-        Codec { pt, name: name.into(), clock_rate, rtx_pt: if clock_rate == 90_000 { pt + 1 } else { 0 }, fmtp: fmtp.into() }
+        Codec {
+            pt,
+            name: name.into(),
+            clock_rate,
+            rtx_pt: if clock_rate == 90_000 { pt + 1 } else { 0 },
+            fmtp: fmtp.into(),
+        }
     }
 
     #[test]
@@ -114,7 +120,8 @@ mod tests {
     #[test]
     fn red_is_passed_renumbered_or_reduced() {
         let publisher = [codec(111, "opus", ""), codec(63, "red", "111/111")];
-        let treat = |s: &[Codec]| payload_rules(&publisher, s).iter().find(|r| r.from == 63).map(|r| (r.to, r.treatment));
+        let treat =
+            |s: &[Codec]| payload_rules(&publisher, s).iter().find(|r| r.from == 63).map(|r| (r.to, r.treatment));
         assert_eq!(treat(&[codec(111, "opus", ""), codec(62, "red", "")]), Some((62, Treatment::Pass)));
         assert_eq!(treat(&[codec(109, "opus", ""), codec(62, "red", "")]), Some((62, Treatment::RenumberRed(109))));
         assert_eq!(treat(&[codec(109, "opus", "")]), Some((109, Treatment::PrimaryOnly)));

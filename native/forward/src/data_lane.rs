@@ -43,7 +43,12 @@ impl DataLane {
         if max_message_size > 0 {
             config.max_send_message = max_message_size;
         }
-        DataLane { sctp: Association::new(config, now), requested: Vec::new(), channels: Vec::new(), waiting: Vec::new() }
+        DataLane {
+            sctp: Association::new(config, now),
+            requested: Vec::new(),
+            channels: Vec::new(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Opens what is not open yet.
@@ -56,7 +61,9 @@ impl DataLane {
                 label: channel.label.clone(),
                 protocol: String::new(),
                 ordered: channel.ordered,
-                reliability: channel.max_retransmits.map_or(Reliability::Reliable, |n| Reliability::MaxRetransmits(n.into())),
+                reliability: channel
+                    .max_retransmits
+                    .map_or(Reliability::Reliable, |n| Reliability::MaxRetransmits(n.into())),
             };
             match self.sctp.open(config) {
                 Ok(_) => self.requested.push(channel.clone()),

@@ -52,7 +52,8 @@ impl Shard {
                 if let Some(layer) = self.media_layer(index, report.info.ssrc) {
                     let layer = &mut self.layers[layer];
                     layer.stats.sender_report(now, report.info.ntp);
-                    layer.clock = Some(SenderClock { ntp: report.info.ntp, timestamp: report.info.rtp_timestamp, at: now });
+                    layer.clock =
+                        Some(SenderClock { ntp: report.info.ntp, timestamp: report.info.rtp_timestamp, at: now });
                 }
                 report.reports.for_each(|block| self.take_block(now, index, &block));
             }

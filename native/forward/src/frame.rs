@@ -23,7 +23,9 @@ pub(crate) fn inspect(codec: CodecKind, payload: &[u8]) -> FrameFacts {
                 picture: descriptor.picture_id.map(|_| Picture::of(&descriptor)),
             });
         }
-        CodecKind::Vp9 => vp9::Descriptor::parse(payload).is_ok_and(|d| d.keyframe() && d.start_of_frame && d.spatial() == 0),
+        CodecKind::Vp9 => {
+            vp9::Descriptor::parse(payload).is_ok_and(|d| d.keyframe() && d.start_of_frame && d.spatial() == 0)
+        }
         CodecKind::H264 => h264::inspect(payload).is_ok_and(|summary| summary.is_keyframe()),
         CodecKind::H265 => h265::inspect(payload).is_ok_and(|summary| summary.is_keyframe()),
         CodecKind::Av1 => av1::is_keyframe(payload).unwrap_or(false),

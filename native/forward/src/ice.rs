@@ -82,7 +82,9 @@ impl IceLite {
             None => {
                 if self.paths.len() >= MAX_PATHS {
                     let selected = self.selected;
-                    let oldest = (0..self.paths.len()).filter(|i| Some(self.paths[*i].0) != selected).min_by_key(|i| self.paths[*i].1);
+                    let oldest = (0..self.paths.len())
+                        .filter(|i| Some(self.paths[*i].0) != selected)
+                        .min_by_key(|i| self.paths[*i].1);
                     learned.evicted = oldest.map(|index| self.paths.swap_remove(index).0);
                 }
                 self.paths.push((path, now));

@@ -66,7 +66,8 @@ impl Shard {
         };
         let known = peer.sources.get(&header.ssrc.0);
         let seq = header.sequence_number;
-        let srtp_index = known.and_then(|s| s.window.highest()).map_or(u64::from(seq), |highest| estimate_index(highest, seq));
+        let srtp_index =
+            known.and_then(|s| s.window.highest()).map_or(u64::from(seq), |highest| estimate_index(highest, seq));
         let Ok(len) = rx.open_rtp(data, header.header_len, srtp_index) else {
             self.counters.dropped_auth += 1;
             return;
@@ -255,12 +256,7 @@ impl Shard {
         }
         layer.cache.insert(
             millis,
-            &NewPacket {
-                seq,
-                marker: header.marker,
-                payload,
-                extensions: &extensions[..elements.forwarded_len],
-            },
+            &NewPacket { seq, marker: header.marker, payload, extensions: &extensions[..elements.forwarded_len] },
         );
         let (spatial, ssrc) = (layer.spatial, layer.ssrc);
         let track = &mut self.tracks[track_index];
@@ -271,7 +267,9 @@ impl Shard {
         if let Some(level) = elements.level.filter(|_| layer.kind == Kind::Audio) {
             let last = track.last_level_timestamp.replace(header.timestamp).unwrap_or(header.timestamp);
             let ticks = diff32(header.timestamp, last).clamp(0, (format.clock_rate / 2) as i32) as u64;
-            track.speaker.observe(level, Duration::from_micros(ticks * 1_000_000 / u64::from(format.clock_rate.max(1))));
+            track
+                .speaker
+                .observe(level, Duration::from_micros(ticks * 1_000_000 / u64::from(format.clock_rate.max(1))));
         }
         let bit = 1u8 << spatial.min(7);
         let newly_live = track.live & bit == 0;
@@ -315,7 +313,8 @@ impl Shard {
     pub(crate) fn retarget(&mut self, now: Instant, index: u32) {
         let track = &self.tracks[index];
         let mut wanted = 0u8;
-        for stream in track.subscribers.iter().map(|index| &self.streams[*index]).filter(|stream| stream.wants_media()) {
+        for stream in track.subscribers.iter().map(|index| &self.streams[*index]).filter(|stream| stream.wants_media())
+        {
             let Some(target) = track.target(stream.spec.max_layer) else { continue };
             let follows = stream.source.filter(|_| stream.started).and_then(|l| self.layers.get(l)).map(|l| l.spatial);
             if follows != Some(target) {

@@ -195,14 +195,19 @@ impl Shard {
         let streams: Vec<u32> = self.peers[index].senders.values().copied().collect();
         for stream_index in streams {
             let stream = &mut self.streams[stream_index];
-            let Some(layer) = stream.source.filter(|_| stream.started).and_then(|l| self.layers.get(l)) else { continue };
+            let Some(layer) = stream.source.filter(|_| stream.started).and_then(|l| self.layers.get(l)) else {
+                continue;
+            };
             let clock_rate = layer.formats.first().map_or(90_000, |format| format.clock_rate);
             let Some((ntp, timestamp)) = layer.clock_at(now, clock_rate) else { continue };
             if stream.packets == 0 {
                 continue;
             }
             stream.last_report = Some((ntp.middle(), now));
-            batch[count] = (stream_index, sender_info(stream.spec.ssrc, ntp, stream.translate(timestamp), stream.packets, stream.octets));
+            batch[count] = (
+                stream_index,
+                sender_info(stream.spec.ssrc, ntp, stream.translate(timestamp), stream.packets, stream.octets),
+            );
             count += 1;
             if count == batch.len() {
                 self.send_sender_batch(index, &batch);
@@ -241,7 +246,8 @@ impl Shard {
     fn snapshot(&mut self, index: u32) {
         let peer = &self.peers[index];
         let mut stats = PeerStats { rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0), streams: Vec::new() };
-        let rate = |layer: &crate::layer::Layer| f64::from(layer.formats.first().map_or(90_000, |f| f.clock_rate).max(1));
+        let rate =
+            |layer: &crate::layer::Layer| f64::from(layer.formats.first().map_or(90_000, |f| f.clock_rate).max(1));
         for publication in &peer.publications {
             for layer in publication.layers.iter().map(|l| &self.layers[*l]).filter(|layer| layer.ssrc != 0) {
                 stats.streams.push(StreamStats {

@@ -185,6 +185,11 @@ impl Shard {
         self.peers.len()
     }
 
+    /// How many addresses of peers are known.
+    pub fn path_count(&self) -> usize {
+        self.paths.len()
+    }
+
     /// Puts the peer's next deadline into the heap, unless an earlier entry is there.
     pub(crate) fn arm(&mut self, index: u32) {
         let peer = &mut self.peers[index];

@@ -74,9 +74,14 @@ mod tests {
     #[test]
     fn the_target_is_the_highest_live_layer_that_is_wanted() {
         let mut track = Track::new(TrackId(1));
-        for (live, max, expected) in
-            [(0b000, 2, None), (0b111, 2, Some(2)), (0b111, 1, Some(1)), (0b011, 2, Some(1)), (0b100, 0, Some(2)), (0b101, 1, Some(0))]
-        {
+        for (live, max, expected) in [
+            (0b000, 2, None),
+            (0b111, 2, Some(2)),
+            (0b111, 1, Some(1)),
+            (0b011, 2, Some(1)),
+            (0b100, 0, Some(2)),
+            (0b101, 1, Some(0)),
+        ] {
             track.live = live;
             assert_eq!(track.target(max), expected, "{live:b} {max}");
         }

@@ -39,7 +39,14 @@ impl Shard {
         let buf = self.arena.reserve(128);
         let written = if message.ice_controlled.is_some() {
             // We are lite and so always controlled (RFC 8445, 7.3.1.1).
-            stun::write_binding_error(buf, message.transaction_id, 487, "Role Conflict", Some(password.as_bytes()), hmac_sha1)
+            stun::write_binding_error(
+                buf,
+                message.transaction_id,
+                487,
+                "Role Conflict",
+                Some(password.as_bytes()),
+                hmac_sha1,
+            )
         } else {
             stun::write_binding_success(buf, message.transaction_id, path.remote, password.as_bytes(), hmac_sha1)
         };

@@ -42,13 +42,26 @@ pub(crate) struct ReceiveBatch {
 impl ReceiveBatch {
     pub(crate) fn new() -> Self {
         // SAFETY: zero is a valid value of these C structures.
-        let (names, vectors, headers) = unsafe { (vec![zeroed(); BATCH], vec![zeroed(); BATCH], vec![zeroed(); BATCH]) };
-        ReceiveBatch { buffers: vec![0; BATCH * BUFFER], names, controls: vec![Control([0; CONTROL]); BATCH], vectors, headers }
+        let (names, vectors, headers) =
+            unsafe { (vec![zeroed(); BATCH], vec![zeroed(); BATCH], vec![zeroed(); BATCH]) };
+        ReceiveBatch {
+            buffers: vec![0; BATCH * BUFFER],
+            names,
+            controls: vec![Control([0; CONTROL]); BATCH],
+            vectors,
+            headers,
+        }
     }
 
     /// Stands in while the real one is in use. It has no memory.
     pub(crate) fn vacant() -> Self {
-        ReceiveBatch { buffers: Vec::new(), names: Vec::new(), controls: Vec::new(), vectors: Vec::new(), headers: Vec::new() }
+        ReceiveBatch {
+            buffers: Vec::new(),
+            names: Vec::new(),
+            controls: Vec::new(),
+            vectors: Vec::new(),
+            headers: Vec::new(),
+        }
     }
 
     /// Takes what waits on `socket` and hands each message to `each`. Returns how many messages there were; fewer than
@@ -75,7 +88,9 @@ impl ReceiveBatch {
             return match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
                 // An ICMP answer to something sent earlier. It names no packet that waits here.
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Ok(1),
+                io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable => Ok(1),
                 _ => Err(error),
             };
         }

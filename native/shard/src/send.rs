@@ -45,7 +45,8 @@ pub(crate) struct SendBatch {
 impl SendBatch {
     pub(crate) fn new() -> Self {
         // SAFETY: zero is a valid value of these C structures.
-        let (names, vectors, headers) = unsafe { (vec![zeroed(); BATCH], vec![zeroed(); BATCH], vec![zeroed(); BATCH]) };
+        let (names, vectors, headers) =
+            unsafe { (vec![zeroed(); BATCH], vec![zeroed(); BATCH], vec![zeroed(); BATCH]) };
         SendBatch {
             names,
             controls: vec![Control([0; CONTROL]); BATCH],

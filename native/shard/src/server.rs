@@ -228,7 +228,12 @@ fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<UdpSocket>> {
     Err(failure.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrInUse)))
 }
 
-fn start_shard(index: usize, sockets: Vec<UdpSocket>, certificate: Certificate, events: Arc<Events>) -> io::Result<Handle> {
+fn start_shard(
+    index: usize,
+    sockets: Vec<UdpSocket>,
+    certificate: Certificate,
+    events: Arc<Events>,
+) -> io::Result<Handle> {
     let (orders, queue) = crossbeam_channel::unbounded();
     let wake = Arc::new(EventFd::new()?);
     let figures = Arc::new(Mutex::new(Figures::default()));

@@ -39,7 +39,10 @@ fn codec(object: &Bound<'_, PyAny>) -> PyResult<Codec> {
         fmtp: get(object, "fmtp")?,
     };
     if codec.pt > 127 || codec.rtx_pt > 127 || codec.clock_rate == 0 {
-        return Err(PyValueError::new_err(format!("codec {}: payload types are 0..127, the clock rate is not 0", codec.name)));
+        return Err(PyValueError::new_err(format!(
+            "codec {}: payload types are 0..127, the clock rate is not 0",
+            codec.name
+        )));
     }
     Ok(codec)
 }
@@ -49,7 +52,12 @@ fn codecs(object: &Bound<'_, PyAny>) -> PyResult<Vec<Codec>> {
 }
 
 fn extensions(object: &Bound<'_, PyAny>) -> PyResult<Extensions> {
-    let pairs: Vec<(String, u8)> = object.getattr("extensions")?.call_method0("items")?.try_iter()?.map(|item| item?.extract()).collect::<PyResult<_>>()?;
+    let pairs: Vec<(String, u8)> = object
+        .getattr("extensions")?
+        .call_method0("items")?
+        .try_iter()?
+        .map(|item| item?.extract())
+        .collect::<PyResult<_>>()?;
     Ok(Extensions::new(pairs.iter().map(|(uri, id)| (uri.as_str(), *id))))
 }
 

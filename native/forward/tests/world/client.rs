@@ -228,7 +228,13 @@ impl Client {
         self.outbox.push(bytes);
     }
 
-    pub fn seal_rtp(&mut self, fields: &HeaderFields, index: u64, extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
+    pub fn seal_rtp(
+        &mut self,
+        fields: &HeaderFields,
+        index: u64,
+        extensions: &[(u8, &[u8])],
+        payload: &[u8],
+    ) -> Vec<u8> {
         let mut buf = vec![0; 2048];
         let header_len = write_header(&mut buf, fields, extensions).unwrap();
         buf[header_len..header_len + payload.len()].copy_from_slice(payload);
@@ -293,7 +299,8 @@ impl Source {
     /// Sends one packet.
     pub fn send(&mut self, client: &mut Client, marker: bool, payload: &[u8]) {
         let (fields, index) = self.next(marker);
-        let mut extensions: Vec<(u8, &[u8])> = self.extensions.iter().map(|(id, value)| (*id, value.as_slice())).collect();
+        let mut extensions: Vec<(u8, &[u8])> =
+            self.extensions.iter().map(|(id, value)| (*id, value.as_slice())).collect();
         let number = (index as u16).to_be_bytes();
         if self.transport_cc {
             extensions.push((3, &number));

@@ -1,0 +1,125 @@
+//! Getting connected, staying connected, and what ends it.
+mod world;
+
+use std::time::Duration;
+
+use greenroom_forward::{Command, Event, PeerId};
+use world::*;
+
+fn peer(client: usize) -> PeerId {
+    PeerId(client as u64)
+}
+
+#[test]
+fn a_client_connects_and_media_may_come_before_nomination() {
+    let mut world = World::new(1);
+    let alice = world.add();
+    let check = world.clients[alice].check(false);
+    world.inject(alice, check);
+    world.clients[alice].start();
+    world.run(Duration::from_secs(1));
+    assert!(world.clients[alice].is_connected());
+    assert_eq!(world.take_events(), [Event::Connected(peer(alice))]);
+}
+
+#[test]
+fn a_wrong_fingerprint_is_refused() {
+    let mut world = World::new(2);
+    let alice = world.add();
+    world.command(Command::SetRemote { peer: peer(alice), ufrag: "r".into(), pwd: "r".into(), fingerprint: [1; 32] });
+    world.clients[alice].start();
+    world.run(Duration::from_secs(2));
+    let events = world.take_events();
+    assert!(
+        matches!(&events[..], [Event::Failed(p, reason)] if *p == peer(alice) && reason.contains("certificate")),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn the_fingerprint_may_come_after_the_handshake() {
+    let mut world = World::new(3);
+    let alice = world.add();
+    // Forget what `add` told: as if the answer of the signalling were still on its way.
+    world.command(Command::RemovePeer { peer: peer(alice) });
+    let (ufrag, pwd) = (world.clients[alice].ufrag.clone(), world.clients[alice].pwd.clone());
+    world.command(Command::AddPeer { peer: peer(alice), room: greenroom_forward::RoomId(1), ufrag, pwd });
+    world.clients[alice].start();
+    world.run(Duration::from_secs(1));
+    assert!(world.clients[alice].is_connected() && world.take_events().is_empty());
+    let fingerprint = *world.clients[alice].fingerprint.as_bytes();
+    world.command(Command::SetRemote { peer: peer(alice), ufrag: "r".into(), pwd: "r".into(), fingerprint });
+    assert_eq!(world.take_events(), [Event::Connected(peer(alice))]);
+}
+
+#[test]
+fn the_handshake_survives_loss() {
+    for seed in 0..8 {
+        let network = Network { delay: Duration::from_millis(30), jitter: Duration::from_millis(20), loss: 150 };
+        let mut world = World::with_network(seed, network);
+        world.join();
+    }
+}
+
+#[test]
+fn silence_is_reported_and_so_is_coming_back() {
+    let mut world = World::new(4);
+    let alice = world.join();
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.take_events(), [Event::Connected(peer(alice))]);
+    world.clients[alice].stop_checks();
+    world.run(Duration::from_secs(12));
+    assert_eq!(world.take_events(), [Event::Disconnected(peer(alice))]);
+    world.clients[alice].start();
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.take_events(), [Event::Reconnected(peer(alice))]);
+    world.clients[alice].stop_checks();
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.take_events(), [Event::Disconnected(peer(alice)), Event::Lost(peer(alice))]);
+    // An ICE restart later than that still finds its keys.
+    world.clients[alice].ufrag = "again".into();
+    world.clients[alice].pwd = "a-new-password-for-it".into();
+    let (ufrag, pwd) = ("again".to_owned(), "a-new-password-for-it".to_owned());
+    world.command(Command::RestartIce { peer: peer(alice), ufrag, pwd });
+    world.clients[alice].start();
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.take_events(), [Event::Reconnected(peer(alice))]);
+}
+
+#[test]
+fn old_credentials_hold_until_the_new_ones_are_used() {
+    let mut world = World::new(5);
+    let alice = world.join();
+    let (ufrag, pwd) = ("new".to_owned(), "new-password".to_owned());
+    world.command(Command::RestartIce { peer: peer(alice), ufrag: ufrag.clone(), pwd: pwd.clone() });
+    let answered = world.shard.counters().stun_in;
+    let old = world.clients[alice].check(true);
+    world.inject(alice, old.clone());
+    world.clients[alice].ufrag = ufrag;
+    world.clients[alice].pwd = pwd;
+    let new = world.clients[alice].check(true);
+    world.inject(alice, new);
+    assert_eq!(world.shard.counters().stun_in, answered + 2);
+    world.inject(alice, old);
+    assert_eq!(world.shard.counters().dropped_stun_user, 1);
+}
+
+#[test]
+fn media_follows_a_client_to_another_address() {
+    let mut world = World::new(6);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    let check = world.clients[bob].check(true);
+    let moved = path(99);
+    world.shard.handle_datagram(world.now, moved, &mut check.clone());
+    while world.shard.prepare(world.now) {
+        world.shard.sent();
+    }
+    let mut source = Source::new(500, 111, &[]);
+    source.send(&mut world.clients[alice], false, &[1; 50]);
+    let mut packet = world.clients[alice].outbox.remove(0);
+    world.shard.handle_datagram(world.now, path(alice), &mut packet);
+    assert!(world.shard.prepare(world.now));
+    assert!(world.shard.outgoing().sends().iter().all(|send| send.path == moved));
+}

@@ -1,0 +1,105 @@
+//! Data channels by label, through loss, and towards slow readers.
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use greenroom_forward::{Channel, Command, Event, PeerId};
+use greenroom_secure::sctp::{ChannelConfig, DataTransport, SctpEvent};
+use world::*;
+
+fn peer(client: usize) -> PeerId {
+    PeerId(client as u64)
+}
+
+fn join_with_data(world: &mut World, channels: &[ChannelConfig]) -> usize {
+    let index = world.add();
+    world.command(Command::SetData { peer: peer(index), max_message_size: 65_535, channels: vec![] });
+    let now = world.now;
+    world.clients[index].start_data(now);
+    for channel in channels {
+        world.clients[index].sctp.as_mut().unwrap().open(channel.clone()).unwrap();
+    }
+    world.clients[index].start();
+    world.run_until(Duration::from_secs(30), |w| {
+        w.events.iter().filter(|e| matches!(e, Event::ChannelOpen { peer: p, .. } if *p == peer(index))).count()
+            == channels.len()
+            && w.clients[index].is_connected()
+    });
+    index
+}
+
+fn messages(world: &World, client: usize) -> Vec<Vec<u8>> {
+    let message = |e: &SctpEvent| if let SctpEvent::Message { data, .. } = e { Some(data.to_vec()) } else { None };
+    world.clients[client].channels.iter().filter_map(message).collect()
+}
+
+fn send(world: &mut World, to: &[usize], label: &str, payload: &[u8]) {
+    let peers = to.iter().map(|client| peer(*client)).collect();
+    world.command(Command::SendData { peers, label: label.into(), payload: payload.into() });
+}
+
+#[test]
+fn messages_go_up_and_down_by_label_in_order_through_loss() {
+    for seed in 0..4 {
+        let network = Network { delay: Duration::from_millis(15), jitter: Duration::from_millis(30), loss: 50 };
+        let mut world = World::with_network(seed, network);
+        let alice = join_with_data(&mut world, &[ChannelConfig::lossy("_lossy"), ChannelConfig::reliable("_reliable")]);
+        let bob = join_with_data(&mut world, &[ChannelConfig::reliable("_reliable")]);
+        for number in 0..100u8 {
+            send(&mut world, &[alice, bob], "_reliable", &[number; 1500]);
+            world.run(Duration::from_millis(5));
+        }
+        world.run(Duration::from_secs(60));
+        let expected: Vec<Vec<u8>> = (0..100u8).map(|number| vec![number; 1500]).collect();
+        assert!(messages(&world, alice) == expected && messages(&world, bob) == expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_clients_message_comes_up_with_its_label() {
+    let mut world = World::new(1);
+    let alice = join_with_data(&mut world, &[ChannelConfig::lossy("_lossy"), ChannelConfig::reliable("_reliable")]);
+    world.run(Duration::from_secs(1));
+    let open = world.clients[alice].channels.iter().find_map(|e| match e {
+        SctpEvent::ChannelOpen { id, config, .. } if config.label == "_reliable" => Some(*id),
+        _ => None,
+    });
+    world.clients[alice].sctp.as_mut().unwrap().send(open.unwrap(), true, b"hello").unwrap();
+    world.run(Duration::from_secs(1));
+    let expected =
+        Event::Data { peer: peer(alice), label: Arc::from("_reliable"), payload: b"hello".to_vec(), binary: true };
+    assert!(world.take_events().contains(&expected));
+}
+
+#[test]
+fn messages_wait_for_their_channel_and_too_many_are_reported() {
+    let mut world = World::new(2);
+    let alice = join_with_data(&mut world, &[ChannelConfig::reliable("_reliable")]);
+    for number in 0..300u16 {
+        send(&mut world, &[alice], "later", &number.to_be_bytes());
+    }
+    world.clients[alice].sctp.as_mut().unwrap().open(ChannelConfig::reliable("later")).unwrap();
+    world.run(Duration::from_secs(5));
+    assert_eq!(messages(&world, alice).len(), 256);
+    assert!(world.take_events().contains(&Event::Dropped { peer: peer(alice), label: Arc::from("later"), count: 44 }));
+}
+
+#[test]
+fn the_server_opens_channels_where_it_is_told_to() {
+    let mut world = World::new(3);
+    let alice = world.add();
+    let channels = vec![
+        Channel { label: "_reliable".into(), ordered: true, max_retransmits: None },
+        Channel { label: "_lossy".into(), ordered: false, max_retransmits: Some(0) },
+    ];
+    world.command(Command::SetData { peer: peer(alice), max_message_size: 0, channels });
+    let now = world.now;
+    world.clients[alice].start_data(now);
+    send(&mut world, &[alice], "_reliable", b"early");
+    world.clients[alice].start();
+    world.run(Duration::from_secs(2));
+    assert_eq!(messages(&world, alice), [b"early"]);
+    let opened = world.take_events().iter().filter(|e| matches!(e, Event::ChannelOpen { .. })).count();
+    assert_eq!(opened, 2);
+}

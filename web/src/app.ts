@@ -145,7 +145,7 @@ export class App implements Actions {
 
   private async setInCall(call: Call, kind: DeviceKind, on: boolean): Promise<void> {
     await call.setDevice(kind, on);
-    const text = deviceProblem(kind, this.store.state.devices[kind]);
+    const text = deviceProblem(kind, this.store.state.devices[kind], true);
     if (text && this.call === call) this.notify(text, 'warning');
   }
 

@@ -52,10 +52,17 @@ export function addSpeech(entries: readonly Entry[], update: Entry): Entry[] {
 
 export function addChat(entries: readonly Entry[], message: Entry): Entry[] {
   const known = entries.findIndex((entry) => entry.kind === 'chat' && entry.id === message.id);
+  // An agent may both say its answer and type it: once is enough.
+  const last = entries.findLast((entry) => entry.identity === message.identity);
+  if (last?.kind === 'speech' && words(last.text) === words(message.text)) return [...entries];
   if (known < 0) return [...entries, message].slice(-MAX_ENTRIES);
   const next = [...entries];
   next[known] = { ...next[known]!, text: message.text };
   return next;
+}
+
+function words(text: string): string {
+  return text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ' ').trim();
 }
 
 /** The newest caption of each speaker, oldest first: what the strip under the stage shows. At most `limit`. */

@@ -1,6 +1,6 @@
 /** Per-turn latency as agents report it on the text-stream topic `greenroom.turn`, and how it is written. */
 
-export const STAGES = ['endpointing', 'transcription', 'llm_first_token', 'tts_first_audio'] as const;
+export const STAGES = ['endpointing', 'transcription', 'llm_first_token', 'tts_first_audio', 'playout'] as const;
 export type Stage = (typeof STAGES)[number];
 
 export const STAGE_NAMES: Record<Stage, { short: string; long: string }> = {
@@ -8,6 +8,7 @@ export const STAGE_NAMES: Record<Stage, { short: string; long: string }> = {
   transcription: { short: 'Hearing', long: 'Final transcription' },
   llm_first_token: { short: 'Thinking', long: 'First word of the answer' },
   tts_first_audio: { short: 'Voice', long: 'First sound of the answer' },
+  playout: { short: 'Playing', long: 'Until that sound left the agent' },
 };
 
 export interface Turn {
@@ -18,6 +19,8 @@ export interface Turn {
   ms: Partial<Record<Stage, number>>;
   total: number;
   interrupted: boolean;
+  /** What went wrong; '' when nothing did. */
+  error: string;
 }
 
 export const MAX_TURNS = 50;
@@ -31,7 +34,7 @@ export function parseTurn(text: string): Turn | null {
     return null;
   }
   if (typeof raw !== 'object' || raw === null) return null;
-  const { turn, user, agent, ms, interrupted } = raw as Record<string, unknown>;
+  const { turn, user, agent, ms, interrupted, error } = raw as Record<string, unknown>;
   if (typeof ms !== 'object' || ms === null) return null;
   const values = ms as Record<string, unknown>;
   const stages: Partial<Record<Stage, number>> = {};
@@ -46,6 +49,7 @@ export function parseTurn(text: string): Turn | null {
     ms: stages,
     total,
     interrupted: interrupted === true,
+    error: typeof error === 'string' ? error : '',
   };
 }
 

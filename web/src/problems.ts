@@ -20,12 +20,12 @@ const PROBLEMS: Record<ProblemKind, Omit<Problem, 'kind'>> = {
     action: 'Try again',
   },
   'bad-token': {
-    title: 'The server did not accept your pass',
+    title: 'The server did not accept the token',
     text: 'It may have expired, or it was made with another key. Ask for a new one and try again.',
     action: 'Try again',
   },
   'no-tokens': {
-    title: 'This server does not hand out passes',
+    title: 'This server does not hand out tokens',
     text: 'Only a development server does: start it with greenroom dev. Or open this page with #token=… from your own application.',
     action: 'Try again',
   },
@@ -80,23 +80,20 @@ export class JoinError extends Error {
   }
 }
 
-const NAMES: Record<DeviceKind, string> = { microphone: 'microphone', camera: 'camera' };
-
-/** One sentence about a device that cannot be used, or '' when there is nothing to say. */
-export function deviceProblem(kind: DeviceKind, status: DeviceStatus): string {
-  const name = NAMES[kind];
-  const without = kind === 'microphone' ? 'You can join without it: listen, and type in the chat.' : 'You can join without it.';
+/** One sentence about a device that cannot be used and what to do, or '' when there is nothing to say. */
+export function deviceProblem(kind: DeviceKind, status: DeviceStatus, inCall = false): string {
+  const without = inCall ? 'go on without it' : 'join without it';
   switch (status) {
     case 'refused':
-      return `Your ${name} is blocked for this page. Allow it in the address bar, then turn it on again. ${without}`;
+      return `Your ${kind} is blocked for this page. Allow it in the address bar and turn it on again, or ${without}.`;
     case 'missing':
-      return `No ${name} was found. Plug one in, then turn it on again. ${without}`;
+      return `No ${kind} was found. Plug one in and turn it on again, or ${without}.`;
     case 'busy':
-      return `Your ${name} is in use by another program. Close that, then turn it on again. ${without}`;
+      return `Another program is using your ${kind}. Close that and turn it on again, or ${without}.`;
     case 'failed':
-      return `Your ${name} did not start. Turn it on again, or choose another one. ${without}`;
+      return `Your ${kind} did not start. Turn it on again, choose another one, or ${without}.`;
     case 'insecure':
-      return `Browsers give pages a ${name} only over https or on localhost. ${without}`;
+      return `Browsers give pages a ${kind} only over https or on localhost. You can ${without}.`;
     default:
       return '';
   }

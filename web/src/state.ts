@@ -59,8 +59,10 @@ export function reduce(state: State, action: Action): State {
       return { ...state, people: action.people };
     case 'speech':
       return withEntries(state, addSpeech(state.entries, action.entry), 0);
-    case 'chat':
-      return withEntries(state, addChat(state.entries, action.entry), action.entry.isLocal ? 0 : 1);
+    case 'chat': {
+      const entries = addChat(state.entries, action.entry);
+      return withEntries(state, entries, !action.entry.isLocal && entries.at(-1) === action.entry ? 1 : 0);
+    }
     case 'turn':
       return { ...state, turns: [...state.turns, action.turn].slice(-MAX_TURNS) };
     case 'round-trip':

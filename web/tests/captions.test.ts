@@ -66,6 +66,14 @@ describe('chat', () => {
   });
 });
 
+describe('an answer that is said and typed', () => {
+  it('shows once', () => {
+    const entries = [said('1', 'kitt', 'It is five past one.', false)];
+    expect(addChat(entries, typed('2', 'kitt', 'It is five past one!'))).toEqual(entries);
+    expect(addChat(entries, typed('2', 'ada', 'It is five past one.'))).toHaveLength(2);
+  });
+});
+
 describe('groups', () => {
   it('put consecutive entries of a speaker under one heading until a pause', () => {
     const entries = [said('1', 'ada', 'a', true), typed('2', 'ada', 'b'), said('3', 'kitt', 'c', true), said('4', 'kitt', 'd', true, { at: 90_000 })];

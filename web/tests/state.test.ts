@@ -21,7 +21,7 @@ describe('phases', () => {
   });
 
   it('a call that ends says why and keeps its figures', () => {
-    const turn = { turn: 1, user: '', agent: '', ms: {}, total: 9, interrupted: false };
+    const turn = { turn: 1, user: '', agent: '', ms: {}, total: 9, interrupted: false, error: '' };
     const state = run([...joined, { type: 'turn', turn }, { type: 'ended', problem: problem('lost'), at: 5 }]);
     expect(state).toMatchObject({ phase: 'ended', problem: { kind: 'lost' }, endedAt: 5, turns: [turn], people: [] });
   });

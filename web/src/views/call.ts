@@ -15,7 +15,7 @@ import { StageView } from './stage';
 const LINK_TEXT = {
   good: '',
   resuming: 'Reconnecting\u2026',
-  restarting: 'Connection lost. Trying to get it back\u2026',
+  restarting: 'Connection lost. Trying to get it back, up to a minute\u2026',
 } as const;
 
 export class CallView {

@@ -27,6 +27,7 @@ export class LatencyView {
     setText(this.total, formatMs(last?.total ?? null));
     setAttribute(this.element, 'data-turns', String(turns.length));
     setText(this.note, noteOf(turns));
+    setAttribute(this.note, 'title', last?.error || null);
     const widths = new Map((last ? shares(last) : []).map(({ stage, share }) => [stage, share]));
     for (const [stage, { bar, value }] of this.parts) {
       bar.style.setProperty('--share', String(widths.get(stage) ?? 0));
@@ -38,6 +39,7 @@ export class LatencyView {
 function noteOf(turns: State['turns']): string {
   const last = turns.at(-1);
   if (!last) return 'no answer yet';
+  if (last.error) return 'failed';
   if (last.interrupted) return 'interrupted';
   if (turns.length === 1) return 'first answer';
   return `median of ${turns.length}: ${formatMs(median(turns.map((turn) => turn.total)))}`;

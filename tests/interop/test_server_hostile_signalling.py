@@ -31,7 +31,9 @@ class Intruder:
         if self._ws is None or self._ws.closed:
             offer = rtc.SessionDescription(type="offer", sdp=str(OfferText()), id=1)
             info = models.ClientInfo(protocol=17)
-            join = rtc.JoinRequest(client_info=info, publisher_offer=offer, connection_settings={"auto_subscribe": True})
+            join = rtc.JoinRequest(
+                client_info=info, publisher_offer=offer, connection_settings={"auto_subscribe": True}
+            )
             headers = {"Authorization": f"Bearer {token('intruder')}"}
             self._ws = await self._session.ws_connect("/rtc/v1", params={"join_request": wrap(join)}, headers=headers)
             self.joins += 1

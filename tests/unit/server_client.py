@@ -269,5 +269,7 @@ async def client(
                 participant = server.manager.rooms[room].participants[identity]
                 media.event("connected", participant.primary.number)
                 active = models.ParticipantInfo.State.ACTIVE
-                await one.expect("update", lambda u: any(p.sid == one.sid and p.state == active for p in u.participants))
+                await one.expect(
+                    "update", lambda u: any(p.sid == one.sid and p.state == active for p in u.participants)
+                )
         yield one

@@ -21,7 +21,9 @@ def peer_of(server: RoomServer, identity: str) -> int:
     return server.manager.rooms["test"].participants[identity].primary.number
 
 
-async def emit(server: RoomServer, one: Client, identity: str, packet: models.DataPacket, label: str = "_reliable") -> None:
+async def emit(
+    server: RoomServer, one: Client, identity: str, packet: models.DataPacket, label: str = "_reliable"
+) -> None:
     """A message arrives from `identity`, and is handled."""
     one.media.event("data", peer_of(server, identity), label, packet.SerializeToString(), True)
     await one.settle()
@@ -51,9 +53,15 @@ async def test_lossy_channel_makes_lossy_packets(server: RoomServer, media: Fake
 
 
 async def test_destinations_are_honoured(server: RoomServer, media: FakeMediaServer) -> None:
-    async with client(server, media, "alice") as alice, client(server, media, "bob") as bob, client(server, media, "eve"):
+    async with (
+        client(server, media, "alice") as alice,
+        client(server, media, "bob") as bob,
+        client(server, media, "eve"),
+    ):
         text = models.DataStream.Header(stream_id="s")
-        await emit(server, alice, "alice", models.DataPacket(stream_header=text, destination_identities=["bob", "gone"]))
+        await emit(
+            server, alice, "alice", models.DataPacket(stream_header=text, destination_identities=["bob", "gone"])
+        )
         assert media.sent[-1][0] == [peer_of(server, "bob")]
         legacy = models.UserPacket(payload=b"x", destination_sids=[bob.sid])
         await emit(server, alice, "alice", models.DataPacket(user=legacy))

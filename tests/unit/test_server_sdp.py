@@ -208,7 +208,10 @@ def test_candidates_of_all_addresses_stand_in_the_first_section() -> None:
     offer = SessionDescription.parse(str(OfferText(1, 1)))
     answer = build_answer(offer, LOCAL, session=(1, 1), enabled=DEFAULT_CODECS, publish={}, send={})
     first, second, _ = answer.media
-    assert [candidate.split()[4:6] for candidate in first.candidates] == [["192.0.2.1", "7882"], ["2001:db8::1", "7882"]]
+    assert [candidate.split()[4:6] for candidate in first.candidates] == [
+        ["192.0.2.1", "7882"],
+        ["2001:db8::1", "7882"],
+    ]
     assert not second.candidates
     assert len({candidate.split()[0] for candidate in first.candidates}) == 2, "a foundation for each address"
 

@@ -109,12 +109,17 @@ async def test_metadata_name_and_attributes_are_acknowledged_and_broadcast(
     server: RoomServer, media: FakeMediaServer
 ) -> None:
     async with client(server, media, "alice") as alice, client(server, media, "bob") as bob:
-        change = rtc.UpdateParticipantMetadata(metadata="m", name="Alice", attributes={"k": "v", "l": "w"}, request_id=5)
+        change = rtc.UpdateParticipantMetadata(
+            metadata="m", name="Alice", attributes={"k": "v", "l": "w"}, request_id=5
+        )
         await alice.send(update_metadata=change)
         response = await alice.expect("request_response")
         assert (response.request_id, response.reason) == (5, Reason.OK)
         update = await bob.expect("update", lambda u: u.participants[0].metadata == "m")
-        assert update.participants[0].name == "Alice" and dict(update.participants[0].attributes) == {"k": "v", "l": "w"}
+        assert update.participants[0].name == "Alice" and dict(update.participants[0].attributes) == {
+            "k": "v",
+            "l": "w",
+        }
         await alice.send(update_metadata=rtc.UpdateParticipantMetadata(attributes={"k": ""}, request_id=6))
         update = await bob.expect("update", lambda u: "k" not in u.participants[0].attributes)
         assert update.participants[0].metadata == "m" and dict(update.participants[0].attributes) == {"l": "w"}
@@ -123,7 +128,12 @@ async def test_metadata_name_and_attributes_are_acknowledged_and_broadcast(
 async def test_metadata_without_permission_is_refused(server: RoomServer, media: FakeMediaServer) -> None:
     from greenroom.api import AccessToken, VideoGrants
 
-    jwt = AccessToken("devkey", "secret").with_identity("a").with_grants(VideoGrants(room_join=True, room="test")).to_jwt()
+    jwt = (
+        AccessToken("devkey", "secret")
+        .with_identity("a")
+        .with_grants(VideoGrants(room_join=True, room="test"))
+        .to_jwt()
+    )
     async with client(server, media, "a", jwt=jwt) as alice:
         await alice.send(update_metadata=rtc.UpdateParticipantMetadata(metadata="m", request_id=5))
         response = await alice.expect("request_response")
@@ -301,7 +311,10 @@ async def test_json_clients_get_json(server: RoomServer, media: FakeMediaServer)
 
 
 async def test_hidden_participants_are_not_shown(server: RoomServer, media: FakeMediaServer) -> None:
-    async with client(server, media, "alice") as alice, client(server, media, "ghost", grants={"hidden": True}) as ghost:
+    async with (
+        client(server, media, "alice") as alice,
+        client(server, media, "ghost", grants={"hidden": True}) as ghost,
+    ):
         await ghost.publish("mic")
         await alice.settle()
         assert not any(p.identity == "ghost" for r in alice.seen for p in r.update.participants)

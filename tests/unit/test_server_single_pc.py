@@ -54,7 +54,12 @@ async def test_first_answer_takes_mid_and_rid_extensions_on_receiving_video(
 async def test_answer_uses_the_clients_payload_types(server: RoomServer, media: FakeMediaServer) -> None:
     async with client(server, media, "alice") as alice:
         audio, video = alice.answer.media[0], alice.answer.media[3]
-        assert [(codec.pt, codec.key) for codec in audio.codecs] == [(111, "opus"), (63, "red"), (0, "pcmu"), (8, "pcma")]
+        assert [(codec.pt, codec.key) for codec in audio.codecs] == [
+            (111, "opus"),
+            (63, "red"),
+            (0, "pcmu"),
+            (8, "pcma"),
+        ]
         assert [codec.pt for codec in video.codecs] == [96, 97, 103, 104, 98, 99, 45, 46]
         assert video.codecs[0].feedback == ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"]
 
@@ -92,7 +97,9 @@ async def test_offer_id_is_echoed(server: RoomServer, media: FakeMediaServer) ->
 
 async def test_published_simulcast_is_answered_by_rid(server: RoomServer, media: FakeMediaServer) -> None:
     async with client(server, media, "alice") as alice:
-        await alice.publish("cam", "video", "f;h;q", layers=[models.VideoLayer(quality=quality) for quality in range(3)])
+        await alice.publish(
+            "cam", "video", "f;h;q", layers=[models.VideoLayer(quality=quality) for quality in range(3)]
+        )
         section = alice.answer.media[7]
         assert section.direction == "recvonly"
         assert [(rid.id, rid.direction) for rid in section.rids] == [("f", "recv"), ("h", "recv"), ("q", "recv")]
@@ -227,7 +234,9 @@ async def test_add_track_requests_in_the_join_are_handled_before_the_offer(
         assert track.mid == "7"
 
 
-@pytest.mark.parametrize("text", ["", "v=0", "nonsense", "v=0\r\nm=audio x y\r\n", "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 300"])
+@pytest.mark.parametrize(
+    "text", ["", "v=0", "nonsense", "v=0\r\nm=audio x y\r\n", "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 300"]
+)
 async def test_an_offer_that_is_no_offer_means_a_full_reconnect(
     server: RoomServer, media: FakeMediaServer, text: str
 ) -> None:

@@ -144,8 +144,7 @@ class DataRouter:
         receivers = [
             participant
             for participant in self._receivers(destinations)
-            if participant is not sender
-            and (content != "metrics" or participant.permission.can_subscribe_metrics)
+            if participant is not sender and (content != "metrics" or participant.permission.can_subscribe_metrics)
         ]
         self._deliver(receivers, label, encoded)
 

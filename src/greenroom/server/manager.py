@@ -215,7 +215,9 @@ class RoomManager:
         elif kind in ("connected", "reconnected"):
             participant.peer_connected(event[1])
         elif kind == "disconnected":
-            logger.info("%s in %s: transport silent or closed by the client", participant.identity, participant.room.name)
+            logger.info(
+                "%s in %s: transport silent or closed by the client", participant.identity, participant.room.name
+            )
         elif kind == "lost":
             participant.peer_lost(event[1], resumable=True)
         elif kind == "failed":

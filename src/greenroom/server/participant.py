@@ -113,9 +113,7 @@ class Participant:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
         addresses = room.settings.node_ips
-        self.publisher_pc = Answerer(
-            room.media, room.next_number(), room.number, addresses, ask=self._ask_sections
-        )
+        self.publisher_pc = Answerer(room.media, room.next_number(), room.number, addresses, ask=self._ask_sections)
         self.subscriber_pc: Offerer | None = None
         if not join.single:
             self.subscriber_pc = Offerer(

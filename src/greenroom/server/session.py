@@ -165,9 +165,13 @@ HANDLERS: dict[str, Callable[[Participant, Any], None]] = {
     "update_metadata": _update_metadata,
     "update_audio_track": _update_audio_track,
     "update_video_track": _update_video_track,
-    "publish_data_track_request": lambda participant, request: participant.room.data.tracks.publish(participant, request),
+    "publish_data_track_request": lambda participant, request: participant.room.data.tracks.publish(
+        participant, request
+    ),
     "unpublish_data_track_request": (
         lambda participant, request: participant.room.data.tracks.unpublish(participant, request)
     ),
-    "update_data_subscription": lambda participant, request: participant.room.data.tracks.subscribe(participant, request),
+    "update_data_subscription": lambda participant, request: participant.room.data.tracks.subscribe(
+        participant, request
+    ),
 }

@@ -180,5 +180,9 @@ class SignalEndpoint:
 
 
 def _http_error(status: int, text: str) -> web.HTTPException:
-    errors: dict[int, type[web.HTTPException]] = {400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 403: web.HTTPForbidden}
+    errors: dict[int, type[web.HTTPException]] = {
+        400: web.HTTPBadRequest,
+        401: web.HTTPUnauthorized,
+        403: web.HTTPForbidden,
+    }
     return errors.get(status, web.HTTPUnauthorized)(text=text)

@@ -50,7 +50,9 @@ class PendingTrack:
 
     def is_called(self, cid: str) -> bool:
         """Whether `cid` (the track id in a=msid) names this track or one of its codecs."""
-        return bool(cid) and (cid == self.request.cid or any(cid == codec.cid for codec in self.request.simulcast_codecs))
+        return bool(cid) and (
+            cid == self.request.cid or any(cid == codec.cid for codec in self.request.simulcast_codecs)
+        )
 
 
 def pending_track(request: rtc.AddTrackRequest) -> PendingTrack:

@@ -173,7 +173,9 @@ def _audio_parameters(section: MediaSection, options: PublishOptions | None) -> 
                 codec.fmtp += ";usedtx=1"
     if options:
         # The first codec of the answer is the one that the client sends.
-        section.codecs.sort(key=lambda codec: (codec.key == "red") != options.red if codec.key in ("red", "opus") else 2)
+        section.codecs.sort(
+            key=lambda codec: (codec.key == "red") != options.red if codec.key in ("red", "opus") else 2
+        )
 
 
 def _reject(section: MediaSection, offered: MediaSection) -> MediaSection:
@@ -205,8 +207,12 @@ def build_offer(
     for wanted in sections:
         if wanted.kind == "application":
             section = MediaSection(
-                "application", wanted.mid, protocol="UDP/DTLS/SCTP", formats=["webrtc-datachannel"],
-                sctp_port=5000, max_message_size=MAX_MESSAGE_SIZE,
+                "application",
+                wanted.mid,
+                protocol="UDP/DTLS/SCTP",
+                formats=["webrtc-datachannel"],
+                sctp_port=5000,
+                max_message_size=MAX_MESSAGE_SIZE,
             )
         else:
             section = MediaSection(wanted.kind, wanted.mid, direction="sendonly" if wanted.outgoing else "inactive")

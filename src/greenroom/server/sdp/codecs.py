@@ -58,9 +58,7 @@ def accepted_codecs(offered: MediaSection, enabled: Iterable[str]) -> list[RtpCo
     own, so that one payload type means the same in all sections of a bundle.
     """
     wanted = _names(tuple(enabled), offered.kind)
-    accepted = {
-        codec.pt: codec for codec in offered.codecs if codec.key in wanted and _profile_is_forwardable(codec)
-    }
+    accepted = {codec.pt: codec for codec in offered.codecs if codec.key in wanted and _profile_is_forwardable(codec)}
     # RED without the codec it wraps (RFC 2198) cannot be unpacked for anybody.
     if offered.kind == "audio":
         opus = {codec.pt for codec in accepted.values() if codec.key == "opus"}

@@ -144,8 +144,10 @@ class MediaSection:
                 out.append(f"a=fmtp:{codec.pt} {codec.fmtp}")
             out += [f"a=rtcp-fb:{codec.pt} {feedback}" for feedback in codec.feedback]
         out += [f"a=extmap:{number} {uri}" for number, uri in self.extensions.items()]
-        out += [f"a=rid:{rid.id} {rid.direction}" + (f" {rid.restrictions}" if rid.restrictions else "")
-                for rid in self.rids]
+        out += [
+            f"a=rid:{rid.id} {rid.direction}" + (f" {rid.restrictions}" if rid.restrictions else "")
+            for rid in self.rids
+        ]
         if self.simulcast:
             out.append("a=simulcast:" + " ".join(f"{way} {';'.join(rids)}" for way, rids in self.simulcast.items()))
         out += [f"a=ssrc-group:{name} {' '.join(map(str, ssrcs))}" for name, ssrcs in self.ssrc_groups]

@@ -111,7 +111,13 @@ class Answerer(PeerConnection):
         silent = {mid for mid, slot in self._slots.items() if slot.retiring} | self._sent_on
         send = {mid: slot.subscription.outgoing() for mid, slot in self._slots.items() if slot.subscription}
         answer = build_answer(
-            offer, self.local, session=self.next_session(), enabled=enabled, publish=options, send=send, silent=silent,
+            offer,
+            self.local,
+            session=self.next_session(),
+            enabled=enabled,
+            publish=options,
+            send=send,
+            silent=silent,
         )
         sections = {}
         for offered, section in zip(offer.media, answer.media, strict=True):
@@ -233,4 +239,3 @@ class Answerer(PeerConnection):
         if self._timer:
             self._timer.cancel()
             self._timer = None
-

@@ -194,4 +194,3 @@ class Offerer(PeerConnection):
         if self._timer:
             self._timer.cancel()
             self._timer = None
-

@@ -38,9 +38,7 @@ class PeerConnection:
 
     def restart_ice(self) -> None:
         """New local credentials (RFC 8839 4.4.1.1.1); the next answer or offer carries them."""
-        self.local = LocalTransport(
-            ids.ice_ufrag(), ids.ice_pwd(), self.local.fingerprint, self.local.addresses
-        )
+        self.local = LocalTransport(ids.ice_ufrag(), ids.ice_pwd(), self.local.fingerprint, self.local.addresses)
         self.media.restart_ice(self.number, self.local.ufrag, self.local.pwd)
 
     def take_remote(self, description: SessionDescription) -> tuple[bool, bool]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator
 
 import pytest
 from livekit.protocol import models
@@ -144,3 +148,52 @@ async def test_a_server_that_goes_away_for_good(room_server: RoomServer, monkeyp
     await member.seen("disconnected", seconds=30)
     assert not member.room.isconnected()
     await stopping
+
+
+@contextlib.asynccontextmanager
+async def server_process(port: int, udp_port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "greenroom", "server", "--dev"),
+        *("--port", str(port), "--udp-port", str(udp_port)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            assert b"ready" in await process.stdout.readline()
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def test_a_server_that_crashes_and_comes_back() -> None:
+    port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    url = f"http://127.0.0.1:{port}"
+    alice, bob = Member(rtc, "alice"), Member(rtc, "bob")
+    async with server_process(port, udp_port) as process:
+        await alice.connect(url)
+        await bob.connect(url)
+        publication, task = await alice.publish_tone(440, seconds=120)
+        await bob.seen("track_subscribed")
+        before = publication.sid
+        process.kill()
+        await process.wait()
+    async with feeding(task), server_process(port, udp_port):
+        await alice.seen("local_track_republished", seconds=40)
+        await bob.seen("reconnected", seconds=40)
+        assert publication.sid != before
+        track, *_ = await bob.seen("track_subscribed", lambda t, p, who: p.sid == publication.sid, seconds=40)
+        assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
+        await bob.me.publish_data("made it")
+        await alice.seen("data_received", lambda p: p.data == b"made it")
+        await alice.room.disconnect()
+        await bob.room.disconnect()

@@ -28,6 +28,9 @@ fn main() {
             })
             .min()
             .unwrap();
-        println!("{{\"name\": \"convert_720p\", \"from\": \"{from:?}\", \"to\": \"{to:?}\", \"ms\": {:.3}}}", best.as_secs_f64() * 1e3);
+        println!(
+            "{{\"name\": \"convert_720p\", \"from\": \"{from:?}\", \"to\": \"{to:?}\", \"ms\": {:.3}}}",
+            best.as_secs_f64() * 1e3
+        );
     }
 }

@@ -22,7 +22,11 @@ pub struct H264Encoder {
 impl H264Encoder {
     /// Both sides of the picture are even.
     pub fn new(settings: VideoSettings) -> Result<Self, CodecError> {
-        if settings.width % 2 != 0 || settings.height % 2 != 0 || settings.width < 16 || settings.height < 16 {
+        if !settings.width.is_multiple_of(2)
+            || !settings.height.is_multiple_of(2)
+            || settings.width < 16
+            || settings.height < 16
+        {
             return Err(CodecError::new(format!("H264 does not take {}x{}", settings.width, settings.height)));
         }
         Ok(Self { inner: open(settings)?, settings })

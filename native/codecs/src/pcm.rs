@@ -10,9 +10,8 @@ pub fn mix_channels(input: &[i16], from: usize, to: usize, out: &mut Vec<i16>) {
         (a, b) if a == b => out.extend_from_slice(&input[..frames * from]),
         (1, _) => input.iter().for_each(|sample| out.extend(std::iter::repeat_n(*sample, to))),
         (2, 1) => out.extend(input.chunks_exact(2).map(|f| ((f[0] as i32 + f[1] as i32) >> 1) as i16)),
-        (_, 1) => out.extend(
-            input.chunks_exact(from).map(|f| (f.iter().map(|s| *s as i32).sum::<i32>() / from as i32) as i16),
-        ),
+        (_, 1) => out
+            .extend(input.chunks_exact(from).map(|f| (f.iter().map(|s| *s as i32).sum::<i32>() / from as i32) as i16)),
         _ => input.chunks_exact(from).for_each(|frame| {
             (0..to).for_each(|channel| out.push(frame.get(channel).copied().unwrap_or(0)));
         }),

@@ -229,7 +229,7 @@ fn split_mut(data: &mut [u8], format: PixelFormat, width: usize, height: usize) 
     planes
 }
 
-fn split<'a>(data: &'a [u8], format: PixelFormat, width: usize, height: usize) -> Vec<&'a [u8]> {
+fn split(data: &[u8], format: PixelFormat, width: usize, height: usize) -> Vec<&[u8]> {
     let mut rest = data;
     let mut planes = Vec::with_capacity(4);
     for (row, rows) in format.planes(width, height) {

@@ -85,7 +85,7 @@ impl Resampler {
 
     /// Append to `out` what `pcm` makes ready. `pcm` holds whole frames.
     pub fn push(&mut self, pcm: &[i16], out: &mut Vec<i16>) -> Result<(), CodecError> {
-        if pcm.len() % self.channels != 0 {
+        if !pcm.len().is_multiple_of(self.channels) {
             return Err(CodecError::new(format!("{} samples are not whole frames of {}", pcm.len(), self.channels)));
         }
         if self.engine.is_none() {
@@ -120,7 +120,8 @@ impl Resampler {
             let frames_out = engine.output_frames_next();
             let Some(block) = self.pending.get(used..used + frames_in * self.channels) else { break };
             let input = InterleavedSlice::new(block, self.channels, frames_in).map_err(|e| failed(&e))?;
-            let mut output = InterleavedSlice::new_mut(&mut self.block_out, self.channels, frames_out).map_err(|e| failed(&e))?;
+            let mut output =
+                InterleavedSlice::new_mut(&mut self.block_out, self.channels, frames_out).map_err(|e| failed(&e))?;
             let (read, written) = engine.process_into_buffer(&input, &mut output, None).map_err(|e| failed(&e))?;
             used += read * self.channels;
             let skipped = self.skip_frames.min(written);

@@ -115,18 +115,11 @@ impl VideoEncoder for Vp8Encoder {
         let pts = timestamp_us.max(self.last_pts + 1);
         let duration = if self.last_pts < 0 { 33_333 } else { (pts - self.last_pts).clamp(1, 1_000_000) };
         self.last_pts = pts;
-        let mut image = wrap(picture)?;
+        let image = wrap(picture)?;
         let flags = if key { VPX_EFLAG_FORCE_KF as vpx_enc_frame_flags_t } else { 0 };
         // SAFETY: the image points into `picture`, which outlives the call; libvpx only reads it.
         let status = unsafe {
-            vpx_codec_encode(
-                &mut *self.context.0,
-                &mut image,
-                pts,
-                duration as u64,
-                flags,
-                u64::from(VPX_DL_REALTIME),
-            )
+            vpx_codec_encode(&mut *self.context.0, &image, pts, duration as u64, flags, u64::from(VPX_DL_REALTIME))
         };
         check("encoding", status)?;
         let mut iterator: vpx_codec_iter_t = ptr::null();
@@ -204,9 +197,8 @@ impl Vp8Decoder {
 impl VideoDecoder for Vp8Decoder {
     fn decode(&mut self, frame: &[u8]) -> Result<Option<I420>, CodecError> {
         // SAFETY: libvpx reads the frame during the call only.
-        let status = unsafe {
-            vpx_codec_decode(&mut *self.context.0, frame.as_ptr(), frame.len() as u32, ptr::null_mut(), 0)
-        };
+        let status =
+            unsafe { vpx_codec_decode(&mut *self.context.0, frame.as_ptr(), frame.len() as u32, ptr::null_mut(), 0) };
         check("decoding", status)?;
         let mut iterator: vpx_codec_iter_t = ptr::null();
         let mut newest = None;

@@ -7,10 +7,12 @@ const BARS: [[u8; 3]; 4] = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [200, 180, 40
 /// Four vertical bars, half transparent.
 fn bars(width: usize, height: usize) -> Vec<u8> {
     (0..height)
-        .flat_map(|_| (0..width).flat_map(move |x| {
-            let [r, g, b] = BARS[x * 4 / width];
-            [r, g, b, 128]
-        }))
+        .flat_map(|_| {
+            (0..width).flat_map(move |x| {
+                let [r, g, b] = BARS[x * 4 / width];
+                [r, g, b, 128]
+            })
+        })
         .collect()
 }
 

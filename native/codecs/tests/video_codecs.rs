@@ -69,10 +69,10 @@ fn rates_change_while_running() {
                     });
                     p
                 };
-                if let Some(e) = encoder.encode(&noisy, n as i64 * 33_333, false).unwrap() {
-                    if n % 60 > 10 {
-                        sizes[phase] += e.data.len();
-                    }
+                if let Some(e) = encoder.encode(&noisy, n as i64 * 33_333, false).unwrap()
+                    && n % 60 > 10
+                {
+                    sizes[phase] += e.data.len();
                 }
             }
         }

@@ -85,7 +85,8 @@ fn receive(streams: usize, seconds: u64) {
     writeln!(child.stdin.as_mut().unwrap(), "{}", folded(&answer)).unwrap();
     let format = AudioFormat { sample_rate: 48_000, channels: 1, frame_ms: 10 };
     let sinks: Vec<_> = mids.iter().map(|mid| peer.receive_audio(mid, format, 0).unwrap()).collect();
-    let by_id: std::collections::HashMap<u64, usize> = sinks.iter().enumerate().map(|(n, sink)| (sink.id(), n)).collect();
+    let by_id: std::collections::HashMap<u64, usize> =
+        sinks.iter().enumerate().map(|(n, sink)| (sink.id(), n)).collect();
     assert!(peer.add_receive(MediaKind::Audio, 0).unwrap().is_empty());
 
     let (mut frames, mut concealed) = (0u64, 0u64);

@@ -105,7 +105,13 @@ impl Connection {
     }
 
     /// A datagram from the network. What is not for us is dropped.
-    pub fn receive(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, buf: &[u8]) -> Result<(), PeerError> {
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        destination: SocketAddr,
+        buf: &[u8],
+    ) -> Result<(), PeerError> {
         let rtc = self.rtc()?;
         let Ok(receive) = Receive::new(Protocol::Udp, source, destination, buf) else { return Ok(()) };
         let input = Input::Receive(now, receive);
@@ -123,7 +129,9 @@ impl Connection {
                 let Some(rtc) = self.rtc.as_mut() else { return Ok(None) };
                 match rtc.poll_output().map_err(|error| error.to_string())? {
                     Output::Timeout(at) => break at,
-                    Output::Transmit(transmit) => send(sockets, transmit.source, transmit.destination, &transmit.contents),
+                    Output::Transmit(transmit) => {
+                        send(sockets, transmit.source, transmit.destination, &transmit.contents)
+                    }
                     Output::Event(event) => self.on_event(event)?,
                 }
             };
@@ -146,10 +154,8 @@ impl Connection {
         match event {
             RtcEvent::Connected => self.set_connected(true),
             RtcEvent::IceConnectionStateChange(IceConnectionState::Disconnected) => self.set_connected(false),
-            RtcEvent::IceConnectionStateChange(_) => {
-                if self.rtc.as_ref().is_some_and(Rtc::is_connected) {
-                    self.set_connected(true);
-                }
+            RtcEvent::IceConnectionStateChange(_) if self.rtc.as_ref().is_some_and(Rtc::is_connected) => {
+                self.set_connected(true);
             }
             RtcEvent::MediaData(data) => self.on_media(data),
             RtcEvent::ChannelOpen(channel, label) => {
@@ -262,7 +268,8 @@ impl Connection {
             for (mid, section) in &mut snapshot.sections {
                 let mid = Mid::from(mid.as_str());
                 let (seen, sent) = (self.codecs.get(&mid), self.payload_types.get(&mid));
-                let sent = sent.and_then(|pt| rtc.codec_config().iter().find(|p| p.pt() == *pt)).map(|p| p.spec().codec);
+                let sent =
+                    sent.and_then(|pt| rtc.codec_config().iter().find(|p| p.pt() == *pt)).map(|p| p.spec().codec);
                 section.codec = seen.copied().or(sent).map_or(String::new(), |codec| codec.to_string().to_lowercase());
                 let mut api = rtc.direct_api();
                 section.ssrc = match section.sending {
@@ -306,7 +313,14 @@ impl Connection {
         }
     }
 
-    pub fn write_video(&mut self, mid: Mid, codec: VideoCodec, rid: Option<Rid>, packet: VideoPacket, now: Instant) -> Result<(), PeerError> {
+    pub fn write_video(
+        &mut self,
+        mid: Mid,
+        codec: VideoCodec,
+        rid: Option<Rid>,
+        packet: VideoPacket,
+        now: Instant,
+    ) -> Result<(), PeerError> {
         if !self.connected {
             return Ok(());
         }
@@ -390,9 +404,12 @@ fn session_config(cert: DtlsCert) -> RtcConfig {
         .set_sctp_max_message_size(MAX_MESSAGE as u32)
         .set_stats_interval(Some(std::time::Duration::from_secs(1)));
     // Payload types as the official clients offer them; constrained baseline first, because that is what we encode.
-    for (pt, rtx, mode_1, profile) in
-        [(109, 114, true, 0x42e01f), (115, 116, false, 0x42e01f), (103, 104, true, 0x42001f), (107, 108, false, 0x42001f)]
-    {
+    for (pt, rtx, mode_1, profile) in [
+        (109, 114, true, 0x42e01f),
+        (115, 116, false, 0x42e01f),
+        (103, 104, true, 0x42001f),
+        (107, 108, false, 0x42001f),
+    ] {
         config.codec_config().add_h264(pt.into(), Some(rtx.into()), mode_1, profile);
     }
     // A dead path is noticed after about 8 s.

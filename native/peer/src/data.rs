@@ -63,7 +63,10 @@ impl DataChannels {
             return Err(PeerError::state(format!("data channel {label:?} is not open")));
         };
         if payload.len() > MAX_MESSAGE {
-            return Err(PeerError::invalid(format!("a message of {} bytes; the limit is {MAX_MESSAGE}", payload.len())));
+            return Err(PeerError::invalid(format!(
+                "a message of {} bytes; the limit is {MAX_MESSAGE}",
+                payload.len()
+            )));
         }
         if self.total + payload.len() > MAX_WAITING {
             return Err(PeerError::Full(format!("{} bytes wait to be sent already", self.total)));
@@ -122,7 +125,9 @@ impl DataChannels {
 
 fn write(rtc: &mut Rtc, id: ChannelId, payload: &[u8]) -> Result<bool, PeerError> {
     match rtc.channel(id) {
-        Some(mut channel) => channel.write(true, payload).map_err(|error| PeerError::state(format!("data channel: {error}"))),
+        Some(mut channel) => {
+            channel.write(true, payload).map_err(|error| PeerError::state(format!("data channel: {error}")))
+        }
         None => Err(PeerError::state("the data channel is closed")),
     }
 }

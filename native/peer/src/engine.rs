@@ -14,8 +14,9 @@ use crate::audio::input::AudioInput;
 use crate::error::PeerError;
 use crate::event::{self, EventQueue, Id};
 use crate::lock;
-use crate::peer::{NEVER, Peer, PeerShared};
+use crate::peer::Peer;
 use crate::pool::CodecPool;
+use crate::shared::{NEVER, PeerShared};
 use crate::sockets;
 use crate::video::input::VideoInput;
 
@@ -89,9 +90,10 @@ impl Engine {
 
     /// Only these local addresses become candidates.
     pub fn with_addresses(codec_threads: usize, addresses: Vec<IpAddr>) -> std::io::Result<Self> {
-        let certificate = crypto().dtls_provider.generate_certificate().ok_or_else(|| {
-            std::io::Error::other("no DTLS certificate could be made")
-        })?;
+        let certificate = crypto()
+            .dtls_provider
+            .generate_certificate()
+            .ok_or_else(|| std::io::Error::other("no DTLS certificate could be made"))?;
         // SAFETY: plain system call; the descriptor is checked and owned from here on.
         let epoll = match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
             fd if fd < 0 => return Err(std::io::Error::last_os_error()),
@@ -218,8 +220,7 @@ fn wait(shared: &EngineShared, deadline: u64, ready: &mut [libc::epoll_event]) -
         left.as_micros().div_ceil(1000).min(60_000) as libc::c_int
     };
     // SAFETY: the array is writable for the count given.
-    let count = unsafe {
-        libc::epoll_wait(shared.epoll.as_raw_fd(), ready.as_mut_ptr(), ready.len() as libc::c_int, timeout)
-    };
+    let count =
+        unsafe { libc::epoll_wait(shared.epoll.as_raw_fd(), ready.as_mut_ptr(), ready.len() as libc::c_int, timeout) };
     count.max(0) as usize
 }

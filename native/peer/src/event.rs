@@ -19,7 +19,12 @@ pub enum Event {
     Failed(Id, String),
     ChannelOpen(Id, String),
     ChannelClosed(Id, String),
-    Data { peer: Id, label: String, payload: Vec<u8>, binary: bool },
+    Data {
+        peer: Id,
+        label: String,
+        payload: Vec<u8>,
+        binary: bool,
+    },
     /// The bytes that wait on the channel fell below the low mark.
     Drained(Id, String),
     /// First media on a receiving section.

@@ -65,7 +65,9 @@ impl Negotiation {
     }
 
     fn tidied(&self, sdp: &str) -> String {
-        sdp::tidy_local(sdp, |mid| self.preferred.iter().find(|(known, _)| known.to_string() == mid).map(|(_, codec)| *codec))
+        sdp::tidy_local(sdp, |mid| {
+            self.preferred.iter().find(|(known, _)| known.to_string() == mid).map(|(_, codec)| *codec)
+        })
     }
 
     pub fn stop(&mut self, mid: Mid) {
@@ -222,7 +224,13 @@ fn repeat_offer(rtc: &mut Rtc, sections: &[Wanted]) -> Result<(SdpOffer, SdpPend
 fn draw(rtc: &mut Rtc, seed: u64, section: &NewSection) -> Mid {
     let section = section.clone();
     fastrand::seed(seed);
-    let mid = rtc.sdp_api().add_media(section.kind, section.direction, section.stream_id, section.track_id, section.simulcast);
+    let mid = rtc.sdp_api().add_media(
+        section.kind,
+        section.direction,
+        section.stream_id,
+        section.track_id,
+        section.simulcast,
+    );
     // Credentials may be drawn from the same generator: never leave it in a state that an offer could reveal.
     fastrand::seed(entropy());
     mid

@@ -1,237 +1,25 @@
 //! One peer connection, as the program handles it.
 
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::Instant;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use greenroom_codecs::video::VideoCodec;
 use str0m::Candidate;
 use str0m::media::{Direction, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
 
-use crate::audio::input::{AudioInput, AudioPacket, AudioSending, AudioTarget};
-use crate::audio::receiver::AudioReceiver;
+use crate::audio::input::{AudioInput, AudioSending};
 use crate::audio::sink::{AudioFormat, AudioRing, HARD_LIMIT_MS, SinkFeed};
-use crate::connection::{Connection, Receivers, VideoSending};
-use crate::engine::EngineShared;
+use crate::connection::{Connection, VideoSending};
 use crate::error::PeerError;
 use crate::event::{Event, Id};
 use crate::negotiate::NewSection;
-use crate::sockets::Socket;
+use crate::sending::{AudioSection, Sending, VideoSection};
+use crate::shared::PeerShared;
+use crate::sinks::{AudioSink, VideoSink};
 use crate::stats::PeerSnapshot;
-use crate::video::input::{VideoInput, VideoLayer, VideoPacket, VideoTarget};
-use crate::video::receiver::{VideoFrame, VideoReceiver, VideoRing};
+use crate::video::input::{VideoInput, VideoLayer};
+use crate::video::receiver::{VideoReceiver, VideoRing};
 use crate::{lock, sdp};
-
-/// No deadline.
-pub(crate) const NEVER: u64 = u64::MAX;
-
-/// What the engine's thread, codec threads and the program share of a peer.
-pub(crate) struct PeerShared {
-    pub id: Id,
-    pub engine: Arc<EngineShared>,
-    pub sockets: Vec<Socket>,
-    /// When the session wants to be driven, in engine time.
-    pub deadline: AtomicU64,
-    connection: Mutex<Connection>,
-    closed: AtomicBool,
-}
-
-impl PeerShared {
-    pub fn new(id: Id, engine: Arc<EngineShared>, sockets: Vec<Socket>) -> Self {
-        let connection = Connection::new(id, engine.events.clone(), &engine.certificate, &sockets, Instant::now());
-        Self {
-            id,
-            engine,
-            sockets,
-            deadline: AtomicU64::new(0),
-            connection: Mutex::new(connection),
-            closed: AtomicBool::new(false),
-        }
-    }
-
-    /// Change the connection and drain it. A panic in the session is the end of this peer and of nothing else.
-    pub fn with<R>(&self, change: impl FnOnce(&mut Connection, Instant) -> Result<R, PeerError>) -> Result<R, PeerError> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(PeerError::closed());
-        }
-        let mut connection = lock(&self.connection);
-        if connection.rtc.is_none() {
-            return Err(PeerError::closed());
-        }
-        let now = Instant::now();
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            let result = change(&mut connection, now);
-            (result, connection.drive(now, &self.sockets))
-        }));
-        let (result, driven) = match done {
-            Ok(done) => done,
-            Err(_) => (Err(PeerError::state("the session failed internally")), Err("the session failed internally".into())),
-        };
-        match driven {
-            Ok(deadline) => self.set_deadline(deadline),
-            Err(reason) => {
-                let receivers = connection.take_receivers();
-                connection.rtc = None;
-                drop(connection);
-                self.set_deadline(None);
-                self.unregister();
-                receivers.end();
-                if !self.closed.load(Ordering::Acquire) {
-                    self.engine.events.push(Event::Failed(self.id, reason));
-                }
-            }
-        }
-        result
-    }
-
-    /// Look without draining.
-    fn view<R>(&self, look: impl FnOnce(&mut Connection) -> R) -> R {
-        look(&mut lock(&self.connection))
-    }
-
-    fn set_deadline(&self, deadline: Option<Instant>) {
-        let deadline = deadline.map_or(NEVER, |at| self.engine.micros(at));
-        self.deadline.store(deadline, Ordering::SeqCst);
-        self.engine.note_deadline(deadline);
-    }
-
-    /// Datagrams of one wake-up, read from socket `index` until it is empty or the thread owes others its time.
-    pub fn receive(&self, index: usize, buf: &mut [u8]) {
-        const BATCH: usize = 32;
-        let Some(socket) = self.sockets.get(index) else { return };
-        for _ in 0..BATCH {
-            let (len, source): (usize, SocketAddr) = match socket.socket.recv_from(buf) {
-                Ok(received) => received,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(_) => return,
-            };
-            let datagram = &buf[..len];
-            if self.with(|connection, now| connection.receive(now, source, socket.address, datagram)).is_err()
-                && self.view(|connection| connection.rtc.is_none())
-            {
-                return;
-            }
-        }
-    }
-
-    fn unregister(&self) {
-        for socket in &self.sockets {
-            self.engine.unwatch(socket.socket.as_raw_fd());
-        }
-        self.engine.forget(self.id);
-    }
-
-    pub fn close(&self) {
-        if self.closed.load(Ordering::Acquire) {
-            return;
-        }
-        let mut receivers = Receivers::default();
-        // Says goodbye; that it cannot be said does not matter any more.
-        let _ = self.with(|connection, _| {
-            receivers = connection.take_receivers();
-            connection.rtc()?.close().map_err(|error| PeerError::state(error.to_string()))
-        });
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.view(|connection| connection.rtc = None);
-            self.set_deadline(None);
-            self.unregister();
-        }
-        receivers.end();
-    }
-}
-
-/// A section that sends an audio input.
-struct AudioSection {
-    peer: Weak<PeerShared>,
-    mid: Mid,
-    muted: AtomicBool,
-    removed: AtomicBool,
-}
-
-impl AudioTarget for AudioSection {
-    fn send(&self, packet: AudioPacket<'_>) -> bool {
-        let Some(peer) = self.peer.upgrade() else { return false };
-        if self.removed.load(Ordering::Relaxed) || peer.closed.load(Ordering::Acquire) {
-            return false;
-        }
-        if !self.muted.load(Ordering::Relaxed) {
-            // A failed write is a lost packet; a failed peer has said so.
-            let _ = peer.with(|connection, _| connection.write_audio(self.mid, packet));
-        }
-        true
-    }
-}
-
-/// A section that sends a video input.
-struct VideoSection {
-    peer: Weak<PeerShared>,
-    mid: Mid,
-    codec: VideoCodec,
-    sending: Arc<VideoSending>,
-    muted: AtomicBool,
-    removed: AtomicBool,
-}
-
-impl VideoTarget for VideoSection {
-    fn layers_wanted(&self) -> Option<usize> {
-        let peer = self.peer.upgrade()?;
-        if self.removed.load(Ordering::Relaxed) || peer.closed.load(Ordering::Acquire) {
-            return None;
-        }
-        if self.muted.load(Ordering::Relaxed) {
-            return Some(0);
-        }
-        Some(peer.view(|connection| connection.video_layers_wanted(self.mid, self.codec, self.sending.rids.len())))
-    }
-
-    fn take_keyframe_request(&self, layer: usize) -> bool {
-        let bit = 1 << layer;
-        self.sending.keyframes.fetch_and(!bit, Ordering::SeqCst) & bit != 0
-    }
-
-    fn send(&self, packet: VideoPacket) {
-        let Some(peer) = self.peer.upgrade() else { return };
-        let rid = self.sending.rids.get(packet.layer).copied().flatten();
-        // A failed write is a lost frame; a failed peer has said so.
-        let _ = peer.with(|connection, now| connection.write_video(self.mid, self.codec, rid, packet, now));
-    }
-}
-
-/// A sending section as the peer remembers it.
-enum Sending {
-    Audio(Arc<AudioSection>),
-    Video(Arc<VideoSection>),
-}
-
-impl Sending {
-    fn mid(&self) -> Mid {
-        match self {
-            Self::Audio(section) => section.mid,
-            Self::Video(section) => section.mid,
-        }
-    }
-
-    fn remove(&self) {
-        match self {
-            Self::Audio(section) => section.removed.store(true, Ordering::Relaxed),
-            Self::Video(section) => section.removed.store(true, Ordering::Relaxed),
-        }
-    }
-
-    fn mute(&self, muted: bool) {
-        match self {
-            Self::Audio(section) => section.muted.store(muted, Ordering::Relaxed),
-            Self::Video(section) => {
-                section.muted.store(muted, Ordering::Relaxed);
-                // Whoever sees it again needs a key frame.
-                section.sending.request(None);
-            }
-        }
-    }
-}
 
 /// One peer connection. Closed when dropped.
 pub struct Peer {
@@ -285,12 +73,7 @@ impl Peer {
             connection.negotiation.set_red(mid, red);
             Ok(mid)
         })?;
-        let section = Arc::new(AudioSection {
-            peer: Arc::downgrade(&self.shared),
-            mid,
-            muted: AtomicBool::new(false),
-            removed: AtomicBool::new(false),
-        });
+        let section = Arc::new(AudioSection::new(&self.shared, mid));
         source.attach(section.clone(), AudioSending { bitrate, dtx })?;
         lock(&self.sending).push(Sending::Audio(section));
         Ok(mid.to_string())
@@ -335,14 +118,7 @@ impl Peer {
             connection.set_video_sending(mid, sending.clone());
             Ok(mid)
         })?;
-        let section = Arc::new(VideoSection {
-            peer: Arc::downgrade(&self.shared),
-            mid,
-            codec,
-            sending,
-            muted: AtomicBool::new(false),
-            removed: AtomicBool::new(false),
-        });
+        let section = Arc::new(VideoSection::new(&self.shared, mid, codec, sending));
         source.attach(section.clone(), codec, layers);
         lock(&self.sending).push(Sending::Video(section));
         Ok(mid.to_string())
@@ -463,60 +239,6 @@ impl Peer {
 }
 
 impl Drop for Peer {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// Decoded sound of one section. Detached when dropped.
-pub struct AudioSink {
-    ring: Arc<AudioRing>,
-    receiver: Arc<AudioReceiver>,
-}
-
-impl AudioSink {
-    pub fn id(&self) -> Id {
-        self.ring.id()
-    }
-
-    pub fn read(&self) -> std::collections::VecDeque<crate::audio::sink::AudioFrame> {
-        self.ring.read()
-    }
-
-    /// No more frames; the sink ends.
-    pub fn close(&self) {
-        self.receiver.detach(&self.ring);
-    }
-}
-
-impl Drop for AudioSink {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// Decoded pictures of one section. Detached when dropped.
-pub struct VideoSink {
-    ring: Arc<VideoRing>,
-    receiver: Arc<VideoReceiver>,
-}
-
-impl VideoSink {
-    pub fn id(&self) -> Id {
-        self.ring.id()
-    }
-
-    pub fn read(&self) -> std::collections::VecDeque<VideoFrame> {
-        self.ring.read()
-    }
-
-    /// No more frames; the sink ends.
-    pub fn close(&self) {
-        self.receiver.detach(&self.ring);
-    }
-}
-
-impl Drop for VideoSink {
     fn drop(&mut self) {
         self.close();
     }

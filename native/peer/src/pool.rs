@@ -104,9 +104,8 @@ impl CodecPool {
         let pool = Self { workers, next: AtomicUsize::new(0), threads: Mutex::default() };
         for (index, worker) in pool.workers.iter().enumerate() {
             let worker = worker.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("gr-codec-{index}"))
-                .spawn(move || run_worker(&worker))?;
+            let thread =
+                std::thread::Builder::new().name(format!("gr-codec-{index}")).spawn(move || run_worker(&worker))?;
             lock(&pool.threads).push(thread);
         }
         Ok(pool)

@@ -59,5 +59,4 @@ impl<T> FrameRing<T> {
             self.events.push(Event::End(self.id));
         }
     }
-
 }

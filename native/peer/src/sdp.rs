@@ -38,7 +38,11 @@ fn reordered(line: &str, section: &[&str], codec: &str) -> String {
     };
     let belongs = |pt: &str| {
         let repaired = section.iter().find_map(|line| {
-            line.strip_prefix("a=fmtp:")?.strip_prefix(pt)?.strip_prefix(' ')?.split(';').find_map(|p| p.strip_prefix("apt="))
+            line.strip_prefix("a=fmtp:")?
+                .strip_prefix(pt)?
+                .strip_prefix(' ')?
+                .split(';')
+                .find_map(|p| p.strip_prefix("apt="))
         });
         is_codec(repaired.unwrap_or(pt))
     };
@@ -54,10 +58,11 @@ fn reordered(line: &str, section: &[&str], codec: &str) -> String {
 pub fn tidy_remote(sdp: &str, is_offer: bool) -> String {
     let mut out = String::with_capacity(sdp.len());
     for line in sdp.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-        if let Some(candidate) = line.strip_prefix("a=") {
-            if candidate.starts_with("candidate:") && usable_candidate(candidate).is_none() {
-                continue;
-            }
+        if let Some(candidate) = line.strip_prefix("a=")
+            && candidate.starts_with("candidate:")
+            && usable_candidate(candidate).is_none()
+        {
+            continue;
         }
         let line = if is_offer && line == "a=setup:actpass" { "a=setup:passive" } else { line };
         out.push_str(line);

@@ -97,8 +97,10 @@ fn sound_arrives_at_any_rate() {
         }
         let middle = &heard[wanted / 4..wanted * 3 / 4];
         // Short pieces: a frame that was late would shift the phase.
-        let pieces: Vec<f64> =
-            middle.chunks_exact(format.sample_rate as usize / 20).map(|p| common::purity(p, format.sample_rate, 440.0)).collect();
+        let pieces: Vec<f64> = middle
+            .chunks_exact(format.sample_rate as usize / 20)
+            .map(|p| common::purity(p, format.sample_rate, 440.0))
+            .collect();
         let share = pieces.iter().sum::<f64>() / pieces.len() as f64;
         assert!(share > 0.9, "{rate} Hz {channels} channels to {format:?}: {share}");
     }

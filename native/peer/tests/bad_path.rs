@@ -16,8 +16,13 @@ use relay::{Path, negotiate_over};
 #[test]
 fn a_call_survives_loss_and_jitter() {
     for seed in [1, 20_261_121] {
-        call(Path { seed, loss_percent: 5, jitter_ms: 30 });
+        call(Path { seed, loss_percent: 5, jitter_ms: 30, garbage_percent: 0 });
     }
+}
+
+#[test]
+fn altered_datagrams_and_nonsense_are_dropped() {
+    call(Path { seed: 7, loss_percent: 1, jitter_ms: 5, garbage_percent: 30 });
 }
 
 fn call(path: Path) {
@@ -50,12 +55,18 @@ fn call(path: Path) {
     let started = std::time::Instant::now();
     let mut shown = 0;
     while heard.len() < 48_000 * (seconds - 1) || pictures < 40 || next < messages {
-        assert!(started.elapsed() < PATIENCE * 3, "seed {}: {} samples, {pictures} pictures, {next} messages", path.seed, heard.len());
+        assert!(
+            started.elapsed() < PATIENCE * 3,
+            "seed {}: {} samples, {pictures} pictures, {next} messages",
+            path.seed,
+            heard.len()
+        );
         // A busy picture every 33 ms of the call.
         if started.elapsed().as_millis() as u64 / 33 >= shown {
             shown += 1;
-            let rgba: Vec<u8> =
-                (0..320 * 240u32).flat_map(|i| [(i.wrapping_mul(shown as u32) >> 3) as u8, (i / 320) as u8, 90, 255]).collect();
+            let rgba: Vec<u8> = (0..320 * 240u32)
+                .flat_map(|i| [(i.wrapping_mul(shown as u32) >> 3) as u8, (i / 320) as u8, 90, 255])
+                .collect();
             camera.push(&rgba, 320, 240, PixelFormat::Rgba, 0, 0).unwrap();
         }
         let event = right.wait("anything", |e| Some(e.clone()));
@@ -77,11 +88,13 @@ fn call(path: Path) {
             _ => {}
         }
     }
-    assert!(relay.lost.load(std::sync::atomic::Ordering::SeqCst) > 20);
+    assert!(relay.lost.load(std::sync::atomic::Ordering::SeqCst) > 0);
+    assert!(left.drain().iter().chain(right.drain().iter()).all(|e| !matches!(e, Event::Failed(..))));
     // Every second has its tone, though some of it was made up.
     for second in heard.chunks_exact(48_000).take(seconds - 1) {
-        let share = second.chunks_exact(4800).map(|part| purity(part, 48_000, 440.0)).sum::<f64>() / 10.0;
+        // Short parts: where sound was made up or waited for the phase jumps.
+        let share = second.chunks_exact(960).map(|part| purity(part, 48_000, 440.0)).sum::<f64>() / 50.0;
         assert!(share > 0.8, "seed {}: {share}", path.seed);
     }
-    assert!(concealed > 0, "seed {}: nothing was concealed", path.seed);
+    assert!(concealed > 0 || path.loss_percent < 5, "seed {}: nothing was concealed", path.seed);
 }

@@ -31,7 +31,9 @@ fn the_first_offer_is_that_of_a_livekit_client() {
     let a = left.engine.add_peer().unwrap();
     let mut mids = a.add_receive(MediaKind::Audio, 3).unwrap();
     mids.extend(a.add_receive(MediaKind::Video, 3).unwrap());
-    for (label, ordered, retransmits) in [("_reliable", true, None), ("_lossy", false, Some(0)), ("_data_track", false, Some(0))] {
+    for (label, ordered, retransmits) in
+        [("_reliable", true, None), ("_lossy", false, Some(0)), ("_data_track", false, Some(0))]
+    {
         a.add_data_channel(label, ordered, retransmits).unwrap();
     }
     let offer = a.create_offer(false).unwrap();
@@ -136,7 +138,14 @@ fn ice_restarts_while_connected() {
 fn bad_sdp_is_a_sentence_and_the_offer_still_stands() {
     let (left, right) = (Side::new(), Side::new());
     let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
-    for bad in ["", "v=0", "hello\r\nworld", "v=0\r\nm=audio x\r\n", "\u{0}\u{1}", "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"] {
+    for bad in [
+        "",
+        "v=0",
+        "hello\r\nworld",
+        "v=0\r\nm=audio x\r\n",
+        "\u{0}\u{1}",
+        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n",
+    ] {
         assert!(matches!(b.accept_offer(bad), Err(PeerError::Invalid(_))), "{bad:?}");
     }
     assert!(matches!(a.set_answer(""), Err(PeerError::State(_))), "no offer yet");

@@ -20,14 +20,19 @@ fn flat(width: usize, height: usize, rgb: [u8; 3]) -> Vec<u8> {
 }
 
 fn centre(frame: &VideoFrame) -> [u8; 3] {
-    let rgba =
-        convert(&frame.data, frame.width, frame.height, PixelFormat::I420, PixelFormat::Rgba, false).unwrap();
+    let rgba = convert(&frame.data, frame.width, frame.height, PixelFormat::I420, PixelFormat::Rgba, false).unwrap();
     let at = (frame.height / 2 * frame.width + frame.width / 2) * 4;
     [rgba[at], rgba[at + 1], rgba[at + 2]]
 }
 
 /// Show a colour until it is seen.
-fn see(source: &Arc<VideoInput>, viewer: &mut Side, sink: &VideoSink, size: (usize, usize), rgb: [u8; 3]) -> VideoFrame {
+fn see(
+    source: &Arc<VideoInput>,
+    viewer: &mut Side,
+    sink: &VideoSink,
+    size: (usize, usize),
+    rgb: [u8; 3],
+) -> VideoFrame {
     let picture = flat(size.0, size.1, rgb);
     let deadline = std::time::Instant::now() + common::PATIENCE;
     loop {
@@ -60,7 +65,14 @@ fn both_ways(codec: VideoCodec) {
     // The size may change while it is sent.
     let frame = see(&red, &mut right, &from_a, (480, 360), [40, 200, 60]);
     assert_eq!((frame.width, frame.height), (480, 360));
-    assert!(b.receive_audio(&sent, greenroom_peer::audio::sink::AudioFormat { sample_rate: 48_000, channels: 1, frame_ms: 10 }, 0).is_err());
+    assert!(
+        b.receive_audio(
+            &sent,
+            greenroom_peer::audio::sink::AudioFormat { sample_rate: 48_000, channels: 1, frame_ms: 10 },
+            0
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -115,7 +127,12 @@ fn simulcast_sends_three_sizes() {
     let (mut left, mut right) = (Side::new(), Side::new());
     let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
     let source = left.engine.video_input(false);
-    let layer = |rid: &str, scale_down_by, max_bitrate| VideoLayer { rid: rid.into(), scale_down_by, max_bitrate, max_fps: 0.0 };
+    let layer = |rid: &str, scale_down_by, max_bitrate| VideoLayer {
+        rid: rid.into(),
+        scale_down_by,
+        max_bitrate,
+        max_fps: 0.0,
+    };
     let layers = [layer("f", 1.0, 800_000), layer("h", 2.0, 300_000), layer("q", 4.0, 100_000)];
     let mid = a.send_video(&source, "cid", "stream", VideoCodec::Vp8, &layers).unwrap();
     let (offer, answer) = negotiate(&a, &b);

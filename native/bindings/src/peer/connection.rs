@@ -48,7 +48,13 @@ impl Peer {
     }
 
     #[pyo3(signature = (label, ordered, max_retransmits = None))]
-    fn add_data_channel(&self, py: Python<'_>, label: &str, ordered: bool, max_retransmits: Option<u16>) -> PyResult<()> {
+    fn add_data_channel(
+        &self,
+        py: Python<'_>,
+        label: &str,
+        ordered: bool,
+        max_retransmits: Option<u16>,
+    ) -> PyResult<()> {
         py.detach(|| self.peer.add_data_channel(label, ordered, max_retransmits)).map_err(raise)
     }
 

@@ -151,8 +151,12 @@ impl AudioInput {
     /// Queue interleaved samples at the input's rate: all or none. False: full, `Event::Room` tells when to try again.
     /// A frame longer than the queue is taken when the queue is empty.
     pub fn push(&self, pcm: &[i16]) -> Result<bool, PeerError> {
-        if pcm.len() % self.channels != 0 {
-            return Err(PeerError::invalid(format!("{} samples are not whole frames of {} channels", pcm.len(), self.channels)));
+        if !pcm.len().is_multiple_of(self.channels) {
+            return Err(PeerError::invalid(format!(
+                "{} samples are not whole frames of {} channels",
+                pcm.len(),
+                self.channels
+            )));
         }
         if pcm.is_empty() {
             return Ok(true);
@@ -161,7 +165,8 @@ impl AudioInput {
         if state.closed {
             return Err(PeerError::state("the audio source is closed"));
         }
-        let needed = pcm.len() / self.channels * self.encoded_rate as usize / self.sample_rate as usize * self.encoded_channels;
+        let needed =
+            pcm.len() / self.channels * self.encoded_rate as usize / self.sample_rate as usize * self.encoded_channels;
         if !state.queue.is_empty() && state.queue.len() + needed > self.capacity {
             state.refused = Some(needed);
             return Ok(false);
@@ -238,7 +243,6 @@ impl AudioInput {
         lock(&self.state).outputs.push(Output { target, encoder, dtx: sending.dtx, silent: false });
         Ok(())
     }
-
 }
 
 impl Task for AudioInput {
@@ -283,11 +287,11 @@ impl Task for AudioInput {
         frame.clear();
         frame.extend(state.queue.drain(..take));
         frame.resize(frame_len, 0);
-        if let Some(needed) = state.refused {
-            if state.queue.is_empty() || state.queue.len() + needed <= self.capacity {
-                state.refused = None;
-                self.events.push(Event::Room(self.id));
-            }
+        if let Some(needed) = state.refused
+            && (state.queue.is_empty() || state.queue.len() + needed <= self.capacity)
+        {
+            state.refused = None;
+            self.events.push(Event::Room(self.id));
         }
         state.send(&frame, now);
         state.frame = frame;
@@ -319,10 +323,11 @@ impl State {
         self.quiet_frames = if level <= NOTHING_DBOV { self.quiet_frames.saturating_add(1) } else { 0 };
         let quiet = self.quiet_frames >= HANGOVER_FRAMES;
         self.outputs.retain_mut(|output| {
-            if quiet != was_quiet && output.dtx {
-                if let Err(error) = output.encoder.set_dtx(quiet) {
-                    log::warn!("DTX not switched: {error}");
-                }
+            if quiet != was_quiet
+                && output.dtx
+                && let Err(error) = output.encoder.set_dtx(quiet)
+            {
+                log::warn!("DTX not switched: {error}");
             }
             let data = match output.encoder.encode(frame) {
                 Ok(data) => data,

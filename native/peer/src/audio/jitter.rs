@@ -46,11 +46,22 @@ pub struct Packet {
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Decode. `may_skip`: leave it out if it turns out silent; `skip`: leave it out anyway. A skipped packet takes no time.
-    Play { packet: Packet, may_skip: bool, skip: bool },
+    Play {
+        packet: Packet,
+        may_skip: bool,
+        skip: bool,
+    },
     /// The packet is lost; the next one may carry it a second time.
-    Recover { next: Packet, samples: u32 },
-    Conceal { samples: u32 },
-    Silence { samples: u32 },
+    Recover {
+        next: Packet,
+        samples: u32,
+    },
+    Conceal {
+        samples: u32,
+    },
+    Silence {
+        samples: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +140,11 @@ impl JitterBuffer {
         }
         self.delay.observe(packet.arrival, packet.time);
         if packet.seq < self.next_seq {
-            if self.mode == Mode::Playing && self.stats.received < 8 && self.stats.lost == 0 && packet.arrival < self.due {
+            if self.mode == Mode::Playing
+                && self.stats.received < 8
+                && self.stats.lost == 0
+                && packet.arrival < self.due
+            {
                 // The very first packets arrived in the wrong order.
                 self.next_seq = packet.seq;
                 self.next_time = packet.time;
@@ -162,7 +177,13 @@ impl JitterBuffer {
         }
         let action = self.decide();
         let samples = match &action {
-            Action::Play { packet, skip, .. } => if *skip { 0 } else { packet.samples },
+            Action::Play { packet, skip, .. } => {
+                if *skip {
+                    0
+                } else {
+                    packet.samples
+                }
+            }
             Action::Recover { samples, .. } | Action::Conceal { samples } | Action::Silence { samples } => *samples,
         };
         self.due += Duration::from_nanos(u64::from(samples) * 1_000_000_000 / CLOCK);

@@ -35,7 +35,10 @@ pub struct AudioFormat {
 impl AudioFormat {
     pub fn check(&self) -> Result<(), PeerError> {
         if !(8_000..=48_000).contains(&self.sample_rate) {
-            return Err(PeerError::invalid(format!("sample rate {} Hz is not between 8000 and 48000", self.sample_rate)));
+            return Err(PeerError::invalid(format!(
+                "sample rate {} Hz is not between 8000 and 48000",
+                self.sample_rate
+            )));
         }
         if !(1..=8).contains(&self.channels) {
             return Err(PeerError::invalid(format!("{} channels; 1 to 8 are possible", self.channels)));

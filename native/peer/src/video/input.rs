@@ -115,7 +115,9 @@ impl VideoInput {
         };
         if data.len() != expected {
             let found = data.len();
-            return Err(PeerError::invalid(format!("{width}x{height} in format {format:?} takes {expected} bytes, not {found}")));
+            return Err(PeerError::invalid(format!(
+                "{width}x{height} in format {format:?} takes {expected} bytes, not {found}"
+            )));
         }
         if rotation > 3 {
             return Err(PeerError::invalid(format!("rotation {rotation}; 0 to 3 quarter turns are possible")));
@@ -150,8 +152,10 @@ impl VideoInput {
     }
 
     pub(crate) fn attach(&self, target: Arc<dyn VideoTarget>, codec: VideoCodec, layers: &[VideoLayer]) {
-        let layers =
-            layers.iter().map(|config| Layer { config: config.clone(), encoder: None, next_due_us: i64::MIN / 2 }).collect();
+        let layers = layers
+            .iter()
+            .map(|config| Layer { config: config.clone(), encoder: None, next_due_us: i64::MIN / 2 })
+            .collect();
         lock(&self.encoding).outputs.push(Output { target, codec, layers });
     }
 }

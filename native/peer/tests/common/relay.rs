@@ -1,7 +1,7 @@
 //! A bad path: a relay between two participants that loses and delays datagrams as a seed says.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +16,8 @@ pub struct Path {
     pub seed: u64,
     pub loss_percent: u64,
     pub jitter_ms: u64,
+    /// Of so many datagrams out of a hundred an altered copy is sent along, and as often nonsense.
+    pub garbage_percent: u64,
 }
 
 pub struct Relay {
@@ -74,6 +76,18 @@ fn carry(path: Path, from: &UdpSocket, out: &UdpSocket, to: SocketAddr, stop: &A
         if draw(100) < path.loss_percent {
             lost.fetch_add(1, Ordering::SeqCst);
             continue;
+        }
+        if draw(100) < path.garbage_percent {
+            let mut altered = buf[..len].to_vec();
+            for _ in 0..=draw(4) {
+                let index = draw(len as u64) as usize;
+                altered[index] ^= 1 << draw(8);
+            }
+            altered.truncate(1 + draw(len as u64) as usize);
+            let _ = out.send_to(&altered, to);
+            // Every kind of first byte: STUN, DTLS, RTP and RTCP, and what is none of them.
+            let nonsense: Vec<u8> = (0..1 + draw(1400)).map(|_| draw(256) as u8).collect();
+            let _ = out.send_to(&nonsense, to);
         }
         order += 1;
         let at = Instant::now() + Duration::from_millis(draw(path.jitter_ms + 1));

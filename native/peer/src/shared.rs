@@ -1,0 +1,141 @@
+//! What the engine's thread, codec threads and the program share of a peer: its session behind one lock.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crate::connection::{Connection, Receivers};
+use crate::engine::EngineShared;
+use crate::error::PeerError;
+use crate::event::{Event, Id};
+use crate::lock;
+use crate::sockets::Socket;
+
+/// No deadline.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+pub(crate) struct PeerShared {
+    pub id: Id,
+    pub engine: Arc<EngineShared>,
+    pub sockets: Vec<Socket>,
+    /// When the session wants to be driven, in engine time.
+    pub deadline: AtomicU64,
+    connection: Mutex<Connection>,
+    closed: AtomicBool,
+}
+
+impl PeerShared {
+    pub fn new(id: Id, engine: Arc<EngineShared>, sockets: Vec<Socket>) -> Self {
+        let connection = Connection::new(id, engine.events.clone(), &engine.certificate, &sockets, Instant::now());
+        Self {
+            id,
+            engine,
+            sockets,
+            deadline: AtomicU64::new(0),
+            connection: Mutex::new(connection),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Change the connection and drain it. A panic in the session is the end of this peer and of nothing else.
+    pub fn with<R>(
+        &self,
+        change: impl FnOnce(&mut Connection, Instant) -> Result<R, PeerError>,
+    ) -> Result<R, PeerError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(PeerError::closed());
+        }
+        let mut connection = lock(&self.connection);
+        if connection.rtc.is_none() {
+            return Err(PeerError::closed());
+        }
+        let now = Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let result = change(&mut connection, now);
+            (result, connection.drive(now, &self.sockets))
+        }));
+        let (result, driven) = match done {
+            Ok(done) => done,
+            Err(_) => {
+                (Err(PeerError::state("the session failed internally")), Err("the session failed internally".into()))
+            }
+        };
+        match driven {
+            Ok(deadline) => self.set_deadline(deadline),
+            Err(reason) => {
+                let receivers = connection.take_receivers();
+                connection.rtc = None;
+                drop(connection);
+                self.set_deadline(None);
+                self.unregister();
+                receivers.end();
+                if !self.closed.load(Ordering::Acquire) {
+                    self.engine.events.push(Event::Failed(self.id, reason));
+                }
+            }
+        }
+        result
+    }
+
+    /// Look without draining.
+    pub fn view<R>(&self, look: impl FnOnce(&mut Connection) -> R) -> R {
+        look(&mut lock(&self.connection))
+    }
+
+    fn set_deadline(&self, deadline: Option<Instant>) {
+        let deadline = deadline.map_or(NEVER, |at| self.engine.micros(at));
+        self.deadline.store(deadline, Ordering::SeqCst);
+        self.engine.note_deadline(deadline);
+    }
+
+    /// Datagrams of one wake-up, read from socket `index` until it is empty or the thread owes others its time.
+    pub fn receive(&self, index: usize, buf: &mut [u8]) {
+        const BATCH: usize = 32;
+        let Some(socket) = self.sockets.get(index) else { return };
+        for _ in 0..BATCH {
+            let (len, source): (usize, SocketAddr) = match socket.socket.recv_from(buf) {
+                Ok(received) => received,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            let datagram = &buf[..len];
+            if self.with(|connection, now| connection.receive(now, source, socket.address, datagram)).is_err()
+                && self.view(|connection| connection.rtc.is_none())
+            {
+                return;
+            }
+        }
+    }
+
+    fn unregister(&self) {
+        for socket in &self.sockets {
+            self.engine.unwatch(socket.socket.as_raw_fd());
+        }
+        self.engine.forget(self.id);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub fn close(&self) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        let mut receivers = Receivers::default();
+        // Says goodbye; that it cannot be said does not matter any more.
+        let _ = self.with(|connection, _| {
+            receivers = connection.take_receivers();
+            connection.rtc()?.close().map_err(|error| PeerError::state(error.to_string()))
+        });
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.view(|connection| connection.rtc = None);
+            self.set_deadline(None);
+            self.unregister();
+        }
+        receivers.end();
+    }
+}

@@ -49,6 +49,7 @@ async def test_server_offers_at_once_with_channels_of_its_own(server: RoomServer
         assert alice.joined.subscriber_primary
         offer = await accept(alice)
         (data,) = offer.media
+        assert alice.answer_message.type == "offer"
         assert data.kind == "application" and data.setup == "actpass" and offer.ice_lite
         await alice.settle()
         participant = server.manager.rooms["test"].participants["alice"]
@@ -168,6 +169,14 @@ async def test_codec_that_the_client_cannot_take_is_told(server: RoomServer, med
         await bob.send(answer=rtc.SessionDescription(type="answer", sdp=text, id=offer.id))
         response = await bob.expect("subscription_response")
         assert response.track_sid == cam.sid and response.err == 1
+
+
+async def test_downstream_data_uses_the_subscriber_connection(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice", dual=True, connected=False) as alice:
+        await accept(alice)
+        room = server.manager.rooms["test"]
+        room.send_data(b"x")
+        assert media.sent[0][0] == [room.participants["alice"].subscriber_pc.number]
 
 
 async def test_active_when_the_subscriber_connection_is_up(server: RoomServer, media: FakeMediaServer) -> None:

@@ -277,3 +277,23 @@ async def test_the_codec_of_the_request_counts_before_the_first_packet(
         await alice.publish("b", "video", simulcast_codecs=[rtc.SimulcastCodec(codec="h266", cid="b")])
         tracks = server.manager.rooms["test"].participants["alice"].tracks.values()
         assert [track.info.mime_type for track in tracks] == ["video/H264", "video/VP8"]
+
+
+async def test_candidates_are_in_the_answer_and_never_trickled(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice") as alice:
+        await alice.negotiate()
+        assert all(response.WhichOneof("message") != "trickle" for response in alice.seen)
+        assert alice.answer.media[0].candidates and alice.answer.media[0].end_of_candidates
+
+
+async def test_description_type_is_the_word_answer(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice") as alice:
+        assert alice.answer_message.type == "answer"
+
+
+async def test_downstream_data_uses_the_clients_own_connection(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice"), client(server, media, "bob"):
+        room = server.manager.rooms["test"]
+        room.send_data(b"x", destination_identities=["bob"])
+        assert media.sent[0][0] == [room.participants["bob"].publisher_pc.number]
+        assert room.participants["bob"].subscriber_pc is None

@@ -10,7 +10,7 @@ use greenroom_codecs::CodecError;
 use greenroom_codecs::opus::{Encoder, EncoderSettings};
 use greenroom_load::engine::Closed;
 use greenroom_load::ice::Credentials;
-use greenroom_load::{Codec, Engine, Media, PeerStats, Reception, ReceiveStats, Remote, SourceSpec, SourceStats};
+use greenroom_load::{Codec, Engine, Media, PeerStats, ReceiveStats, Reception, Remote, SourceSpec, SourceStats};
 
 use crate::peer::buffer::Bytes;
 

@@ -64,7 +64,10 @@ impl Engine {
         let fingerprint = certificate.fingerprint();
         // SAFETY: plain system calls; the descriptors are owned at once.
         let (wake, poller) = unsafe {
-            (owned(libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC))?, owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?)
+            (
+                owned(libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC))?,
+                owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?,
+            )
         };
         watch(&poller, wake.as_raw_fd(), WAKE)?;
         let wake = Arc::new(wake);
@@ -217,7 +220,8 @@ impl Core {
         let mut ready = Vec::new();
         while !self.closing {
             let now = Instant::now();
-            let wait = self.timers.peek().map_or(IDLE, |Reverse((due, _))| due.saturating_duration_since(now)).min(IDLE);
+            let wait =
+                self.timers.peek().map_or(IDLE, |Reverse((due, _))| due.saturating_duration_since(now)).min(IDLE);
             wait_for(&self.poller, wait, &mut ready);
             for token in ready.drain(..) {
                 if token == WAKE { self.run_commands() } else { self.receive(token) }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use greenroom_secure::mac::hmac_sha1;
 use greenroom_wire::stun::{
-    BindingRequest, Class, IceRole, METHOD_BINDING, Message, TransactionId, write_binding_request, write_binding_success,
+    BindingRequest, Class, IceRole, METHOD_BINDING, Message, TransactionId, write_binding_request,
+    write_binding_success,
 };
 
 use crate::outbox::Outbox;

@@ -204,7 +204,10 @@ impl LoadPeer {
         if matches!(&spec.media, crate::Media::Audio { payloads, .. } if payloads.is_empty()) {
             return Err("audio needs at least one payload");
         }
-        if matches!(&spec.media, crate::Media::Video { bitrate: 0, .. } | crate::Media::Video { packets_per_frame: 0, .. }) {
+        if matches!(
+            &spec.media,
+            crate::Media::Video { bitrate: 0, .. } | crate::Media::Video { packets_per_frame: 0, .. }
+        ) {
             return Err("video needs a bitrate and packets");
         }
         if self.keys.is_some() {

@@ -219,7 +219,9 @@ impl Delays {
     pub(crate) fn read(&mut self, packet: &[u8], now: u64) {
         let Some(stamp) = packet.len().checked_sub(STAMP_LEN).map(|at| &packet[at..]) else { return };
         let (magic, micros) = stamp.split_at(STAMP.len());
-        if magic == STAMP && let Ok(micros) = micros.try_into() {
+        if magic == STAMP
+            && let Ok(micros) = micros.try_into()
+        {
             self.add(now.saturating_sub(u64::from_be_bytes(micros)));
         }
     }
@@ -227,7 +229,8 @@ impl Delays {
     fn add(&mut self, micros: u64) {
         let value = micros.max(1);
         let octave = value.ilog2() as usize;
-        let step = if octave >= 4 { (value >> (octave - 4)) as usize & 15 } else { (value << (4 - octave)) as usize & 15 };
+        let step =
+            if octave >= 4 { (value >> (octave - 4)) as usize & 15 } else { (value << (4 - octave)) as usize & 15 };
         self.0[(16 * octave + step).min(DELAY_STEPS - 1)] += 1;
     }
 

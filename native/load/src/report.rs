@@ -81,14 +81,23 @@ impl TwccRecorder {
     }
 
     /// Sends feedback about all that arrived since the last time.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, own: Ssrc, media: Ssrc, send: &mut impl FnMut(&mut [u8], usize)) {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        own: Ssrc,
+        media: Ssrc,
+        send: &mut impl FnMut(&mut [u8], usize),
+    ) {
         if self.due.is_none_or(|due| now < due) {
             return;
         }
         self.due = None;
-        while let (Some((&first, _)), Some((&last, _))) = (self.arrivals.first_key_value(), self.arrivals.last_key_value()) {
+        while let (Some((&first, _)), Some((&last, _))) =
+            (self.arrivals.first_key_value(), self.arrivals.last_key_value())
+        {
             // Gaps after the last report are part of the story; a very old base is not.
-            let base = self.next_base.filter(|base| *base <= first && first - base < MAX_STATUSES as u64).unwrap_or(first);
+            let base =
+                self.next_base.filter(|base| *base <= first && first - base < MAX_STATUSES as u64).unwrap_or(first);
             let end = last.min(base + MAX_STATUSES as u64 - 1);
             let statuses: Vec<Option<i64>> = (base..=end).map(|seq| self.arrivals.get(&seq).copied()).collect();
             let header = TwccHeader { sender: own, media, base_sequence: base as u16, feedback_count: self.count };

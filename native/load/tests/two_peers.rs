@@ -22,7 +22,8 @@ impl Net {
     /// Peer 0 publishes and is the DTLS server facing a nominating client, peer 1 receives.
     fn new(drop_every: usize) -> Self {
         let now = Instant::now();
-        let mut peers = [1, 2].map(|seed| LoadPeer::new(now, 1_700_000_000_000_000, Certificate::generate().unwrap(), seed));
+        let mut peers =
+            [1, 2].map(|seed| LoadPeer::new(now, 1_700_000_000_000_000, Certificate::generate().unwrap(), seed));
         for at in 0..2 {
             let other = &peers[1 - at];
             let remote = Remote {

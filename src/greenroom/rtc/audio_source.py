@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +72,22 @@ class AudioSource:
             self._input = _native.AudioInput(
                 self._engine.native, self._sample_rate, self._num_channels, self._queue_size_ms
             )
-            self._engine.sources[self._input.id] = self._on_event
+            # Weak, so that a source which the program dropped without closing gives its queue back.
+            reference = weakref.ref(self)
+
+            def listener(event: tuple[Any, ...]) -> None:
+                source = reference()
+                if source is not None:
+                    source._on_event(event)
+
+            self._engine.sources[self._input.id] = listener
         return self._input
+
+    def __del__(self) -> None:
+        native = getattr(self, "_input", None)
+        if native is not None and not self._closed and self._engine is not None:
+            self._engine.sources.pop(native.id, None)
+            native.close()
 
     def _on_event(self, event: tuple[Any, ...]) -> None:
         if event[0] == "room":

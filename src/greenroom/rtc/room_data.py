@@ -33,7 +33,7 @@ def route_packet(room: Room, packet: models.DataPacket, label: str) -> None:
                     data=packet.user.payload,
                     kind=DataPacketKind.KIND_RELIABLE if label == RELIABLE else DataPacketKind.KIND_LOSSY,
                     participant=room._remote_participants.get(identity),
-                    topic=packet.user.topic or None if not packet.user.HasField("topic") else packet.user.topic,
+                    topic=packet.user.topic,
                 ),
             )
         case "stream_header":

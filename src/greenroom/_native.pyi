@@ -212,3 +212,78 @@ class Resampler:
     def __init__(self, input_rate: int, output_rate: int, channels: int) -> None: ...
     def push(self, pcm: Buffer) -> bytes: ...
     def flush(self) -> bytes: ...
+
+# --- load generator (bench/) -------------------------------------------------------------------------------------
+
+@final
+class LoadEngine:
+    """Many small peers in one native thread, for benchmarks: each costs a server what a real client costs it, and
+    nothing is decoded. RuntimeError after `close`."""
+
+    def __init__(self, *, coalesce: bool = True) -> None:
+        """`coalesce`: use the kernel's UDP_SEGMENT and UDP_GRO. OSError when sockets cannot be made."""
+    @property
+    def fingerprint(self) -> str:
+        """As in SDP: `sha-256 AB:CD:...`. One certificate for all peers."""
+    def new_ssrc(self) -> int: ...
+    def add_peer(self) -> tuple[int, str, str]:
+        """A peer that does nothing yet: its id, ICE ufrag and pwd."""
+    def connect(
+        self, peer: int, address: str, ufrag: str, pwd: str, fingerprint: str, *, controlling: bool, dtls_client: bool
+    ) -> None:
+        """Start ICE and DTLS with `address` (IP:PORT) and the other side's credentials. Only the first call counts.
+        ValueError for a malformed address or fingerprint, OSError without a socket."""
+    def set_reception(
+        self,
+        peer: int,
+        codecs: Sequence[tuple[int, int, int | None, bool]],
+        *,
+        repairs: Sequence[tuple[int, int]] = (),
+        twcc_id: int | None = None,
+        remb_bps: int | None = None,
+    ) -> None:
+        """How to understand what arrives. codecs: (payload type, clock rate, payload type it repairs or None, NACK
+        allowed). repairs: (retransmission SSRC, SSRC). `remb_bps`: the bandwidth to claim once a second."""
+    def publish_audio(
+        self,
+        peer: int,
+        ssrc: int,
+        payload_type: int,
+        payloads: Sequence[bytes],
+        *,
+        level: int = 30,
+        mid: tuple[int, str] | None = None,
+        level_id: int | None = None,
+        twcc_id: int | None = None,
+    ) -> None:
+        """One payload every 20 ms, in turn. `mid`: extension id and value; the other ids are of extensions too.
+        ValueError for ids outside 1..14 or no payloads."""
+    def publish_video(
+        self,
+        peer: int,
+        ssrc: int,
+        payload_type: int,
+        *,
+        bitrate: int,
+        packet_len: int,
+        packets_per_frame: int,
+        mid: tuple[int, str] | None = None,
+        twcc_id: int | None = None,
+    ) -> None:
+        """VP8-shaped frames of `packets_per_frame` RTP packets of `packet_len` bytes, at `bitrate` bits per second."""
+    def unpublish(self, peer: int, ssrc: int) -> None: ...
+    def remove(self, peer: int) -> None:
+        """Close and forget. Unknown ids are ignored."""
+    def mark(self) -> None:
+        """Start measuring delays and lag anew."""
+    def stats(self) -> dict[str, Any]:
+        """`peers`: by id connected_ms, failure, received (by SSRC: packets, bytes, lost, missing, late, duplicates, nacks,
+        jitter_ms), sent (by SSRC: packets, bytes, retransmitted, keyframes, skipped), dropped, repairs, channels,
+        messages. `delay_us`: p50, p99, p999 from a video source of this engine to a peer of this engine, or None.
+        `send_failures`, `worst_lag_us`."""
+    def close(self) -> None:
+        """Close all peers and end the thread. Twice is fine."""
+
+def opus_packets(pcm: Buffer, bitrate: int) -> list[bytes]:
+    """Opus in 20 ms packets, of 48 kHz mono int16 samples; what is left at the end is dropped. ValueError when libopus
+    refuses."""

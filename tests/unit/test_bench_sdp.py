@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from bench import sdp
 
 LOCAL = sdp.Local("ufrg", "p" * 24, "sha-256 " + ":".join(["AB"] * 32))

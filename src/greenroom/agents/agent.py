@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .job import JobContext, JobProcess
+from .job import JobContext, JobProcess, JobRequest
 from .options import AutoSubscribe
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ class Agent:
 
     agent_name: str = ""
     """Empty: dispatched into every new room. Named: by explicit dispatch only."""
+
+    display_name: str = ""
+    """The participant's name, as others in the room see it."""
 
     ctx: JobContext
 
@@ -112,3 +115,12 @@ def entrypoint_of(agent: type[Agent]) -> Callable[[JobContext], Any]:
 
     entrypoint.__name__ = agent.__name__
     return entrypoint
+
+
+def request_handler_of(agent: type[Agent]) -> Callable[[JobRequest], Any]:
+    """Accepts every job under the agent's name."""
+
+    async def accept(request: JobRequest) -> None:
+        await request.accept(name=agent.display_name)
+
+    return accept

@@ -17,7 +17,7 @@ import sys
 from dataclasses import replace
 from typing import NoReturn
 
-from .agent import Agent, entrypoint_of
+from .agent import Agent, entrypoint_of, request_handler_of
 from .options import WorkerOptions
 from .worker import Worker, WorkerError
 
@@ -32,7 +32,12 @@ def options_of(app: WorkerOptions | type[Agent]) -> WorkerOptions:
     if isinstance(app, WorkerOptions):
         return app
     if isinstance(app, type) and issubclass(app, Agent):
-        return WorkerOptions(entrypoint_fnc=entrypoint_of(app), prewarm_fnc=app.prewarm, agent_name=app.agent_name)
+        return WorkerOptions(
+            entrypoint_fnc=entrypoint_of(app),
+            request_fnc=request_handler_of(app),
+            prewarm_fnc=app.prewarm,
+            agent_name=app.agent_name,
+        )
     raise TypeError(f"run_app takes WorkerOptions or an Agent class, not {app!r}")
 
 

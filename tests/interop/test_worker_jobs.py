@@ -198,6 +198,8 @@ async def test_a_file_with_only_an_agent_class_is_served(tmp_path, room_server, 
             from greenroom.agents import Agent
 
             class Greeter(Agent):
+                display_name = "The greeter"
+
                 async def on_start(self):
                     await self.participant.set_attributes({"greeter": "here"})
             """
@@ -210,4 +212,5 @@ async def test_a_file_with_only_an_agent_class_is_served(tmp_path, room_server, 
         people = room_server.manager.get_room("class").participants.values()
         return [person for person in people if person.to_proto().attributes.get("greeter") == "here"]
 
-    await until(joined, "the agent joins")
+    (person,) = await until(joined, "the agent joins")
+    assert person.to_proto().name == "The greeter"

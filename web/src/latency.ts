@@ -6,7 +6,7 @@ export type Stage = (typeof STAGES)[number];
 export const STAGE_NAMES: Record<Stage, { short: string; long: string }> = {
   endpointing: { short: 'Pause', long: 'Waiting to be sure that you had finished' },
   transcription: { short: 'Hearing', long: 'Final transcription' },
-  llm_first_token: { short: 'Thinking', long: 'First word of the answer' },
+  llm_first_token: { short: 'Model', long: 'First word of the answer' },
   tts_first_audio: { short: 'Voice', long: 'First sound of the answer' },
   playout: { short: 'Playing', long: 'Until that sound left the agent' },
 };

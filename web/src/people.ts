@@ -12,6 +12,8 @@ export function peopleOf(room: Room): Person[] {
 }
 
 export function nameOf(participant: Participant | undefined, identity: string): string {
+  // A worker's agent without a name of its own has an identity made of a job id, which tells nobody anything.
+  if (participant?.isAgent && (!participant.name || participant.name === participant.identity)) return 'Agent';
   return participant?.name || participant?.identity || identity;
 }
 

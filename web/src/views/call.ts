@@ -54,7 +54,7 @@ export class CallView {
     const copy = h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Copy invite link', title: 'Copy invite link', onclick: () => actions.copyLink() }, icon('link', 18));
     this.status = h('div', { class: 'rtt', title: 'Round trip to the server' }, h('i', { 'aria-hidden': 'true' }), h('span', { class: 'sr-only' }, 'Round trip '), this.roundTrip);
     const bar = h('header', { class: 'bar' }, mark(24), this.title, copy, this.status);
-    const stage = h('main', { class: 'stage', 'aria-label': 'Participants' }, this.stage.element, this.captions.element, this.banner, this.sound, this.toast);
+    const stage = h('main', { class: 'stage', 'aria-label': 'Participants' }, this.stage.element, this.captions.element, h('div', { class: 'overlays' }, this.banner, this.toast), this.sound);
     const close = h('button', { type: 'button', class: 'icon-button panel-close', 'aria-label': 'Close conversation', onclick: () => this.togglePanel() }, icon('close', 18));
     const head = h('div', { class: 'panel-head' }, h('h2', {}, 'Conversation'), close);
     this.panel = h('aside', { class: 'panel', 'aria-label': 'Conversation' }, head, this.latency.element, this.conversation.element, this.composer.element);

@@ -46,6 +46,7 @@ export class CaptionsView {
     }
     setText(line.name, entry.isLocal ? 'You' : entry.name);
     setText(line.text, entry.text);
+    line.element.classList.toggle('is-mine', entry.isLocal);
     line.element.classList.toggle('is-partial', !entry.final);
     line.element.dataset.segment = entry.id;
     return line.element;

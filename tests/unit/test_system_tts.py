@@ -51,3 +51,12 @@ async def test_a_missing_program_is_named(monkeypatch):
 def test_only_voices_of_16_khz():
     with pytest.raises(ValueError, match="kal"):
         Flite("kal")
+
+
+@pytest.mark.parametrize("provider", SYNTHESISERS)
+async def test_speech_begins_at_once(provider):
+    """Silence before the first sound would only make the answer late."""
+    tts = provider()
+    samples = await speak(tts, "Goodbye.")
+    first = next(index for index, sample in enumerate(samples) if abs(sample) > 64)
+    assert first / tts.sample_rate < 0.02

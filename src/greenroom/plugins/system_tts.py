@@ -9,6 +9,9 @@ import os
 import shutil
 import struct
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+import numpy as np
 
 from greenroom.agents.speech.protocols import MissingProvider, ProviderError
 
@@ -17,6 +20,8 @@ __all__ = ["EspeakNG", "Flite"]
 CHUNK_BYTES = 3_200
 SENTENCE_TIMEOUT = 30.0
 MAX_TEXT = 4_000
+AUDIBLE = 64
+KEEP_LEAD_MS = 15
 
 
 async def _wav_from(command: Sequence[str], sample_rate: int, *, text: str | None = None) -> AsyncIterator[bytes]:
@@ -70,6 +75,23 @@ async def _wav_from(command: Sequence[str], sample_rate: int, *, text: str | Non
             await asyncio.wait_for(process.wait(), SENTENCE_TIMEOUT)
 
 
+async def _without_lead(chunks: AsyncIterator[bytes], sample_rate: int) -> AsyncIterator[bytes]:
+    """The same audio without the silence before its first sound (flite speaks after 150 to 220 ms of it), which the
+    listener would only experience as a slow answer."""
+    keep = sample_rate * KEEP_LEAD_MS // 1000 * 2
+    silent: bytes | None = b""
+    async with aclosing(chunks) as audio:  # type: ignore[type-var]
+        async for chunk in audio:
+            if silent is not None:
+                silent += chunk
+                loud = np.flatnonzero(np.abs(np.frombuffer(silent, np.int16).astype(np.int32)) > AUDIBLE)
+                if not len(loud):
+                    silent = silent[-keep:]
+                    continue
+                chunk, silent = silent[max(0, 2 * int(loud[0]) - keep) :], None
+            yield chunk
+
+
 async def _skip_header(reader: asyncio.StreamReader, sample_rate: int) -> None:
     """Read up to the samples of a mono 16-bit WAV. Streamed WAV has no true lengths, so the data runs to the end."""
     riff = await reader.readexactly(12)
@@ -111,8 +133,10 @@ class Flite:
         # After -t the text is taken as it is, even when it looks like an option or the name of a file.
         said = text[:MAX_TEXT].replace("\0", " ")
         command = ["flite", "-voice", self._voice, "--setf", f"duration_stretch={self._stretch:g}", "-t", said]
-        async for chunk in _wav_from([*command, "-o", "/dev/stdout"], self.sample_rate):
-            yield chunk
+        speech = _wav_from([*command, "-o", "/dev/stdout"], self.sample_rate)
+        async with aclosing(_without_lead(speech, self.sample_rate)) as audio:
+            async for chunk in audio:
+                yield chunk
 
 
 class EspeakNG:
@@ -133,5 +157,7 @@ class EspeakNG:
     async def synthesize(self, text: str) -> AsyncIterator[bytes]:
         self.load()
         command = ["espeak-ng", "-v", self._voice, "-s", str(self._speed), "--stdout", "--stdin"]
-        async for chunk in _wav_from(command, self.sample_rate, text=text[:MAX_TEXT] + os.linesep):
-            yield chunk
+        speech = _wav_from(command, self.sample_rate, text=text[:MAX_TEXT] + os.linesep)
+        async with aclosing(_without_lead(speech, self.sample_rate)) as audio:
+            async for chunk in audio:
+                yield chunk

@@ -232,10 +232,9 @@ def _calculation(rng: random.Random) -> str:
         (60, 8, 8, 8, 5, 6, 4, 4),
     )[0]
     if rng.random() < 0.12:
-        body = rng.choice(
-            (f"add {n[0]} and {n[1]}", f"add {n[0]} to {n[1]}", f"subtract {n[0]} from {n[1]}", f"multiply {n[0]} by {n[1]}",
-             f"divide {n[0]} by {n[1]}", f"multiply {n[0]} and {n[1]}")  # fmt: skip
-        )
+        verb, joint = rng.choice((("add", "and"), ("add", "to"), ("subtract", "from"), ("multiply", "by"),
+                                  ("divide", "by"), ("multiply", "and")))  # fmt: skip
+        body = f"{verb} {n[0]} {joint} {n[1]}"
         return " ".join(f"{rng.choice(['', '', 'please', 'can you', 'could you'])} {body}".split())
     ask = rng.choice(_ASK)
     tail = " is" if ask.endswith("what") else " equal to" if rng.random() < 0.03 else ""

@@ -163,7 +163,7 @@ async def test_speaking_while_it_speaks_silences_it(scene):
     first, second = await scene.turn(1), await scene.turn(2)
     assert first.state is TurnState.INTERRUPTED and first.interrupted and scene.sink.cleared
     words = first.heard_text.split()
-    assert 1 <= len(words) <= 6 and words == "One two three four five six".split()[: len(words)]
+    assert 1 <= len(words) < 10 and words == scene.llm.reply([]).split()[: len(words)]
     assert scene.conversation.history[1] == ChatMessage("assistant", first.heard_text, interrupted=True)
     assert second.heard_text == "Stopped." and scene.llm.closed == 2
 

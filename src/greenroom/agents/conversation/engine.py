@@ -100,6 +100,8 @@ class Conversation:
         self._vad = vad or default_vad()
         self._tts = tts or default_tts()
         self._llm = llm or default_llm()
+        made_here = ((stt, self._stt), (tts, self._tts), (llm, self._llm))
+        self._own_providers = [made for given, made in made_here if given is None]
         self.options = options or ConversationOptions()
         self._endpointing = endpointing
         self._on_turn = on_turn
@@ -188,8 +190,9 @@ class Conversation:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._captions.aclose()
-        if self._sink is not None and hasattr(self._sink, "aclose"):
-            await self._sink.aclose()
+        for closable in (self._sink, *self._own_providers):
+            if hasattr(closable, "aclose"):
+                await closable.aclose()
 
     # --- hearing ------------------------------------------------------------------------------------------------------
     async def _follow(self, sid: str, transcriber: Transcriber) -> None:

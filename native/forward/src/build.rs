@@ -10,15 +10,16 @@ use greenroom_wire::{Ssrc, red};
 use crate::arena::SendArena;
 use crate::cache::CachedPacket;
 use crate::codec_map::{PayloadRule, Treatment};
+use crate::history::Stamp;
 use crate::picture::Picture;
-use crate::send_stream::{Delivery, Outgoing, Sent};
+use crate::send_stream::{Delivery, Outgoing};
 use crate::shard::Shard;
 
 /// Padding spent to make a packet as long as its neighbours, in bytes: encoders split a frame into packets that differ
-/// by one byte, and a run of one size costs the kernel a fifth.
+/// by one byte, and speakers' packets differ by a few. A run of one size is one send.
 const MAX_PADDING: usize = 16;
-/// Packets shorter than this are not padded: it would cost more than it saves.
-const MIN_PADDED: usize = 400;
+/// Nor more than this part of the packet: padding is paid for on the subscriber's link.
+const MAX_PADDING_SHARE: usize = 8;
 /// Header, extension block and original sequence number.
 const MAX_HEADER: usize = 12 + 4 + 256 + 2;
 
@@ -42,25 +43,20 @@ impl Shard {
                 continue;
             };
             let stream = &mut self.streams[item.stream];
-            let Some(rule) = stream.rules.get(usize::from(item.rule)).copied() else {
-                self.counters.dropped_codec += 1;
-                continue;
-            };
+            let rule = item.rule;
             let before = match item.delivery {
-                Delivery::Again => {
-                    stream.sent(item.out_seq as u16).map(|sent| (sent.send_time, sent.transport_cc, sent.padding))
-                }
+                Delivery::Again => stream.history.stamp(item.out_seq),
                 _ => None,
             };
-            let send_time = before.map_or_else(|| AbsSendTime::from_micros(micros).0, |b| b.0);
-            let transport_cc = before.map_or(peer.next_transport_cc, |b| b.1);
+            let send_time = before.map_or_else(|| AbsSendTime::from_micros(micros).0, |b| b.send_time);
+            let transport_cc = before.map_or(peer.next_transport_cc, |b| b.transport_cc);
             let ids = stream.extensions;
             let send_time_bytes = AbsSendTime(send_time).encode();
             let transport_cc_bytes = transport_cc.to_be_bytes();
             let mut extensions: [(u8, &[u8]); 10] = [(0, &[]); 10];
             let mut count = 0;
             if let Some(id) = ids.mid {
-                extensions[count] = (id, stream.spec.mid.as_bytes());
+                extensions[count] = (id, stream.mid());
                 count += 1;
             }
             if let Some(id) = ids.abs_send_time {
@@ -78,8 +74,8 @@ impl Shard {
                 }
             }
             let (payload_type, ssrc, srtp_index) = match item.delivery {
-                Delivery::Rtx(seq) => (rule.rtx, stream.spec.rtx_ssrc, seq),
-                _ => (rule.to, stream.spec.ssrc, item.out_seq),
+                Delivery::Rtx(seq) => (rule.rtx, stream.rtx_ssrc, seq),
+                _ => (rule.to, stream.ssrc, item.out_seq),
             };
             let fields = HeaderFields {
                 marker: packet.marker,
@@ -106,7 +102,7 @@ impl Shard {
             };
             len += payload_len;
             let padding = match before {
-                Some((_, _, padding)) => usize::from(padding),
+                Some(before) => usize::from(before.padding),
                 None if self.pad_runs => goal.padding(&pending, position, len + tx.profile().tag_len(), run),
                 None => 0,
             };
@@ -126,13 +122,8 @@ impl Shard {
                 Delivery::First => {
                     stream.packets += 1;
                     stream.octets += payload_len as u64;
-                    stream.record(Sent {
-                        outgoing: *item,
-                        send_time,
-                        transport_cc,
-                        padding: padding as u8,
-                        resent_ms: None,
-                    });
+                    let stamp = Stamp { send_time, transport_cc, padding: padding as u8 };
+                    stream.history.record(stream.kind, item, stamp);
                 }
                 _ => self.counters.rtx_out += 1,
             }
@@ -188,28 +179,25 @@ struct Goal {
 impl Goal {
     /// Padding for a packet whose sealed length would be `len`. `run`: the segment size of the run it could join.
     fn padding(&mut self, pending: &[Outgoing], position: usize, len: usize, run: Option<usize>) -> usize {
-        if len < MIN_PADDED {
-            return 0;
-        }
+        let allowed = MAX_PADDING.min(len / MAX_PADDING_SHARE);
         if let Some(segment) = run
             && position < self.until
             && segment >= len
-            && segment - len <= MAX_PADDING
+            && segment - len <= allowed
         {
             // The last packet of a run may be shorter.
             return if position + 1 == self.until { 0 } else { segment - len };
         }
         // A new run: as long as the longest of the packets that follow and are about as long.
-        let first = &pending[position];
-        let alike =
-            |item: &&Outgoing| item.stream == first.stream && item.size.abs_diff(first.size) as usize <= MAX_PADDING;
-        let (mut longest, mut count) = (first.size, 0);
+        let first = pending[position].size;
+        let alike = |item: &&Outgoing| usize::from(item.size.abs_diff(first)) <= allowed;
+        let (mut longest, mut count) = (first, 0);
         for item in pending[position..].iter().take_while(alike) {
             longest = longest.max(item.size);
             count += 1;
         }
         self.until = position + count;
-        if count > 1 { usize::from(longest - first.size) } else { 0 }
+        if count > 1 { usize::from(longest - first) } else { 0 }
     }
 }
 

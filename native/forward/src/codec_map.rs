@@ -24,6 +24,11 @@ pub(crate) struct PayloadRule {
     pub(crate) treatment: Treatment,
 }
 
+impl PayloadRule {
+    /// Stands where there is none yet.
+    pub(crate) const NONE: PayloadRule = PayloadRule { from: u8::MAX, to: 0, rtx: 0, treatment: Treatment::Pass };
+}
+
 /// The rules from one publisher's codecs to what one subscriber takes. Codecs without a rule cannot be forwarded.
 pub(crate) fn payload_rules(publisher: &[Codec], subscriber: &[Codec]) -> Vec<PayloadRule> {
     publisher.iter().filter_map(|codec| payload_rule(codec, publisher, subscriber)).collect()

@@ -336,7 +336,7 @@ impl Shard {
         let before = peer.pending.len();
         peer.pending.retain(|item| item.stream != index);
         self.waiting -= before - peer.pending.len();
-        peer.retired.insert(stream.spec.ssrc, stream.next_numbers());
+        peer.retired.insert(stream.ssrc, stream.next_numbers());
     }
 
     fn set_muted(&mut self, now: Instant, id: TrackId, muted: bool) {

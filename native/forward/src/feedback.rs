@@ -6,7 +6,6 @@ use greenroom_wire::rtcp::{self, Packet, ReportBlock, XrBlock};
 
 use crate::layer::SenderClock;
 use crate::peer::{ReferenceTime, SourceKind};
-use crate::send_stream::{Delivery, Outgoing};
 use crate::shard::Shard;
 
 /// Retransmissions served from one NACK packet.
@@ -91,10 +90,8 @@ impl Shard {
         let peer = &mut self.peers[index];
         let Some(&stream) = peer.senders.get(&block.ssrc.0) else { return };
         let stream = &mut self.streams[stream];
-        stream.reported_lost = block.cumulative_lost;
-        stream.reported_fraction = block.fraction_lost;
-        stream.reported_jitter = block.jitter;
-        if let Some((middle, at)) = stream.last_report
+        stream.detail.reported = *block;
+        if let Some((middle, at)) = stream.detail.last_report
             && middle == block.last_sr
         {
             let held = Duration::from_micros(u64::from(block.delay_since_last_sr) * 1_000_000 / 65_536);
@@ -113,26 +110,13 @@ impl Shard {
         }
         let peer = &mut self.peers[stream.peer];
         let pause = MIN_RESEND_MS.max(peer.rtt.map_or(0, |rtt| rtt.as_millis() as u32 / 2));
-        let rtx_next = stream.rtx_next;
-        let rtx_ssrc = stream.spec.rtx_ssrc;
-        let Some(sent) = stream.sent(number) else { return };
-        if sent.resent_ms.is_some_and(|at| millis.wrapping_sub(at) < pause) {
-            return;
-        }
-        sent.resent_ms = Some(millis);
-        let original = sent.outgoing;
-        let with_rtx = rtx_ssrc != 0 && stream.rules.get(usize::from(original.rule)).is_some_and(|rule| rule.rtx != 0);
-        let delivery = if with_rtx {
-            stream.rtx_next += 1;
-            Delivery::Rtx(rtx_next)
-        } else {
-            Delivery::Again
-        };
+        let Some(outgoing) = stream.again(index, number, millis, pause) else { return };
         if peer.pending.is_empty() {
             self.dirty.push_back(stream.peer);
         }
-        peer.pending.push(Outgoing { delivery, ..original });
+        peer.pending.push(outgoing);
         self.waiting += 1;
+        self.urgent = true;
     }
 
     fn subscriber_wants_keyframe(&mut self, now: Instant, index: u32, ssrc: Ssrc) {
@@ -145,12 +129,12 @@ impl Shard {
     /// A send stream needs a key frame: of the layer it follows, else of the one it should follow.
     pub(crate) fn want_keyframe(&mut self, now: Instant, stream: u32) {
         let stream = &self.streams[stream];
-        if !stream.wants_media() || stream.spec.kind == crate::Kind::Audio {
+        if !stream.wants_media() || stream.kind == crate::Kind::Audio {
             return;
         }
         let track = &self.tracks[stream.track];
         let layer = stream.source.filter(|_| stream.started).or_else(|| {
-            let target = track.target(stream.spec.max_layer)?;
+            let target = track.target(stream.max_layer)?;
             track.layers.iter().copied().find(|l| self.layers[*l].spatial == target)
         });
         if let Some(layer) = layer.filter(|_| !track.muted) {

@@ -298,7 +298,7 @@ impl Shard {
         let track = &self.tracks[track];
         for &index in &track.subscribers {
             let stream = &mut self.streams[index];
-            let is_target = track.target(stream.spec.max_layer) == Some(packet.spatial);
+            let is_target = track.target(stream.max_layer) == Some(packet.spatial);
             let Some(outgoing) = stream.accept(now, index, packet, is_target, &self.layers) else { continue };
             let peer = &mut self.peers[stream.peer];
             if peer.pending.is_empty() {
@@ -306,6 +306,7 @@ impl Shard {
             }
             peer.pending.push(outgoing);
             self.waiting += 1;
+            self.urgent |= stream.kind == Kind::Video;
         }
     }
 
@@ -315,7 +316,7 @@ impl Shard {
         let mut wanted = 0u8;
         for stream in track.subscribers.iter().map(|index| &self.streams[*index]).filter(|stream| stream.wants_media())
         {
-            let Some(target) = track.target(stream.spec.max_layer) else { continue };
+            let Some(target) = track.target(stream.max_layer) else { continue };
             let follows = stream.source.filter(|_| stream.started).and_then(|l| self.layers.get(l)).map(|l| l.spatial);
             if follows != Some(target) {
                 wanted |= 1 << target.min(7);

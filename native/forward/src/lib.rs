@@ -16,6 +16,7 @@ mod data_lane;
 mod feedback;
 mod frame;
 mod hash;
+mod history;
 mod ice;
 mod ids;
 mod ingest;

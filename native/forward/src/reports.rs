@@ -203,10 +203,10 @@ impl Shard {
             if stream.packets == 0 {
                 continue;
             }
-            stream.last_report = Some((ntp.middle(), now));
+            stream.detail.last_report = Some((ntp.middle(), now));
             batch[count] = (
                 stream_index,
-                sender_info(stream.spec.ssrc, ntp, stream.translate(timestamp), stream.packets, stream.octets),
+                sender_info(stream.ssrc, ntp, stream.translate(timestamp), stream.packets, stream.octets),
             );
             count += 1;
             if count == batch.len() {
@@ -224,7 +224,7 @@ impl Shard {
         peers[index].send_rtcp(arena, |builder| {
             for (stream, info) in batch {
                 builder.sender_report(info, &[])?;
-                builder.sdes_cname(info.ssrc, &streams[*stream].spec.cname)?;
+                builder.sdes_cname(info.ssrc, &streams[*stream].detail.spec.cname)?;
             }
             Ok(())
         });
@@ -269,12 +269,12 @@ impl Shard {
                 track: self.tracks[stream.track].id.0,
                 inbound: false,
                 layer: layer.map_or(0, |l| l.spatial),
-                ssrc: stream.spec.ssrc,
+                ssrc: stream.ssrc,
                 packets: stream.packets,
                 bytes: stream.octets,
-                lost: i64::from(stream.reported_lost),
-                jitter_ms: f64::from(stream.reported_jitter) * 1000.0 / layer.map_or(90_000.0, rate),
-                fraction_lost: f64::from(stream.reported_fraction) / 256.0,
+                lost: i64::from(stream.detail.reported.cumulative_lost),
+                jitter_ms: f64::from(stream.detail.reported.jitter) * 1000.0 / layer.map_or(90_000.0, rate),
+                fraction_lost: f64::from(stream.detail.reported.fraction_lost) / 256.0,
             });
         }
         self.events.push_back(Event::Stats(peer.id, Box::new(stats)));

@@ -1,11 +1,13 @@
 //! One forwarded stream towards one subscriber: which layer it follows, its numbers, and what was sent lately.
 use std::time::Instant;
 
-use greenroom_wire::ext::ExtensionKind;
+use greenroom_wire::ext::{ExtensionKind, MAX_SDES_LEN};
+use greenroom_wire::rtcp::ReportBlock;
 use greenroom_wire::seq::{diff32, extend16, newer32};
 
 use crate::codec_map::{PayloadRule, payload_rules};
 use crate::frame::FrameFacts;
+use crate::history::History;
 use crate::layer::Layer;
 use crate::picture::{Picture, PictureContinuity};
 use crate::sequence::Sequencer;
@@ -53,7 +55,7 @@ pub(crate) enum Delivery {
 }
 
 /// A packet waiting to be built for a subscriber.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outgoing {
     /// Index of the send stream.
     pub(crate) stream: u32,
@@ -63,20 +65,8 @@ pub(crate) struct Outgoing {
     pub(crate) timestamp: u32,
     pub(crate) picture: Option<Picture>,
     pub(crate) size: u16,
-    pub(crate) rule: u8,
+    pub(crate) rule: PayloadRule,
     pub(crate) delivery: Delivery,
-}
-
-/// A packet that was sent, as far as needed to send it again.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent {
-    pub(crate) outgoing: Outgoing,
-    /// Values written the first time: a plain retransmission must be the same bytes, since its SRTP index is the same.
-    pub(crate) send_time: u32,
-    pub(crate) transport_cc: u16,
-    pub(crate) padding: u8,
-    /// When it was last sent again, milliseconds of the shard's clock.
-    pub(crate) resent_ms: Option<u32>,
 }
 
 /// The ids a subscriber negotiated.
@@ -106,61 +96,106 @@ impl SendExtensions {
     }
 }
 
+/// What is needed seldom.
+pub(crate) struct Detail {
+    pub(crate) spec: Sender,
+    rules: Vec<PayloadRule>,
+    pictures: PictureContinuity,
+    /// From the subscriber's newest report block.
+    pub(crate) reported: ReportBlock,
+    /// Middle of the NTP time of our newest sender report, and when it left.
+    pub(crate) last_report: Option<(u32, Instant)>,
+}
+
+/// Everything a forwarded audio packet touches is here and fits three cache lines.
 pub(crate) struct SendStream {
     /// Index of the subscriber.
     pub(crate) peer: u32,
     /// Index of the track.
     pub(crate) track: u32,
-    pub(crate) spec: Sender,
-    pub(crate) extensions: SendExtensions,
-    pub(crate) rules: Vec<PayloadRule>,
+    pub(crate) ssrc: u32,
+    pub(crate) rtx_ssrc: u32,
+    pub(crate) kind: Kind,
+    pub(crate) max_layer: u8,
+    paused: bool,
     /// The subscriber is connected.
     pub(crate) ready: bool,
-    /// Index of the layer followed last.
-    pub(crate) source: Option<u32>,
     /// It is being forwarded; otherwise a key frame of any layer starts it.
     pub(crate) started: bool,
-    sequencer: Sequencer,
+    /// Index of the layer followed last.
+    pub(crate) source: Option<u32>,
+    /// The rule used last: publishers seldom change their codec.
+    rule: PayloadRule,
+    pub(crate) extensions: SendExtensions,
+    mid_len: u8,
+    mid: [u8; MAX_SDES_LEN],
     timestamp_shift: u32,
     newest: Option<(u32, Instant)>,
-    pictures: PictureContinuity,
-    history: Vec<Option<Sent>>,
+    sequencer: Sequencer,
+    pub(crate) history: History,
     pub(crate) rtx_next: u64,
     pub(crate) packets: u64,
     pub(crate) octets: u64,
-    /// From the subscriber's newest report block.
-    pub(crate) reported_lost: i32,
-    pub(crate) reported_fraction: u8,
-    pub(crate) reported_jitter: u32,
-    /// Middle of the NTP time of our newest sender report, and when it left.
-    pub(crate) last_report: Option<(u32, Instant)>,
+    pub(crate) detail: Box<Detail>,
 }
 
 impl SendStream {
     /// `first` and `rtx_first` are the extended sequence numbers to begin with.
     pub(crate) fn new(peer: u32, track: u32, spec: Sender, first: u64, rtx_first: u64) -> Self {
-        SendStream {
+        let mut stream = SendStream {
             peer,
             track,
-            extensions: SendExtensions::new(&spec),
-            spec,
-            rules: Vec::new(),
+            ssrc: spec.ssrc,
+            rtx_ssrc: spec.rtx_ssrc,
+            kind: spec.kind,
+            max_layer: spec.max_layer,
+            paused: spec.paused,
             ready: false,
-            source: None,
             started: false,
-            sequencer: Sequencer::new(first),
+            source: None,
+            rule: PayloadRule::NONE,
+            extensions: SendExtensions::default(),
+            mid_len: 0,
+            mid: [0; MAX_SDES_LEN],
             timestamp_shift: 0,
             newest: None,
-            pictures: PictureContinuity::default(),
-            history: Vec::new(),
+            sequencer: Sequencer::new(first),
+            history: History::default(),
             rtx_next: rtx_first,
             packets: 0,
             octets: 0,
-            reported_lost: 0,
-            reported_fraction: 0,
-            reported_jitter: 0,
-            last_report: None,
+            detail: Box::new(Detail {
+                spec,
+                rules: Vec::new(),
+                pictures: PictureContinuity::default(),
+                reported: ReportBlock::default(),
+                last_report: None,
+            }),
+        };
+        stream.read_spec();
+        stream
+    }
+
+    /// Copies what packets need out of the section.
+    fn read_spec(&mut self) {
+        let spec = &self.detail.spec;
+        self.rtx_ssrc = spec.rtx_ssrc;
+        self.kind = spec.kind;
+        self.max_layer = spec.max_layer;
+        self.paused = spec.paused;
+        self.extensions = SendExtensions::new(spec);
+        // One that does not fit the header extension is told by the SDP alone.
+        let mid = Some(spec.mid.as_bytes()).filter(|mid| mid.len() <= MAX_SDES_LEN).unwrap_or_default();
+        self.mid[..mid.len()].copy_from_slice(mid);
+        self.mid_len = mid.len() as u8;
+        if mid.is_empty() {
+            self.extensions.mid = None;
         }
+    }
+
+    /// The value of the mid extension.
+    pub(crate) fn mid(&self) -> &[u8] {
+        &self.mid[..usize::from(self.mid_len)]
     }
 
     /// Extended numbers to continue with when this SSRC is used again: an SRTP index must not repeat.
@@ -170,28 +205,29 @@ impl SendStream {
 
     /// Takes a changed section with the same SSRC.
     pub(crate) fn update(&mut self, track: u32, spec: Sender, publisher: Option<&[Codec]>) {
-        let extensions = SendExtensions::new(&spec);
-        if extensions != self.extensions || spec.codecs != self.spec.codecs || spec.mid != self.spec.mid {
+        let before = &self.detail.spec;
+        if spec.extensions != before.extensions || spec.codecs != before.codecs || spec.mid != before.mid {
             // What was sent could not be sent again with the same bytes.
             self.history.clear();
         }
         if track != self.track {
             self.forget_source();
-        } else if spec.paused != self.spec.paused {
+        } else if spec.paused != before.paused {
             self.restart();
         }
         self.track = track;
-        self.extensions = extensions;
-        self.spec = spec;
+        self.detail.spec = spec;
+        self.read_spec();
         self.set_publisher(publisher);
     }
 
     /// Learns what the publisher sends; `None` while there is none.
     pub(crate) fn set_publisher(&mut self, codecs: Option<&[Codec]>) {
-        let rules = codecs.map_or_else(Vec::new, |codecs| payload_rules(codecs, &self.spec.codecs));
-        if rules != self.rules {
+        let rules = codecs.map_or_else(Vec::new, |codecs| payload_rules(codecs, &self.detail.spec.codecs));
+        if rules != self.detail.rules {
             self.history.clear();
-            self.rules = rules;
+            self.rule = PayloadRule::NONE;
+            self.detail.rules = rules;
         }
     }
 
@@ -210,7 +246,15 @@ impl SendStream {
 
     /// Whether packets would be forwarded if there were any.
     pub(crate) fn wants_media(&self) -> bool {
-        self.ready && !self.spec.paused
+        self.ready && !self.paused
+    }
+
+    /// The rule for a payload type of the publisher; `None`: the subscriber cannot take it.
+    fn rule_for(&mut self, pt: u8) -> Option<PayloadRule> {
+        if self.rule.from != pt {
+            self.rule = *self.detail.rules.iter().find(|rule| rule.from == pt)?;
+        }
+        Some(self.rule)
     }
 
     /// Decides about one packet. `is_target`: its layer is the one this stream should follow. `layers` gives the clocks
@@ -226,7 +270,7 @@ impl SendStream {
         if !self.wants_media() {
             return None;
         }
-        let rule = self.rules.iter().position(|rule| rule.from == packet.pt)?;
+        let rule = self.rule_for(packet.pt)?;
         if !self.started || self.source != Some(packet.layer) {
             let better = is_target || !self.started;
             if !better || !packet.facts.keyframe {
@@ -239,7 +283,7 @@ impl SendStream {
         if self.newest.is_none_or(|(newest, _)| newer32(timestamp, newest)) {
             self.newest = Some((timestamp, now));
         }
-        let picture = packet.facts.picture.and_then(|picture| self.pictures.map(picture));
+        let picture = packet.facts.picture.and_then(|picture| self.detail.pictures.map(picture));
         Some(Outgoing {
             stream: index,
             layer: packet.layer,
@@ -248,7 +292,7 @@ impl SendStream {
             timestamp,
             picture,
             size: packet.size,
-            rule: rule as u8,
+            rule,
             delivery: Delivery::First,
         })
     }
@@ -274,7 +318,7 @@ impl SendStream {
             self.timestamp_shift = timestamp.wrapping_sub(packet.timestamp);
         }
         if let Some(picture) = packet.facts.picture {
-            self.pictures.switch(picture);
+            self.detail.pictures.switch(picture);
         }
         self.sequencer.reset();
         self.source = Some(packet.layer);
@@ -306,23 +350,14 @@ impl SendStream {
         timestamp.wrapping_add(self.timestamp_shift)
     }
 
-    /// Remembers a packet that was sent.
-    pub(crate) fn record(&mut self, sent: Sent) {
-        if self.history.is_empty() {
-            let len = match self.spec.kind {
-                Kind::Audio => 128,
-                Kind::Video => 512,
-            };
-            self.history.resize(len, None);
-        }
-        let slot = sent.outgoing.out_seq as usize & (self.history.len() - 1);
-        self.history[slot] = Some(sent);
-    }
-
-    /// The packet sent with this number, if it is remembered.
-    pub(crate) fn sent(&mut self, low: u16) -> Option<&mut Sent> {
+    /// The packet sent with this sequence number, to be sent again: see [`History::again`].
+    pub(crate) fn again(&mut self, index: u32, low: u16, millis: u32, pause_ms: u32) -> Option<Outgoing> {
         let out_seq = extend16(self.sequencer.next().checked_sub(1)?, low);
-        let mask = self.history.len().checked_sub(1)?;
-        self.history[out_seq as usize & mask].as_mut().filter(|sent| sent.outgoing.out_seq == out_seq)
+        let mut outgoing = self.history.again(index, out_seq, millis, pause_ms)?;
+        if self.rtx_ssrc != 0 && outgoing.rule.rtx != 0 {
+            outgoing.delivery = Delivery::Rtx(self.rtx_next);
+            self.rtx_next += 1;
+        }
+        Some(outgoing)
     }
 }

@@ -3,8 +3,8 @@
 //! A gap the publisher's network made stays a gap, so that the subscriber notices and asks, and a packet that comes late
 //! finds its place.
 
-/// Ranges remembered, for packets that arrive late.
-const SPANS: usize = 8;
+/// Earlier ranges remembered, for packets that arrive late.
+const SPANS: usize = 7;
 /// A forward jump beyond this is a new start of the publisher rather than loss.
 const MAX_JUMP: u64 = 4096;
 
@@ -18,17 +18,18 @@ struct Span {
 /// Maps extended incoming numbers to extended outgoing ones.
 #[derive(Debug, Clone)]
 pub(crate) struct Sequencer {
-    /// Newest last. Empty: the next packet starts anew.
-    spans: [Span; SPANS],
-    len: usize,
+    /// `None`: the next packet starts anew.
+    current: Option<Span>,
     highest_in: u64,
     next: u64,
+    /// Earlier ranges, newest last. Rarely any.
+    earlier: Vec<Span>,
 }
 
 impl Sequencer {
     /// The first packet will get `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Sequencer { spans: [Span { from: 0, shift: 0 }; SPANS], len: 0, highest_in: 0, next: first }
+        Sequencer { current: None, highest_in: 0, next: first, earlier: Vec::new() }
     }
 
     /// The number after the highest one given out.
@@ -38,17 +39,24 @@ impl Sequencer {
 
     /// The next packet, whatever its number, follows the last one given out.
     pub(crate) fn reset(&mut self) {
-        self.len = 0;
+        self.current = None;
+        self.earlier.clear();
     }
 
     /// The outgoing number of a packet; `None` when it belongs before the last start.
     pub(crate) fn map(&mut self, seq: u64) -> Option<u64> {
-        if self.len == 0 || seq > self.highest_in + MAX_JUMP {
-            self.spans[0] = Span { from: seq, shift: self.next as i64 - seq as i64 };
-            self.len = 1;
-            self.highest_in = seq;
+        if seq > self.highest_in + MAX_JUMP {
+            self.reset();
         }
-        let span = self.spans[..self.len].iter().rev().find(|span| span.from <= seq)?;
+        let current = match self.current {
+            Some(span) => span,
+            None => {
+                self.highest_in = seq;
+                *self.current.insert(Span { from: seq, shift: self.next as i64 - seq as i64 })
+            }
+        };
+        let span =
+            if current.from <= seq { current } else { *self.earlier.iter().rev().find(|span| span.from <= seq)? };
         let out = (seq as i64 + span.shift) as u64;
         self.highest_in = self.highest_in.max(seq);
         self.next = self.next.max(out + 1);
@@ -57,21 +65,18 @@ impl Sequencer {
 
     /// The packet is not forwarded and shall leave no gap. One that comes late leaves a gap.
     pub(crate) fn skip(&mut self, seq: u64) {
-        if self.len == 0 || seq <= self.highest_in {
+        let Some(current) = &mut self.current else { return };
+        if seq <= self.highest_in {
             return;
         }
-        let shift = self.spans[self.len - 1].shift - 1;
         self.highest_in = seq;
-        if self.spans[self.len - 1].from == seq {
-            self.spans[self.len - 1] = Span { from: seq + 1, shift };
-            return;
+        let before = std::mem::replace(current, Span { from: seq + 1, shift: current.shift - 1 });
+        if before.from < seq {
+            if self.earlier.len() == SPANS {
+                self.earlier.remove(0);
+            }
+            self.earlier.push(before);
         }
-        if self.len == SPANS {
-            self.spans.copy_within(1.., 0);
-            self.len -= 1;
-        }
-        self.spans[self.len] = Span { from: seq + 1, shift };
-        self.len += 1;
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Shard {
     pub(crate) counters: Counters,
     received: usize,
     pub(crate) waiting: usize,
+    /// Something waits that must not be held back.
+    pub(crate) urgent: bool,
 }
 
 impl Shard {
@@ -91,6 +93,7 @@ impl Shard {
             counters: Counters::default(),
             received: 0,
             waiting: 0,
+            urgent: false,
         }
     }
 
@@ -150,12 +153,18 @@ impl Shard {
         self.received >= BACKLOG_IN || self.waiting >= BACKLOG_OUT || self.arena.len() >= PREPARE_BYTES
     }
 
+    /// Whether something waits, and all of it may wait a little longer: audio for its first time.
+    pub fn is_patient(&self) -> bool {
+        !self.urgent && self.arena.is_empty() && !self.dirty.is_empty()
+    }
+
     /// Builds what waits to be sent, up to a bounded amount. While it returns `true`, send what is in
     /// [`Shard::outgoing`], call [`Shard::sent`], and call it again.
     pub fn prepare(&mut self, now: Instant) -> bool {
         while self.arena.len() < PREPARE_BYTES {
             let Some(index) = self.dirty.pop_front() else {
                 self.received = 0;
+                self.urgent = false;
                 break;
             };
             self.build_burst(now, index);

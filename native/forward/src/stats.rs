@@ -72,8 +72,6 @@ counters! {
     dropped_rtcp,
     /// Packets that left the cache before they could be sent.
     dropped_cache,
-    /// RTP whose codec the subscriber cannot take.
-    dropped_codec,
     /// Data-channel messages not sent to slow readers.
     dropped_data,
 }

@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod events;
+mod pace;
 mod poller;
 mod receive;
 mod send;

@@ -32,7 +32,7 @@ unsafe impl std::marker::Send for SendBatch {}
 
 /// Headers of one batch, reused for the life of a shard.
 pub(crate) struct SendBatch {
-    names: Vec<libc::sockaddr_storage>,
+    names: Vec<libc::sockaddr_in6>,
     controls: Vec<Control>,
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,

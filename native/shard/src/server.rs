@@ -12,6 +12,7 @@ use greenroom_forward::{Command, Event, PeerId, PeerStats, RoomId, Shard, ShardC
 use greenroom_secure::dtls::Certificate;
 
 use crate::events::{Events, lock};
+use crate::pace::Pace;
 use crate::poller::EventFd;
 use crate::receive::ReceiveBatch;
 use crate::send::SendBatch;
@@ -255,6 +256,7 @@ fn start_shard(
         figures: figures.clone(),
         receive: ReceiveBatch::new(),
         send: SendBatch::new(),
+        pace: Pace::new(Instant::now()),
         panics: 0,
     };
     let thread = std::thread::Builder::new().name(format!("greenroom-{index}")).spawn(move || {

@@ -16,8 +16,6 @@ pub(crate) struct UdpSocket {
     pub(crate) address: SocketAddr,
     /// `UDP_SEGMENT` was accepted when probed. Cleared when the kernel refuses a segmented send later.
     pub(crate) segmentation: bool,
-    /// Bound to a wildcard address: replies must name the local address the peer wrote to.
-    pub(crate) wildcard: bool,
 }
 
 impl UdpSocket {
@@ -44,8 +42,8 @@ impl UdpSocket {
             return Err(io::Error::last_os_error());
         }
         let address = local_address(fd.as_raw_fd())?;
-        let wildcard = address.ip().is_unspecified();
-        if wildcard {
+        if address.ip().is_unspecified() {
+            // Replies must come from the address the peer wrote to.
             match address {
                 SocketAddr::V4(_) => set_option(fd.as_raw_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
                 SocketAddr::V6(_) => set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
@@ -56,7 +54,7 @@ impl UdpSocket {
         let segmentation = set_option(fd.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 1200)
             .and_then(|()| set_option(fd.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0))
             .is_ok();
-        Ok(UdpSocket { fd, address, segmentation, wildcard })
+        Ok(UdpSocket { fd, address, segmentation })
     }
 
     pub(crate) fn raw(&self) -> RawFd {
@@ -84,11 +82,11 @@ fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
     }
 }
 
-/// The C form of an address and its length.
-pub(crate) fn to_sockaddr(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
-    // SAFETY: sockaddr_storage is large and aligned enough for both forms; zero is a valid value of each.
+/// The C form of an address and its length. `sockaddr_in6` is the larger of the two forms.
+pub(crate) fn to_sockaddr(address: SocketAddr) -> (libc::sockaddr_in6, libc::socklen_t) {
+    // SAFETY: sockaddr_in6 is large and aligned enough for both forms; zero is a valid value of each.
     unsafe {
-        let mut storage: libc::sockaddr_storage = zeroed();
+        let mut storage: libc::sockaddr_in6 = zeroed();
         match address {
             SocketAddr::V4(v4) => {
                 let name = &mut *(&raw mut storage).cast::<libc::sockaddr_in>();
@@ -98,7 +96,7 @@ pub(crate) fn to_sockaddr(address: SocketAddr) -> (libc::sockaddr_storage, libc:
                 (storage, size_of::<libc::sockaddr_in>() as libc::socklen_t)
             }
             SocketAddr::V6(v6) => {
-                let name = &mut *(&raw mut storage).cast::<libc::sockaddr_in6>();
+                let name = &mut storage;
                 name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
                 name.sin6_port = v6.port().to_be();
                 name.sin6_flowinfo = v6.flowinfo();

@@ -8,6 +8,7 @@ use crossbeam_channel::Receiver;
 use greenroom_forward::{Command, Counters, Path, Shard};
 
 use crate::events::{Events, lock};
+use crate::pace::Pace;
 use crate::poller::{EventFd, Poller};
 use crate::receive::ReceiveBatch;
 use crate::send::{SendBatch, SendCounters};
@@ -48,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) figures: Arc<Mutex<Figures>>,
     pub(crate) receive: ReceiveBatch,
     pub(crate) send: SendBatch,
+    pub(crate) pace: Pace,
     pub(crate) panics: u64,
 }
 
@@ -68,12 +70,16 @@ impl Worker {
             }
             let now = Instant::now();
             self.guard(|worker| worker.shard.handle_timeout(now));
-            self.flush(now);
+            let sent = self.shard.counters().rtp_out;
+            if self.pace.is_due(now, self.shard.is_patient(), sent) || full || !running {
+                self.flush(now);
+            }
             self.publish();
             if !running {
                 return Ok(());
             }
-            let until = self.shard.poll_timeout().map_or(MAX_SLEEP, |at| at.saturating_duration_since(Instant::now()));
+            let next = self.shard.poll_timeout().into_iter().chain(self.pace.deadline()).min();
+            let until = next.map_or(MAX_SLEEP, |at| at.saturating_duration_since(Instant::now()));
             let idle = !full && self.orders.is_empty();
             let sleep = if idle { until.min(MAX_SLEEP) } else { Duration::ZERO };
             poller.wait(sleep, |token| match token {

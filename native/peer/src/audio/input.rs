@@ -71,9 +71,12 @@ struct State {
     resampler: Option<Resampler>,
     outputs: Vec<Output>,
     pace: Pace,
-    /// RTP time of the next frame and the instant it belonged to.
+    /// RTP time of the next frame, 48 kHz.
     rtp_time: u64,
-    last_frame: Option<Instant>,
+    /// The RTP clock is tied to the wall clock here, and pulled up to it after every pause.
+    epoch: Option<Instant>,
+    /// Nothing was sent for a while: the next frame begins a talk spurt.
+    paused: bool,
     /// Frames of nothing in a row.
     quiet_frames: u32,
     /// A push was refused: samples it needs.
@@ -134,7 +137,8 @@ impl AudioInput {
                 outputs: Vec::new(),
                 pace: Pace::Idle,
                 rtp_time: 0,
-                last_frame: None,
+                epoch: None,
+                paused: true,
                 quiet_frames: 0,
                 refused: None,
                 closed: false,
@@ -186,8 +190,13 @@ impl AudioInput {
         let now = Instant::now();
         let complete = state.queue.len() >= self.frame_len();
         let wake = match state.pace {
-            // The grid of silence is left at once for a new talk burst.
-            Pace::Idle | Pace::Waiting(_) | Pace::Hangover(..) if complete => {
+            Pace::Idle | Pace::Waiting(_) if complete => {
+                state.pace = Pace::Running(now);
+                Some(now)
+            }
+            // The grid of silence is left at once for a new talk burst, unless that was done before: the RTP clock would
+            // run ahead of the wall clock more and more.
+            Pace::Hangover(..) if complete && state.lead(now) <= FRAME => {
                 state.pace = Pace::Running(now);
                 Some(now)
             }
@@ -261,11 +270,13 @@ impl Task for AudioInput {
         let frame_len = self.frame_len();
         let have = state.queue.len();
         // A thread that was not scheduled catches up at most this far.
-        let due = if now - due > FRAME * 5 { now } else { due };
-        let patient = matches!(state.pace, Pace::Waiting(_)) || now >= due + PATIENCE;
+        let stalled = now - due > FRAME * 5;
+        let due = if stalled { now } else { due };
+        state.paused |= stalled;
+        let waits = matches!(state.pace, Pace::Running(_)) && now < due + PATIENCE;
         state.pace = if have >= frame_len {
             Pace::Running(due + FRAME)
-        } else if have > 0 && !patient {
+        } else if waits {
             // The program is a little late. What it pushes wakes this task when the frame is complete.
             let until = due + PATIENCE;
             state.pace = Pace::Running(due);
@@ -295,6 +306,7 @@ impl Task for AudioInput {
         }
         state.send(&frame, now);
         state.frame = frame;
+        state.paused |= state.pace == Pace::Idle;
         match state.pace {
             Pace::Idle => None,
             Pace::Waiting(at) | Pace::Running(at) | Pace::Hangover(_, at) => Some(at),
@@ -306,15 +318,24 @@ impl Task for AudioInput {
     }
 }
 
+fn rtp_clock(since: Duration) -> u64 {
+    since.as_micros() as u64 * 48 / 1000
+}
+
 impl State {
+    /// How far the RTP clock is ahead of the wall clock.
+    fn lead(&self, now: Instant) -> Duration {
+        let wall = self.epoch.map_or(0, |epoch| rtp_clock(now - epoch));
+        Duration::from_micros(self.rtp_time.saturating_sub(wall) * 1000 / 48)
+    }
+
     fn send(&mut self, frame: &[i16], now: Instant) {
-        // After a pause the RTP clock goes on as the wall clock did, so that listeners see the pause.
-        let pause = self.last_frame.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-        let talkspurt = self.last_frame.is_none() || pause > FRAME * 5;
+        let talkspurt = std::mem::take(&mut self.paused);
         if talkspurt {
-            self.rtp_time += pause.saturating_sub(FRAME).as_micros() as u64 * 48 / 1000;
+            // After a pause the RTP clock is where the wall clock is, so that listeners see the pause's length.
+            let epoch = *self.epoch.get_or_insert(now);
+            self.rtp_time = self.rtp_time.max(rtp_clock(now - epoch));
         }
-        self.last_frame = Some(now);
         let rtp_time = self.rtp_time;
         self.rtp_time += 960;
         let level = level_dbov(frame);
@@ -344,5 +365,62 @@ impl State {
             output.silent = silent;
             sent
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<(u64, Instant)>>);
+
+    impl AudioTarget for Recorder {
+        fn send(&self, packet: AudioPacket<'_>) -> bool {
+            lock(&self.0).push((packet.rtp_time, packet.at));
+            true
+        }
+    }
+
+    /// Waits until the source has run empty.
+    fn silent(events: &EventQueue) {
+        loop {
+            let mut poll = libc::pollfd { fd: events.fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd that lives.
+            assert_eq!(unsafe { libc::poll(&mut poll, 1, 5000) }, 1, "the source never ran empty");
+            if events.take().iter().any(|event| matches!(event, Event::Silent(_))) {
+                return;
+            }
+        }
+    }
+
+    /// The RTP clock keeps every pause's length. If it did not, listeners would take the sender for later and later and
+    /// wait for it longer and longer.
+    #[test]
+    fn the_rtp_clock_stays_with_the_wall_clock() {
+        let pool = CodecPool::new(1).unwrap();
+        let events = Arc::new(EventQueue::new().unwrap());
+        let input = AudioInput::new(1, &pool, events.clone(), 48_000, 1, 1000).unwrap();
+        let recorder = Arc::new(Recorder::default());
+        input.attach(recorder.clone(), AudioSending { bitrate: 32_000, dtx: true }).unwrap();
+        for round in 0..12u64 {
+            let loud: Vec<i16> = (0..480 * 7).map(|n| (n % 100 * 200) as i16).collect();
+            assert!(input.push(&loud).unwrap());
+            silent(&events);
+            // Shorter and longer than the silence that follows sound by itself; the pause is what is tested.
+            std::thread::sleep(Duration::from_millis(30 + round * 25));
+        }
+        let packets = lock(&recorder.0);
+        let (first_time, first_at) = packets[0];
+        let drift = |(time, at): &(u64, Instant)| {
+            (time - first_time) as i64 / 48 - at.duration_since(first_at).as_millis() as i64
+        };
+        let worst = packets.iter().map(drift).max_by_key(|drift| drift.abs()).unwrap();
+        assert!(
+            worst.abs() < 150,
+            "{worst} ms between the clocks: {:?}",
+            packets.iter().map(drift).collect::<Vec<_>>()
+        );
+        assert!(packets.windows(2).all(|pair| pair[1].0 >= pair[0].0 + 960), "frames do not overlap");
     }
 }

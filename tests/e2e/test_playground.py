@@ -16,10 +16,11 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from greenroom import rtc
-from greenroom.api import AccessToken, VideoGrants
+from greenroom.api import AccessToken, ListParticipantsRequest, MuteRoomTrackRequest, VideoGrants
 from greenroom.server.app import RoomServer
 from greenroom.server.config import DEV_KEY, DEV_SECRET
 from greenroom.server.http import page_folder
+from tests.conftest import until
 
 OUT = Path(__file__).with_name("out")
 PHONE = {"width": 360, "height": 740}
@@ -93,7 +94,7 @@ async def shoot(page: Page, name: str) -> None:
 async def join(page: Page, name: str = "Ada") -> None:
     await page.get_by_label("Your name").fill(name)
     await page.get_by_role("button", name="Join room").click()
-    await expect(page.get_by_role("toolbar", name="Call controls")).to_be_visible()
+    await expect(page.get_by_role("group", name="Call controls")).to_be_visible()
 
 
 async def say(
@@ -156,7 +157,7 @@ async def test_a_conversation_with_an_agent(open_page: OpenPage, enter, size, sc
     phone = size is PHONE
     page = await open_page(size, scheme)
     await join(page)
-    controls = page.get_by_role("toolbar", name="Call controls")
+    controls = page.get_by_role("group", name="Call controls")
     before = await controls.bounding_box()
 
     agent = await enter("kitt", "KITT", "agent")
@@ -256,11 +257,79 @@ async def test_a_bad_token(open_page: OpenPage):
     )
     page = await open_page(hash=f"#token={token.to_jwt()}")
     await expect(page.get_by_label("Room", exact=True)).to_have_value("vault")
-    await page.get_by_label("Your name").fill("Eve")
+    await expect(page.get_by_label("Your name")).to_have_value("eve")
     await page.get_by_role("button", name="Join room").click()
     await expect(page.get_by_role("alert")).to_contain_text("did not accept the token")
     await expect(page.get_by_role("button", name="Join room")).to_be_enabled()
     await shoot(page, "bad-token")
+
+
+async def test_a_token_that_only_lets_listen(open_page: OpenPage, enter):
+    grants = VideoGrants(room_join=True, room="test", can_publish=False)
+    token = AccessToken(DEV_KEY, DEV_SECRET).with_identity("eve").with_name("Eve").with_grants(grants)
+    page = await open_page(hash=f"#token={token.to_jwt()}")
+    await expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "true")
+    await page.get_by_role("button", name="Join room").click()
+    await expect(page.locator(".toast")).to_contain_text("You can listen and read here")
+    await expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "false")
+    agent = await enter("kitt", "KITT", "agent")
+    await say(agent, "SG_1", "can you read this", final=True)
+    await expect(page.locator(".caption-text")).to_have_text("can you read this")
+    await shoot(page, "listen-only")
+
+
+async def test_the_button_follows_a_microphone_muted_by_the_server(open_page: OpenPage, api):
+    page = await open_page()
+    await join(page)
+    await expect(page.locator(".rtt-value")).to_contain_text("ms")
+
+    async def published():
+        people = (await api.room.list_participants(ListParticipantsRequest(room="test"))).participants
+        return [(each.identity, track.sid) for each in people for track in each.tracks]
+
+    [(identity, sid)] = await until(published, "the microphone is published")
+    await api.room.mute_published_track(MuteRoomTrackRequest(room="test", identity=identity, track_sid=sid, muted=True))
+    microphone = page.get_by_role("button", name="Microphone")
+    await expect(microphone).to_have_attribute("aria-pressed", "false")
+    await page.keyboard.press("m")
+    await expect(microphone).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 740, "height": 360}, {"width": 900, "height": 620}], ids=str)
+async def test_long_words_fit(open_page: OpenPage, enter, size):
+    room = "a-room-with-a-name-that-somebody-made-very-long-indeed-" * 2
+    page = await open_page(size, room=room)
+    await shoot(page, f"long-lobby-{size['width']}")
+    await join(page, "Ada" * 20)
+    agent = await enter("kitt", "An agent with a rather long name of its own", "agent", room=room)
+    await say(agent, "SG_1", "Donaudampfschifffahrtsgesellschaftskapitaen" * 5, final=True)
+    await agent.local_participant.send_text("https://example.com/" + "path/" * 60, topic="lk.chat")
+    await expect(page.locator(".entry.chat")).to_have_count(1)
+    await shoot(page, f"long-call-{size['width']}")
+    if not await page.get_by_role("region", name="Conversation so far").is_visible():
+        await page.get_by_role("button", name="Conversation").click()
+    await shoot(page, f"long-conversation-{size['width']}")
+    for name in ("Microphone", "Leave"):
+        await expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+
+
+async def test_muted_at_once_is_muted_in_the_room(open_page: OpenPage, api):
+    """The key comes while the track from the lobby is still on its way."""
+    page = await open_page()
+    await expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "true")
+    await page.evaluate("""() => new MutationObserver((_, observer) => {
+        if (!document.querySelector('.call')) return;
+        observer.disconnect();
+        setTimeout(() => document.dispatchEvent(new KeyboardEvent('keydown', { key: 'm', bubbles: true })));
+    }).observe(document.getElementById('app'), { childList: true })""")
+    await join(page)
+
+    async def muted():
+        people = (await api.room.list_participants(ListParticipantsRequest(room="test"))).participants
+        return [track.muted for each in people for track in each.tracks] == [True]
+
+    await until(muted, "the microphone is published and muted")
+    await expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "false")
 
 
 async def test_the_server_is_gone_before_joining(open_page: OpenPage):
@@ -294,7 +363,7 @@ async def test_the_keyboard_alone(open_page: OpenPage):
     await page.keyboard.type("Ada")
     await page.keyboard.press("Enter")
     microphone = page.get_by_role("button", name="Microphone")
-    await expect(page.get_by_role("toolbar", name="Call controls")).to_be_visible()
+    await expect(page.get_by_role("group", name="Call controls")).to_be_visible()
     await expect(microphone).to_have_attribute("aria-pressed", "true")
     await page.keyboard.press("m")
     await expect(microphone).to_have_attribute("aria-pressed", "false")

@@ -31,10 +31,9 @@ export class App implements Actions {
   }
 
   start(): void {
-    if (this.pass?.room) this.store.dispatch({ type: 'form', room: this.pass.room });
+    if (this.pass) this.store.dispatch({ type: 'form', room: this.pass.room || 'room of the token', name: this.pass.name || 'Guest', fixed: true });
     this.showMyself();
     for (const kind of ['microphone', 'camera'] as const) if (this.memory[kind]) void this.devices.set(kind, true);
-    window.addEventListener('pagehide', () => void this.call?.leave());
   }
 
   join(): void {
@@ -107,9 +106,12 @@ export class App implements Actions {
     const { name, room } = this.store.state;
     const cancel = (this.joining = new AbortController());
     this.store.dispatch({ type: 'joining' });
-    this.remember({ name });
+    if (!this.pass) this.remember({ name });
     wakeLevels();
-    const call = new Call(this.store, this.devices.chosen, (why) => this.ended(call, why));
+    const call = new Call(this.store, this.devices.chosen, {
+      ended: (why) => this.ended(call, why),
+      trouble: (text) => this.notify(text, 'warning'),
+    });
     cancel.signal.addEventListener('abort', () => void call.leave());
     try {
       if (!isBrowserSupported()) throw new JoinError(problem('unsupported'));

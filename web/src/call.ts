@@ -1,7 +1,7 @@
 /** One stay in a room: livekit-client's events become actions of the state. */
 import {
   ConnectionError, ConnectionErrorReason, DisconnectReason, Room, RoomEvent, Track, type LocalAudioTrack, type LocalVideoTrack,
-  type Participant, type RemoteTrack, type TextStreamReader, type TranscriptionSegment,
+  type Participant, type RemoteTrack, type TextStreamReader, type TrackPublication, type TranscriptionSegment,
 } from 'livekit-client'; // prettier-ignore
 import { SegmentStreams } from './captions';
 import { CAPTURE } from './devices';
@@ -17,6 +17,8 @@ const CAPTIONS = 'lk.transcription';
 const CHAT = 'lk.chat';
 const TURN = 'greenroom.turn';
 const ROUND_TRIP_INTERVAL = 2_000;
+const SOURCES = { microphone: Track.Source.Microphone, camera: Track.Source.Camera } as const;
+const LISTEN_ONLY = 'You can listen and read here, but your token does not let you send sound or video.';
 
 /** Everything that changes what is shown of a participant. */
 const PEOPLE_EVENTS = [
@@ -31,6 +33,8 @@ export class Call {
   private readonly room: Room;
   private readonly streams = new SegmentStreams();
   private readonly voices = new Map<RemoteTrack, HTMLMediaElement>();
+  /** Tracks from the lobby that are being published. */
+  private readonly opening: { [K in DeviceKind]?: LocalAudioTrack | LocalVideoTrack } = {};
   private timer = 0;
   private over = false;
   private joined = false;
@@ -38,7 +42,7 @@ export class Call {
   constructor(
     private readonly store: Store,
     chosen: Partial<Record<MediaDeviceKind, string>>,
-    private readonly onEnded: (why: Problem) => void,
+    private readonly tell: { ended: (why: Problem) => void; trouble: (text: string) => void },
   ) {
     this.room = new Room({
       adaptiveStream: true,
@@ -76,10 +80,17 @@ export class Call {
   }
 
   async setDevice(kind: DeviceKind, on: boolean): Promise<void> {
+    if (on && !this.mayPublish()) {
+      this.store.dispatch({ type: 'device', kind, status: 'off' });
+      return this.tell.trouble(LISTEN_ONLY);
+    }
     if (on) this.store.dispatch({ type: 'device', kind, status: 'asking' });
     const me = this.room.localParticipant;
+    const opening = this.opening[kind];
     try {
-      await (kind === 'microphone' ? me.setMicrophoneEnabled(on) : me.setCameraEnabled(on));
+      // Muted at the first moment of the call must mean muted: the track may still be on its way to the room.
+      if (opening) await (on ? opening.unmute() : opening.mute());
+      else await (kind === 'microphone' ? me.setMicrophoneEnabled(on) : me.setCameraEnabled(on));
       this.store.dispatch({ type: 'device', kind, status: on ? 'on' : 'off' });
     } catch (error) {
       this.store.dispatch({ type: 'device', kind, status: deviceStatusOf(error) });
@@ -107,21 +118,41 @@ export class Call {
 
   /** Puts a track on the air that was opened before the call. */
   async publish(kind: DeviceKind, track: LocalAudioTrack | LocalVideoTrack): Promise<void> {
-    const source = kind === 'microphone' ? Track.Source.Microphone : Track.Source.Camera;
+    this.opening[kind] = track;
     try {
-      await this.room.localParticipant.publishTrack(track, { source });
+      await this.room.localParticipant.publishTrack(track, { source: SOURCES[kind] });
     } catch (error) {
       track.stop();
       if (this.over) return;
-      console.warn(`the ${kind} could not be published`, error);
-      this.store.dispatch({ type: 'device', kind, status: 'failed' });
+      this.store.dispatch({ type: 'device', kind, status: 'off' });
+      this.tell.trouble(this.mayPublish() ? `Your ${kind} could not be sent: ${textOf(error)}` : LISTEN_ONLY);
+    } finally {
+      delete this.opening[kind];
     }
     this.showPeople();
+  }
+
+  private mayPublish(): boolean {
+    return this.room.localParticipant.permissions?.canPublish ?? true;
+  }
+
+  /** The server, or a device that went away, may mute what is on; the button says so. */
+  private syncDevice(publication: TrackPublication, participant: Participant): void {
+    if (!participant.isLocal || this.over) return;
+    for (const kind of ['microphone', 'camera'] as const) {
+      if (publication.source !== SOURCES[kind] || this.store.state.devices[kind] === 'asking') continue;
+      const live = participant.getTrackPublication(SOURCES[kind]);
+      this.store.dispatch({ type: 'device', kind, status: live && !live.isMuted ? 'on' : 'off' });
+    }
   }
 
   private listen(): void {
     const { room, store } = this;
     for (const event of PEOPLE_EVENTS) room.on(event, () => this.showPeople());
+    for (const event of [RoomEvent.TrackMuted, RoomEvent.TrackUnmuted] as const)
+      room.on(event, (publication, participant) => this.syncDevice(publication, participant));
+    for (const event of [RoomEvent.LocalTrackPublished, RoomEvent.LocalTrackUnpublished] as const)
+      room.on(event, (publication, participant) => this.syncDevice(publication, participant));
     room.on(RoomEvent.TrackSubscribed, (track) => this.hear(track));
     room.on(RoomEvent.TrackUnsubscribed, (track) => this.unhear(track));
     room.on(RoomEvent.TranscriptionReceived, (segments, participant) => this.oldCaptions(segments, participant));
@@ -217,7 +248,7 @@ export class Call {
   private ended(reason: DisconnectReason | undefined): void {
     if (this.over || !this.joined) return;
     this.close();
-    this.onEnded(problem(END_REASONS[reason ?? DisconnectReason.UNKNOWN_REASON] ?? 'lost'));
+    this.tell.ended(problem(END_REASONS[reason ?? DisconnectReason.UNKNOWN_REASON] ?? 'lost'));
   }
 
   private close(): void {
@@ -236,8 +267,12 @@ const END_REASONS: Partial<Record<DisconnectReason, ProblemKind>> = {
   [DisconnectReason.ROOM_CLOSED]: 'room-ended',
 };
 
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 function joinProblem(error: unknown): Problem {
-  if (!(error instanceof ConnectionError)) return problem('unknown', error instanceof Error ? error.message : String(error));
+  if (!(error instanceof ConnectionError)) return problem('unknown', textOf(error));
   switch (error.reason) {
     case ConnectionErrorReason.NotAllowed:
       return error.status === 403 && /limit|maximum|exceeded/i.test(error.message) ? problem('full') : problem('bad-token');

@@ -45,6 +45,8 @@ export interface State {
   phase: Phase;
   name: string;
   room: string;
+  /** Name and room come from a token and cannot be changed here. */
+  fixed: boolean;
   link: Link;
   devices: Record<DeviceKind, DeviceStatus>;
   people: readonly Person[];

@@ -15,13 +15,17 @@ export async function roundTrip(room: Room): Promise<number | null> {
 
 export type Stats = { type: string; state?: string; nominated?: boolean; currentRoundTripTime?: number };
 
+/** Browsers report whole milliseconds, and 0 on loopback: that is less than one, not nothing. */
+const FINEST = 0.5;
+
 /** The nominated candidate pair's round trip in milliseconds (webrtc-stats, RTCIceCandidatePairStats). */
 export function fromStats(stats: Iterable<Stats>): number | null {
   let best: number | null = null;
   for (const { type, state, nominated, currentRoundTripTime } of stats) {
     if (type !== 'candidate-pair' || state !== 'succeeded' || currentRoundTripTime === undefined) continue;
-    if (nominated) return currentRoundTripTime * 1000;
-    best ??= currentRoundTripTime * 1000;
+    const ms = Math.max(FINEST, currentRoundTripTime * 1000);
+    if (nominated) return ms;
+    best ??= ms;
   }
   return best;
 }

@@ -5,7 +5,7 @@ import type { AgentState, DeviceKind, DeviceStatus, Link, Notice, Person, State 
 import type { Problem } from './problems';
 
 export type Action =
-  | { type: 'form'; name?: string; room?: string }
+  | { type: 'form'; name?: string; room?: string; fixed?: boolean }
   | { type: 'joining' }
   | { type: 'joined'; room: string; at: number }
   | { type: 'ended'; problem: Problem; at: number }
@@ -24,7 +24,7 @@ export type Action =
 
 export function initialState(name: string, room: string, panelOpen: boolean): State {
   return {
-    phase: 'lobby', name, room, link: 'good', devices: { microphone: 'off', camera: 'off' }, people: [], entries: [],
+    phase: 'lobby', name, room, fixed: false, link: 'good', devices: { microphone: 'off', camera: 'off' }, people: [], entries: [],
     turns: [], roundTrip: null, problem: null, notice: null, audioBlocked: false, captionsOn: true, panelOpen, unread: 0,
     joinedAt: null, endedAt: null,
   }; // prettier-ignore
@@ -33,7 +33,7 @@ export function initialState(name: string, room: string, panelOpen: boolean): St
 export function reduce(state: State, action: Action): State {
   switch (action.type) {
     case 'form':
-      return { ...state, name: action.name ?? state.name, room: action.room ?? state.room };
+      return { ...state, name: action.name ?? state.name, room: action.room ?? state.room, fixed: action.fixed ?? state.fixed };
     case 'joining':
       return { ...state, phase: 'joining', problem: null, notice: null };
     case 'joined':

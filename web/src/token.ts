@@ -2,6 +2,8 @@
 import { JoinError, problem } from './problems';
 
 export interface Pass {
+  /** The name in the token, when it came from outside. */
+  name?: string;
   url: string;
   token: string;
   room: string;
@@ -14,18 +16,19 @@ export function passFromAddress(location: Pick<Location, 'hash' | 'origin'>): Pa
   const given = new URLSearchParams(location.hash.replace(/^#/, ''));
   const token = given.get('token');
   if (!token) return null;
-  return { url: given.get('url') || location.origin.replace(/^http/, 'ws'), token, room: roomOf(token) };
+  return { url: given.get('url') || location.origin.replace(/^http/, 'ws'), token, ...claimsOf(token) };
 }
 
-/** The room a token is for; '' when it cannot be read. Only for display: the server decides. */
-export function roomOf(token: string): string {
+/** The room and name in a token; '' for what cannot be read. Only for display: the server decides. */
+export function claimsOf(token: string): { room: string; name: string } {
   try {
     const body = token.split('.')[1] ?? '';
     const bytes = Uint8Array.from(atob(body.replace(/-/g, '+').replace(/_/g, '/')), (char) => char.charCodeAt(0));
-    const room = JSON.parse(new TextDecoder().decode(bytes))?.video?.room;
-    return typeof room === 'string' ? room : '';
+    const { video, name, sub } = JSON.parse(new TextDecoder().decode(bytes));
+    const text = (value: unknown) => (typeof value === 'string' ? value : '');
+    return { room: text(video?.room), name: text(name) || text(sub) };
   } catch {
-    return '';
+    return { room: '', name: '' };
   }
 }
 

@@ -42,6 +42,7 @@ describe('round trip', () => {
   it('is that of the nominated pair', () => {
     const pair = { type: 'candidate-pair', state: 'succeeded' };
     expect(fromStats([{ ...pair, currentRoundTripTime: 0.2 }, { ...pair, nominated: true, currentRoundTripTime: 0.012 }])).toBeCloseTo(12);
+    expect(fromStats([{ ...pair, currentRoundTripTime: 0 }])).toBe(0.5);
     expect(fromStats([{ ...pair, state: 'failed', currentRoundTripTime: 1 }, { type: 'transport' }])).toBeNull();
   });
 });

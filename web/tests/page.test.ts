@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { gridShape } from '../src/grid';
 import { fillBands } from '../src/levels';
 import { deviceProblem, deviceStatusOf, problem } from '../src/problems';
-import { passFromAddress, roomOf } from '../src/token';
+import { claimsOf, passFromAddress } from '../src/token';
 
 describe('the grid', () => {
   it.each([[1, 880, 500, 1], [2, 880, 500, 2], [3, 880, 500, 2], [4, 880, 500, 2], [5, 880, 500, 3], [6, 1200, 500, 3], [2, 336, 420, 1], [4, 336, 420, 2]])(
@@ -21,16 +21,16 @@ describe('the grid', () => {
 });
 
 describe('passes in the address', () => {
-  const payload = btoa(JSON.stringify({ video: { room: 'lounge' } })).replace(/=+$/, '');
+  const payload = btoa(JSON.stringify({ sub: 'ada', video: { room: 'lounge' } })).replace(/=+$/, '');
 
   it('come from the fragment', () => {
     const pass = passFromAddress({ hash: `#token=h.${payload}.s`, origin: 'https://calls.example' });
-    expect(pass).toEqual({ url: 'wss://calls.example', token: `h.${payload}.s`, room: 'lounge' });
+    expect(pass).toEqual({ url: 'wss://calls.example', token: `h.${payload}.s`, room: 'lounge', name: 'ada' });
   });
 
   it('are optional, and unreadable ones have no room', () => {
     expect(passFromAddress({ hash: '#url=ws://x', origin: 'http://x' })).toBeNull();
-    expect(roomOf('nonsense')).toBe('');
+    expect(claimsOf('nonsense')).toEqual({ room: '', name: '' });
   });
 });
 

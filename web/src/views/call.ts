@@ -58,7 +58,7 @@ export class CallView {
     const close = h('button', { type: 'button', class: 'icon-button panel-close', 'aria-label': 'Close conversation', onclick: () => this.togglePanel() }, icon('close', 18));
     const head = h('div', { class: 'panel-head' }, h('h2', {}, 'Conversation'), close);
     this.panel = h('aside', { class: 'panel', 'aria-label': 'Conversation' }, head, this.latency.element, this.conversation.element, this.composer.element);
-    const controls = h('footer', { class: 'controls', role: 'toolbar', 'aria-label': 'Call controls' },
+    const controls = h('footer', { class: 'controls', role: 'group', 'aria-label': 'Call controls' },
       this.microphone.element, this.camera.element, this.captionsControl.element, this.panelControl.element, devices.element, leave.element); // prettier-ignore
     this.element = h('div', { class: 'call' }, bar, stage, this.panel, controls);
   }

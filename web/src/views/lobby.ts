@@ -32,7 +32,7 @@ export class LobbyView {
     this.microphone = new DeviceControl('microphone', actions);
     this.camera = new DeviceControl('camera', actions);
     const devices = new Control({ label: 'Devices', icon: 'devices', onclick: openDevices });
-    const controls = h('div', { class: 'preview-controls', role: 'toolbar', 'aria-label': 'Devices' },
+    const controls = h('div', { class: 'preview-controls', role: 'group', 'aria-label': 'Devices' },
       this.microphone.element, this.camera.element, devices.element); // prettier-ignore
     const preview = h('section', { class: 'preview', 'aria-label': 'Preview' }, this.tile.element, controls, this.meter, this.hint);
 
@@ -60,7 +60,7 @@ export class LobbyView {
     const joining = state.phase === 'joining';
     if (this.name.value !== state.name) this.name.value = state.name;
     if (this.room.value !== state.room) this.room.value = state.room;
-    this.name.readOnly = this.room.readOnly = joining;
+    this.name.readOnly = this.room.readOnly = joining || state.fixed;
     setText(this.submit, joining ? 'Joining\u2026' : 'Join room');
     setAttribute(this.submit, 'aria-busy', joining ? 'true' : null);
     this.cancel.hidden = !joining;

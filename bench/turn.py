@@ -32,7 +32,7 @@ async def run(options: Options) -> None:
         raise TargetError(f"there is no {ASSISTANT.relative_to(ROOT)}")
     say("turn: the example assistant")
     lines = QUICK_LINES if options.quick else LINES
-    async with target(options) as server, worker(server, ASSISTANT):
+    async with target(options) as server, worker(server, ASSISTANT, "dev"):
         turns = await _call(server, lines)
     answered = [turn for turn in turns if turn.get("latency_ms") is not None]
     emit(Figure("turn", "lines answered", len(answered), "lines", detail={"said": len(lines)}))

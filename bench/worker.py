@@ -18,10 +18,10 @@ STOP_TIMEOUT = 20.0
 
 
 @asynccontextmanager
-async def worker(server: Target, app: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker that has registered with `server` and serves `app`."""
+async def worker(server: Target, app: Path, command: str = "start") -> AsyncIterator[asyncio.subprocess.Process]:
+    """A worker that has registered with `server` and serves `app`. `command` "dev": it takes jobs however busy the machine."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "greenroom.agents.run", str(app), "start"),
+        *(sys.executable, "-m", "greenroom.agents.run", str(app), command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -96,6 +96,20 @@ async def test_a_full_reconnect_publishes_again(room_server: RoomServer, dual: b
             assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
 
 
+@both_modes
+async def test_a_full_reconnect_subscribes_again(room_server: RoomServer, dual: bool) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, bob):
+        publication, task = await alice.publish_tone(440)
+        async with feeding(task):
+            await bob.seen("track_subscribed")
+            await bob.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+            await bob.seen("reconnected")
+            await bob.seen("track_subscribed", lambda *_: len(bob.events("track_subscribed")) == 2)
+            track = bob.room.remote_participants["alice"].track_publications[publication.sid].track
+            assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
+            await alice.seen("participant_connected", lambda *_: len(alice.events("participant_connected")) == 2)
+
+
 async def test_a_session_that_the_server_forgot_is_joined_anew(room_server: RoomServer) -> None:
     async with in_room(room_server, GREENROOM, OFFICIAL) as (alice, bob):
         session = alice.room._session

@@ -112,9 +112,9 @@ class Recovery:
                 self._full = True
             try:
                 if self._full:
-                    join = await self._restart()
+                    await self._restart()
                     self._full = False
-                    await session.listener.on_restarted(join)
+                    await session.listener.on_restarted()
                 else:
                     await self._resume()
                     session.listener.on_resumed()
@@ -194,7 +194,7 @@ class Recovery:
         finally:
             task.cancel()
 
-    async def _restart(self) -> proto.JoinResponse:
+    async def _restart(self) -> None:
         session = self._session
         await self._close_signal()
         session.drop_queued()
@@ -202,8 +202,9 @@ class Recovery:
         session.reliable.reset()
         try:
             join = await session._join_once()
+            # Before any other message is read: they speak of the new session.
+            session.listener.on_rejoined(join)
             await session.wait_media()
         except ConnectError:
             session.connected = True
             raise
-        return join

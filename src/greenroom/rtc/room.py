@@ -466,8 +466,10 @@ class Room(EventEmitter[EventTypes]):
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
         self._emit("reconnected")
 
-    async def on_restarted(self, join: proto.JoinResponse) -> None:
+    def on_rejoined(self, join: proto.JoinResponse) -> None:
         self._state.rejoined(join)
+
+    async def on_restarted(self) -> None:
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
         self._emit("reconnected")
         await self.local_participant._republish()

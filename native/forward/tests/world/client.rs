@@ -243,6 +243,15 @@ impl Client {
         buf
     }
 
+    /// Seals bytes as one RTCP packet, whatever they are.
+    pub fn seal_rtcp(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut buf = bytes.to_vec();
+        buf.resize(bytes.len() + 64, 0);
+        let len = self.tx.as_mut().unwrap().seal_rtcp(&mut buf, bytes.len()).unwrap();
+        buf.truncate(len);
+        buf
+    }
+
     /// Builds, seals and queues one RTCP packet.
     pub fn send_rtcp(&mut self, write: impl FnOnce(&mut Builder<'_>) -> Result<(), WireError>) {
         let mut buf = vec![0; 1500];

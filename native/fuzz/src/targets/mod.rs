@@ -3,6 +3,7 @@
 //! To add one, write a function that returns [`Target`]s in a module of its own and list it in [`all`].
 
 mod congestion;
+mod forward;
 mod secure;
 mod wire;
 
@@ -29,5 +30,6 @@ pub fn all() -> Vec<Target> {
     let mut targets = wire::targets();
     targets.extend(congestion::targets());
     targets.extend(secure::targets());
+    targets.extend(forward::targets());
     targets
 }

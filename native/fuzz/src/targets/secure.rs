@@ -10,7 +10,11 @@ pub fn targets() -> Vec<Target> {
     vec![
         Target::new("srtp", srtp_seeds(), fuzzing::fuzz_open_rtp),
         Target::new("srtcp", srtcp_seeds(), fuzzing::fuzz_open_rtcp),
-        Target::new("fingerprint", vec![b"sha-256 ".iter().copied().chain(colons()).collect()], fuzzing::fuzz_fingerprint),
+        Target::new(
+            "fingerprint",
+            vec![b"sha-256 ".iter().copied().chain(colons()).collect()],
+            fuzzing::fuzz_fingerprint,
+        ),
         Target::new("dtls", vec![framed(&client_hello())], fuzzing::fuzz_dtls),
         Target::new("sctp", sctp_seeds(), fuzzing::fuzz_sctp),
     ]
@@ -71,12 +75,12 @@ fn client_hello() -> Vec<u8> {
     body.extend_from_slice(&[0, 4, 0xc0, 0x2b, 0xc0, 0x2c]); // ECDHE_ECDSA with AES-GCM
     body.extend_from_slice(&[1, 0]); // no compression
     let extensions = hex_seeds(&[
-        "000a0006 0004001d0017", // groups: X25519, P-256
-        "000b0002 0100",         // uncompressed points
-        "000d0006 000404030503", // ECDSA with SHA-256 and SHA-384
+        "000a0006 0004001d0017",   // groups: X25519, P-256
+        "000b0002 0100",           // uncompressed points
+        "000d0006 000404030503",   // ECDSA with SHA-256 and SHA-384
         "000e0007 00040007000100", // SRTP: AES-128-GCM, AES-CM with SHA1-80
-        "00170000",              // extended master secret
-        "ff010001 00",           // renegotiation info
+        "00170000",                // extended master secret
+        "ff010001 00",             // renegotiation info
     ])
     .concat();
     body.extend_from_slice(&(extensions.len() as u16).to_be_bytes());

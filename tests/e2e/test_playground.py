@@ -288,6 +288,7 @@ async def test_the_button_follows_a_microphone_muted_by_the_server(open_page: Op
         return [(each.identity, track.sid) for each in people for track in each.tracks]
 
     [(identity, sid)] = await until(published, "the microphone is published")
+    await expect(page.locator(".is-local .tile-muted")).to_be_hidden()
     await api.room.mute_published_track(MuteRoomTrackRequest(room="test", identity=identity, track_sid=sid, muted=True))
     microphone = page.get_by_role("button", name="Microphone")
     await expect(microphone).to_have_attribute("aria-pressed", "false")

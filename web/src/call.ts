@@ -1,7 +1,7 @@
 /** One stay in a room: livekit-client's events become actions of the state. */
 import {
   ConnectionError, ConnectionErrorReason, DisconnectReason, Room, RoomEvent, Track, type LocalAudioTrack, type LocalVideoTrack,
-  type Participant, type RemoteTrack, type TextStreamReader, type TrackPublication, type TranscriptionSegment,
+  type Participant, type RemoteTrack, type TextStreamReader, type TranscriptionSegment,
 } from 'livekit-client'; // prettier-ignore
 import { SegmentStreams } from './captions';
 import { CAPTURE } from './devices';
@@ -84,13 +84,16 @@ export class Call {
       this.store.dispatch({ type: 'device', kind, status: 'off' });
       return this.tell.trouble(LISTEN_ONLY);
     }
+    const opening = this.opening[kind];
+    if (opening) {
+      // The track is still on its way to the room, which cannot be told yet: nothing of it goes out until then.
+      opening.mediaStreamTrack.enabled = on;
+      return this.store.dispatch({ type: 'device', kind, status: on ? 'on' : 'off' });
+    }
     if (on) this.store.dispatch({ type: 'device', kind, status: 'asking' });
     const me = this.room.localParticipant;
-    const opening = this.opening[kind];
     try {
-      // Muted at the first moment of the call must mean muted: the track may still be on its way to the room.
-      if (opening) await (on ? opening.unmute() : opening.mute());
-      else await (kind === 'microphone' ? me.setMicrophoneEnabled(on) : me.setCameraEnabled(on));
+      await (kind === 'microphone' ? me.setMicrophoneEnabled(on) : me.setCameraEnabled(on));
       this.store.dispatch({ type: 'device', kind, status: on ? 'on' : 'off' });
     } catch (error) {
       this.store.dispatch({ type: 'device', kind, status: deviceStatusOf(error) });
@@ -129,6 +132,8 @@ export class Call {
     } finally {
       delete this.opening[kind];
     }
+    if (!this.over && !track.mediaStreamTrack.enabled && !track.isMuted) await this.setDevice(kind, false);
+    this.syncDevices();
     this.showPeople();
   }
 
@@ -136,23 +141,22 @@ export class Call {
     return this.room.localParticipant.permissions?.canPublish ?? true;
   }
 
-  /** The server, or a device that went away, may mute what is on; the button says so. */
-  private syncDevice(publication: TrackPublication, participant: Participant): void {
-    if (!participant.isLocal || this.over) return;
+  /** The server, or a device that went away, may mute what is on; the buttons say so. */
+  private syncDevices(): void {
+    if (this.over) return;
     for (const kind of ['microphone', 'camera'] as const) {
-      if (publication.source !== SOURCES[kind] || this.store.state.devices[kind] === 'asking') continue;
-      const live = participant.getTrackPublication(SOURCES[kind]);
-      this.store.dispatch({ type: 'device', kind, status: live && !live.isMuted ? 'on' : 'off' });
+      const publication = this.room.localParticipant.getTrackPublication(SOURCES[kind]);
+      const status = this.store.state.devices[kind];
+      if (this.opening[kind] || (status !== 'on' && !publication)) continue;
+      if (status !== 'asking') this.store.dispatch({ type: 'device', kind, status: publication && !publication.isMuted ? 'on' : 'off' });
     }
   }
 
   private listen(): void {
     const { room, store } = this;
     for (const event of PEOPLE_EVENTS) room.on(event, () => this.showPeople());
-    for (const event of [RoomEvent.TrackMuted, RoomEvent.TrackUnmuted] as const)
-      room.on(event, (publication, participant) => this.syncDevice(publication, participant));
-    for (const event of [RoomEvent.LocalTrackPublished, RoomEvent.LocalTrackUnpublished] as const)
-      room.on(event, (publication, participant) => this.syncDevice(publication, participant));
+    for (const event of [RoomEvent.TrackMuted, RoomEvent.TrackUnmuted, RoomEvent.LocalTrackPublished, RoomEvent.LocalTrackUnpublished] as const)
+      room.on(event, (_publication: unknown, participant: Participant) => void (participant.isLocal && this.syncDevices()));
     room.on(RoomEvent.TrackSubscribed, (track) => this.hear(track));
     room.on(RoomEvent.TrackUnsubscribed, (track) => this.unhear(track));
     room.on(RoomEvent.TranscriptionReceived, (segments, participant) => this.oldCaptions(segments, participant));

@@ -18,12 +18,6 @@ from greenroom.cli.transcript import CallPrinter
 
 __all__ = ["call", "call_and_print"]
 
-EPILOG = (
-    "Exit codes: 0 every line was understood and answered; 2 wrong usage; 3 nobody answered; 4 answered, but not "
-    "understood; 5 no connection, or the call was cut; 6 a speech provider is missing or failed here."
-)
-
-
 def call(
     say: Annotated[list[str] | None, typer.Option(help="Say this, and wait for the answer. Repeatable.")] = None,
     wav: Annotated[list[Path] | None, typer.Option(help="Play this 16-bit WAV file instead. Repeatable.")] = None,

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from greenroom.agents.caller import CallEvent
@@ -103,7 +104,16 @@ class CallPrinter:
         self._line("", Text(said, style))
 
     def _line(self, label: str, text: str | Text) -> None:
-        self._console.print(self._compose(label, text), soft_wrap=not self._console.is_terminal)
+        if self._console.is_terminal:
+            # A grid keeps the second line of a long sentence under the first.
+            grid = Table.grid(padding=(0, 2))
+            grid.add_column(width=LABEL_WIDTH, justify="right", no_wrap=True)
+            grid.add_column()
+            style = _STYLES[label]
+            grid.add_row(Text(label, style), text if isinstance(text, Text) else Text(text, "" if label else "dim"))
+            self._console.print(grid)
+        else:
+            self._console.print(self._compose(label, text), soft_wrap=True)
         if self._live is not None:
             self._live.update(Text("\n").join(self._making.values()))
 

@@ -71,9 +71,11 @@ def main(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> in
 
 async def _serve(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> None:
     from greenroom import rtc
+    from greenroom.rtc.engine import get_engine
 
     channel = await Channel.open(sock)
-    # Made while the process idles, so that a job finds its media threads, room and codecs there.
+    # Made while the process idles, so that a job finds its media threads and certificate there.
+    get_engine()
     room = rtc.Room()
     channel.send({"op": "ready"})
     job: asyncio.Task[None] | None = None

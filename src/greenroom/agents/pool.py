@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ PING_INTERVAL = 2.5
 """Seconds between questions to a running job."""
 PING_TIMEOUT = 60.0
 """Seconds without an answer after which a job's process is killed."""
+REFILL_DELAY = 1.0
+"""Seconds after a job's start at the latest, until a process is made in place of the one it took."""
 EXIT_TIMEOUT = 5.0
 """Seconds between SIGKILL and the news of the end."""
 
@@ -41,6 +44,7 @@ class JobHandle:
         self.pid = 0
         self.running: RunningJob | None = None
         self.ready = asyncio.Event()
+        self.connected = asyncio.Event()
         self.exited = asyncio.Event()
         self.result: tuple[int, str] | None = None
         self.killed_because = ""
@@ -74,6 +78,7 @@ class ProcessPool:
         self._idle: deque[JobHandle] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warm: asyncio.Future[None] | None = None
+        self._refilling = asyncio.Lock()
         self._closing = False
         self.failed: asyncio.Event = asyncio.Event()
 
@@ -107,7 +112,7 @@ class ProcessPool:
         handle.last_pong = time.monotonic()
         handle.channel.send(job_main.encode_job(running))
         self._own(self._watch(handle), f"watch job {running.job.id}")
-        self._own(self._refill(), "refill")
+        self._own(self._replace(handle), "refill")
         return handle
 
     async def terminate(self, handle: JobHandle, reason: str) -> None:
@@ -155,14 +160,21 @@ class ProcessPool:
             raise PoolError("a job process ended before it was ready")
         return handle
 
+    async def _replace(self, handle: JobHandle) -> None:
+        # A new process costs a tenth of a second of processor time, which the job needs now to join its room.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(handle.connected.wait(), REFILL_DELAY)
+        await self._refill()
+
     async def _refill(self) -> None:
-        while not self._closing and len(self._idle) < self._options.num_idle_processes:
-            try:
-                handle = await self._fork()
-            except PoolError as error:
-                logger.error("%s", error)
-                return
-            self._idle.append(handle)
+        async with self._refilling:  # one at a time, or two would each make the last one
+            while not self._closing and len(self._idle) < self._options.num_idle_processes:
+                try:
+                    handle = await self._fork()
+                except PoolError as error:
+                    logger.error("%s", error)
+                    return
+                self._idle.append(handle)
 
     async def _listen(self, handle: JobHandle) -> None:
         while (message := await handle.channel.receive()) is not None:
@@ -172,6 +184,7 @@ class ProcessPool:
                 case "pong":
                     handle.last_pong = time.monotonic()
                 case "connected" if handle.running is not None:
+                    handle.connected.set()
                     logger.debug("job %s connected in %s ms", handle.running.job.id, message["ms"])
                 case "done":
                     handle.result = (message["status"], message["error"])

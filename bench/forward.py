@@ -86,7 +86,7 @@ async def publish(client: LoadClient, kind: str) -> None:
         packet = PACKET_LEN["video"]
         await client.publish_video(bitrate=VIDEO_BITRATE, packet_len=packet, packets_per_frame=PACKETS_PER_FRAME)
     else:
-        await client.publish_audio(audio_payloads())
+        await client.publish_audio(audio_payloads(), stamp=True)
 
 
 async def measure(server: Target, row: Row, seconds: float, *, coalesce: bool) -> Iterator[Figure]:

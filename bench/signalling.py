@@ -143,7 +143,7 @@ class LoadClient:
         ]
         return join
 
-    async def publish_audio(self, payloads: list[bytes], *, level: int = 30) -> int:
+    async def publish_audio(self, payloads: list[bytes], *, level: int = 30, stamp: bool = False) -> int:
         """Publish Opus, one payload every 20 ms. Returns the SSRC."""
         ssrc, section, number = await self._publish("audio", models.TrackType.AUDIO, models.TrackSource.MICROPHONE)
         accepted = sdp.accepted_extensions(section)
@@ -153,6 +153,7 @@ class LoadClient:
             sdp.OPUS,
             payloads,
             level=level,
+            stamp=stamp,
             mid=_mid(accepted, number),
             level_id=accepted.get(sdp.AUDIO_LEVEL),
             twcc_id=accepted.get(sdp.TRANSPORT_CC),

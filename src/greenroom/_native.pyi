@@ -252,11 +252,13 @@ class LoadEngine:
         payloads: Sequence[bytes],
         *,
         level: int = 30,
+        stamp: bool = False,
         mid: tuple[int, str] | None = None,
         level_id: int | None = None,
         twcc_id: int | None = None,
     ) -> None:
-        """One payload every 20 ms, in turn. `mid`: extension id and value; the other ids are of extensions too.
+        """One payload every 20 ms, in turn. `stamp`: end each with the time it was sent, for `delay_us`; it is no Opus
+        then. `mid`: extension id and value; the other ids are of extensions too.
         ValueError for ids outside 1..14 or no payloads."""
     def publish_video(
         self,
@@ -279,7 +281,7 @@ class LoadEngine:
     def stats(self) -> dict[str, Any]:
         """`peers`: by id connected_ms, failure, received (by SSRC: packets, bytes, lost, missing, late, duplicates, nacks,
         jitter_ms), sent (by SSRC: packets, bytes, retransmitted, keyframes, skipped), dropped, repairs, channels,
-        messages. `delay_us`: p50, p99, p999 from a video source of this engine to a peer of this engine, or None.
+        messages. `delay_us`: p50, p99, p999 from a stamped source (video always is) to a peer of this engine, or None.
         `send_failures`, `worst_lag_us`."""
     def close(self) -> None:
         """Close all peers and end the thread. Twice is fine."""

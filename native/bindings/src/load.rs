@@ -93,7 +93,7 @@ impl LoadEngine {
         py.detach(|| self.engine.set_reception(peer, reception)).map_err(closed)
     }
 
-    #[pyo3(signature = (peer, ssrc, payload_type, payloads, *, level = 30, mid = None, level_id = None, twcc_id = None))]
+    #[pyo3(signature = (peer, ssrc, payload_type, payloads, *, level = 30, stamp = false, mid = None, level_id = None, twcc_id = None))]
     #[allow(clippy::too_many_arguments)] // the seam's keywords
     fn publish_audio(
         &self,
@@ -103,11 +103,12 @@ impl LoadEngine {
         payload_type: u8,
         payloads: Vec<Vec<u8>>,
         level: u8,
+        stamp: bool,
         mid: Option<(u8, String)>,
         level_id: Option<u8>,
         twcc_id: Option<u8>,
     ) -> PyResult<()> {
-        let media = Media::Audio { payloads, level };
+        let media = Media::Audio { payloads, level, stamp };
         self.publish(py, peer, SourceSpec { media, ssrc, payload_type, mid, level_id, twcc_id })
     }
 

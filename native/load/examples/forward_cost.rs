@@ -242,7 +242,7 @@ fn main() -> ExitCode {
         let media = if video {
             Media::Video { bitrate: 2_000_000, packet_len: 1100, packets_per_frame: 10 }
         } else {
-            Media::Audio { payloads: vec![vec![7; 126]], level: 30 }
+            Media::Audio { payloads: vec![vec![7; 126]], level: 30, stamp: false }
         };
         let mid = Some((4, "1".to_owned()));
         let (level_id, twcc_id) = if video { (None, Some(3)) } else { (Some(1), None) };

@@ -36,7 +36,7 @@ type Command = Box<dyn FnOnce(&mut Core) + Send>;
 pub struct EngineStats {
     /// Every peer by its id.
     pub peers: Vec<(u64, PeerStats)>,
-    /// How long stamped video packets were under way, since [`Engine::mark`]: p50, p99 and p999 in microseconds.
+    /// How long stamped packets were under way, since [`Engine::mark`]: p50, p99 and p999 in microseconds.
     pub delay_us: Option<[f64; 3]>,
     /// Datagrams that the kernel did not take.
     pub send_failures: u64,

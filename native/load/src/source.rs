@@ -19,7 +19,7 @@ const BUFFER: usize = 1500;
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(300);
 /// After a stall, what could not be sent for longer than this is skipped instead of sent in one burst.
 const MAX_BACKLOG: Duration = Duration::from_millis(500);
-/// Ends a video packet, before the time it was sent: lets a receiver of the same process measure the delay.
+/// Ends a packet, before the time it was sent: lets a receiver of the same process measure the delay.
 pub(crate) const STAMP: [u8; 8] = *b"grm-load";
 /// The stamp with its time in microseconds.
 pub(crate) const STAMP_LEN: usize = 16;
@@ -33,6 +33,8 @@ pub enum Media {
         payloads: Vec<Vec<u8>>,
         /// Audio level in -dBov (RFC 6464), 0 loudest to 127 silent.
         level: u8,
+        /// Put the time of sending at the end of each payload, for receivers of this process. It is no Opus then.
+        stamp: bool,
     },
     /// VP8 frames of a fixed number of packets, all of one length.
     Video {
@@ -188,13 +190,17 @@ impl Source {
 
     fn unit(&mut self, now: Instant, tx: &mut SrtpTx, twcc: &mut u16, out: &mut Outbox) {
         let mut packet = [0; BUFFER];
+        let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
         match &self.spec.media {
-            Media::Audio { payloads, level } => {
+            Media::Audio { payloads, level, stamp } => {
                 let at = (self.units as usize) % payloads.len().max(1);
                 let payload: &[u8] = payloads.get(at).map_or(&[], Vec::as_slice);
                 let header_len = self.header(&mut packet, self.units == 0, Some(*level), twcc);
                 let len = header_len + payload.len().min(BUFFER - header_len - 32);
                 packet[header_len..len].copy_from_slice(&payload[..len - header_len]);
+                if *stamp {
+                    write_stamp(&mut packet[header_len..len], micros);
+                }
                 self.send(&mut packet, header_len, len, tx, out);
             }
             Media::Video { packet_len, packets_per_frame, .. } => {
@@ -204,7 +210,6 @@ impl Source {
                     self.last_keyframe = Some(now);
                     self.stats.keyframes += 1;
                 }
-                let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
                 for at in 0..count {
                     let header_len = self.header(&mut packet, at + 1 == count, None, twcc);
                     let len = packet_len.max(header_len + 64);
@@ -269,9 +274,7 @@ impl Source {
                 body[3..10].copy_from_slice(&[0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01]);
             }
         }
-        let end = body.len() - STAMP_LEN;
-        body[end..end + 8].copy_from_slice(&STAMP);
-        body[end + 8..].copy_from_slice(&micros.to_be_bytes());
+        write_stamp(body, micros);
     }
 
     /// Seals and queues one packet, and remembers it.
@@ -289,5 +292,13 @@ impl Source {
         self.index += 1;
         self.stats.packets += 1;
         self.stats.bytes += len as u64;
+    }
+}
+
+/// Ends `payload` with a stamp, where it is long enough for one.
+fn write_stamp(payload: &mut [u8], micros: u64) {
+    if let Some(end) = payload.len().checked_sub(STAMP_LEN) {
+        payload[end..end + STAMP.len()].copy_from_slice(&STAMP);
+        payload[end + STAMP.len()..].copy_from_slice(&micros.to_be_bytes());
     }
 }

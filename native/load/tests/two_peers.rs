@@ -88,7 +88,7 @@ fn video() -> SourceSpec {
 
 fn audio() -> SourceSpec {
     SourceSpec {
-        media: Media::Audio { payloads: vec![vec![1; 150], vec![2; 150]], level: 30 },
+        media: Media::Audio { payloads: vec![vec![1; 150], vec![2; 150]], level: 30, stamp: false },
         ssrc: AUDIO,
         payload_type: 111,
         mid: None,
@@ -188,7 +188,7 @@ fn what_cannot_be_published_is_refused() {
     let mut net = Net::new(0);
     for spec in [
         SourceSpec { level_id: Some(15), ..audio() },
-        SourceSpec { media: Media::Audio { payloads: vec![], level: 0 }, ..audio() },
+        SourceSpec { media: Media::Audio { payloads: vec![], level: 0, stamp: false }, ..audio() },
         SourceSpec { media: Media::Video { bitrate: 0, packet_len: 1, packets_per_frame: 1 }, ..video() },
     ] {
         assert!(net.peers[0].publish(net.now, spec).is_err());

@@ -176,3 +176,27 @@ async def test_full_reconnect_publishes_again(room_server: RoomServer, dual: boo
             await until(lambda: len(bob.events("track_subscribed")) == 2, "the track is published again", 20)
             assert room_server.manager.rooms["test"].participants["alice"].sid != sid
             await hear(bob, bob.events("track_subscribed")[1][0], 440)
+
+
+async def test_encrypted_media_passes_untouched(room_server: RoomServer) -> None:
+    """End-to-end encryption: the server forwards what it cannot read."""
+    members = [Member(rtc, "alice"), Member(rtc, "bob")]
+    try:
+        for member in members:
+            keys = rtc.KeyProviderOptions(shared_key=b"a secret between the two")
+            await member.connect(room_server.url, encryption=rtc.E2EEOptions(key_provider_options=keys))
+        alice, bob = members
+        mic, tone = await alice.publish_tone(440)
+        cam, picture = await alice.publish_picture(RED, BLUE)
+        async with feeding(tone), feeding(picture):
+            track, publication, _ = await bob.seen("track_subscribed", lambda _t, p, _p: p.sid == mic.sid)
+            assert publication.encryption_type == rtc.EncryptionType.GCM
+            await hear(bob, track, 440)
+            track, *_ = await bob.seen("track_subscribed", lambda _t, p, _p: p.sid == cam.sid)
+            await watch(bob, track, RED, BLUE)
+            await alice.me.publish_data(b"secret")
+            (packet,) = await bob.seen("data_received")
+            assert packet.data == b"secret"
+    finally:
+        for member in members:
+            await member.room.disconnect()

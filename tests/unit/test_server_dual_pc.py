@@ -144,7 +144,10 @@ async def test_answer_to_an_older_offer_is_ignored(server: RoomServer, media: Fa
         assert not media.remotes
 
 
-async def test_unsubscribed_section_is_inactive_then_used_again(server: RoomServer, media: FakeMediaServer) -> None:
+async def test_unsubscribed_section_is_inactive_then_used_again(
+    server: RoomServer, media: FakeMediaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("greenroom.server.transport.PeerConnection.rest", 0.0)
     async with client(server, media, "alice") as alice, client(server, media, "bob", dual=True, connected=False) as bob:
         await accept(bob)
         mic = await alice.publish("mic")
@@ -158,6 +161,17 @@ async def test_unsubscribed_section_is_inactive_then_used_again(server: RoomServ
         await bob.settle()
         participant = server.manager.rooms["test"].participants["bob"]
         assert [sender.mid for sender in media.senders[participant.subscriber_pc.number]] == ["1"]
+
+
+async def test_a_track_that_is_wanted_again_gets_a_rested_section(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice") as alice, client(server, media, "bob", dual=True, connected=False) as bob:
+        await accept(bob)
+        mic = await alice.publish("mic")
+        await accept(bob)
+        for subscribe in (False, True):
+            await bob.send(subscription=rtc.UpdateSubscription(track_sids=[mic.sid], subscribe=subscribe))
+        offer = await accept(bob)
+        assert [section.direction for section in offer.media] == ["sendrecv", "inactive", "sendonly"]
 
 
 async def test_codec_that_the_client_cannot_take_is_told(server: RoomServer, media: FakeMediaServer) -> None:

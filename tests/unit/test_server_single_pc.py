@@ -173,8 +173,9 @@ async def test_the_server_never_offers(server: RoomServer, media: FakeMediaServe
 
 
 async def test_a_track_that_ended_becomes_inactive_before_its_section_is_used_again(
-    server: RoomServer, media: FakeMediaServer
+    server: RoomServer, media: FakeMediaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("greenroom.server.transport.PeerConnection.rest", 0.0)
     async with client(server, media, "alice") as alice, client(server, media, "bob", offer=OfferText(1, 1)) as bob:
         first = await alice.publish("mic")
         await bob.expect("media_sections_requirement")
@@ -189,6 +190,22 @@ async def test_a_track_that_ended_becomes_inactive_before_its_section_is_used_ag
         answer = await bob.negotiate()
         assert answer.media[0].direction == "sendonly"
         assert dict(bob.answer_message.mid_to_track_id) == {"0": second.sid} and second.sid != first.sid
+
+
+async def test_a_track_that_is_wanted_again_gets_a_rested_section(server: RoomServer, media: FakeMediaServer) -> None:
+    async with client(server, media, "alice") as alice:
+        info = await alice.publish("cam", "video")
+        async with client(server, media, "bob", offer=OfferText(1, 2)) as bob:
+            assert dict(bob.answer_message.mid_to_track_id) == {"1": info.sid}
+            for mid in ("2", "4"):
+                for subscribe in (False, True):
+                    await bob.send(subscription=rtc.UpdateSubscription(track_sids=[info.sid], subscribe=subscribe))
+                requirement = await bob.expect("media_sections_requirement")
+                if mid == "4":
+                    assert requirement.num_videos == 1, "both sections still rest"
+                    bob.offer.add("video", "recvonly")
+                await bob.negotiate()
+                assert dict(bob.answer_message.mid_to_track_id) == {mid: info.sid}
 
 
 async def test_offer_may_come_before_add_track(server: RoomServer, media: FakeMediaServer) -> None:

@@ -13,6 +13,7 @@ from aiohttp import WSCloseCode
 from livekit.protocol import models, rtc
 
 from . import ids
+from .client_rules import client_configuration, publishable_codecs, receivable_codecs
 from .connection import Frame, SignalConnection
 from .publishing import Publications
 from .sdp import SdpError, SessionDescription
@@ -97,6 +98,9 @@ class Participant:
             for detail in self.claims.kind_details
             if (name := detail.upper()) in models.ParticipantInfo.KindDetail.keys()
         ]
+        self.configuration = client_configuration(join.client)
+        self.receivable = receivable_codecs(room.settings.enabled_codecs, self.configuration)
+        self.publishable = publishable_codecs(room.settings.enabled_codecs, self.configuration)
         self.state = State.JOINING
         self.version = 0
         self.joined_at = time.time()
@@ -121,7 +125,7 @@ class Participant:
                 room.next_number(),
                 room.number,
                 addresses,
-                enabled=room.settings.enabled_codecs,
+                enabled=self.receivable,
                 send_offer=self._send_offer,
                 stuck=self._negotiation_stuck,
             )
@@ -286,7 +290,10 @@ class Participant:
             offer = SessionDescription.parse(offered.sdp)
             matches = self.publications.match(offer)
             answer = self.publisher_pc.answer(
-                offer, enabled=self.room.settings.enabled_codecs, options=self.publications.options(matches)
+                offer,
+                enabled=self.receivable,
+                publishable=self.publishable,
+                options=self.publications.options(matches),
             )
         except SdpError as error:
             logger.warning("%s in %s: offer refused: %s", self.identity, self.room.name, error)

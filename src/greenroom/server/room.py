@@ -197,7 +197,7 @@ class Room:
         participant.send(
             reconnect=rtc.ReconnectResponse(
                 ice_servers=self.settings.ice_servers,
-                client_configuration=models.ClientConfiguration(),
+                client_configuration=participant.configuration,
                 server_info=self.settings.server_info(),
                 last_message_seq=self.data.last_sequence(participant),
             )
@@ -244,11 +244,11 @@ class Room:
             server_region=settings.region,
             ice_servers=settings.ice_servers,
             subscriber_primary=participant.subscriber_primary,
-            client_configuration=models.ClientConfiguration(),
+            client_configuration=participant.configuration,
             ping_timeout=settings.ping_timeout,
             ping_interval=settings.ping_interval,
             sif_trailer=self.sif_trailer,
-            enabled_publish_codecs=settings.publish_codecs(),
+            enabled_publish_codecs=settings.publish_codecs(participant.publishable),
             fast_publish=participant.permission.can_publish or bool(participant.permission.can_publish_sources),
         )
 

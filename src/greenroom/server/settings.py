@@ -73,7 +73,7 @@ class RoomSettings:
     max_subscribers_uncoalesced: int = 30
     """Rooms up to this size get participant updates at once; larger ones get them in batches."""
 
-    def publish_codecs(self) -> list[models.Codec]:
+    def publish_codecs(self, publishable: tuple[str, ...]) -> list[models.Codec]:
         """`JoinResponse.enabled_publish_codecs`: VP8 and H264 first, then other video, then audio; RTX left out."""
         first = ("video/vp8", "video/h264")
 
@@ -81,7 +81,7 @@ class RoomSettings:
             lower = mime.lower()
             return first.index(lower) if lower in first else 2 if lower.startswith("video/") else 3
 
-        usable = [mime for mime in self.enabled_codecs if not mime.lower().endswith("/rtx")]
+        usable = [mime for mime in publishable if not mime.lower().endswith("/rtx")]
         return [models.Codec(mime=mime) for mime in sorted(usable, key=rank)]
 
     def server_info(self) -> models.ServerInfo:

@@ -108,6 +108,7 @@ def publish_options(info: models.TrackInfo) -> PublishOptions:
     return PublishOptions(
         dtx=not info.disable_dtx and models.AudioTrackFeature.TF_NO_DTX not in features,
         stereo=info.stereo or models.AudioTrackFeature.TF_STEREO in features,
+        codec=info.codecs[0].mime_type.partition("/")[2].lower() if info.codecs else "",
     )
 
 

@@ -64,6 +64,8 @@ class PublishOptions:
     stereo: bool = False
     red: bool = False
     """Prefer RED over plain Opus."""
+    codec: str = ""
+    """The video codec that the client means to send, lower case without the kind; it comes first in the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +95,25 @@ def build_answer(
     *,
     session: tuple[int, int],
     enabled: Iterable[str],
+    publishable: Iterable[str] | None = None,
     publish: Mapping[str, PublishOptions],
     send: Mapping[str, Outgoing],
     silent: Collection[str] = (),
 ) -> SessionDescription:
     """Answer a client's offer.
 
+    `enabled`: MIME types that may be used; `publishable`: those that the client may send, if these are fewer.
     `publish` and `send` map mids to what the client sends and what we send there. A section on which the client wants to
     receive is answered `sendonly` even while it is free, except those in `silent`: they carried a track that is gone
     and become `inactive`, so that the client sees it end. Payload types and extension ids are the client's.
     """
     enabled = tuple(enabled)
+    sendable = enabled if publishable is None else tuple(publishable)
     answer = SessionDescription(*session, ice_lite=True, extmap_allow_mixed=offer.extmap_allow_mixed)
-    known: list[tuple[MediaSection, list[RtpCodec]]] = []
+    known: dict[tuple[str, ...], list[tuple[MediaSection, list[RtpCodec]]]] = {}
     for offered in offer.media:
-        codecs = _accepted_once(offered, enabled, known)
+        usable = sendable if offered.sends else enabled
+        codecs = _accepted_once(offered, usable, known.setdefault(usable, []))
         section = _answer_section(offered, codecs, publish.get(offered.mid), send.get(offered.mid))
         if offered.mid in silent and section.direction == "sendonly":
             section.direction = "inactive"
@@ -149,6 +155,8 @@ def _answer_section(
     options = options or PublishOptions()
     if offered.kind == "audio":
         _audio_parameters(section, options if offered.sends else None)
+    elif offered.sends and options.codec:
+        section.codecs.sort(key=lambda codec: codec.key != options.codec)
     if offered.sends and (rids := offered.simulcast.get("send")):
         # Of the rids only those in the simulcast line are sent; without it a single a=rid means nothing to us.
         section.rids = [Rid(rid.id, "recv") for rid in offered.rids if rid.id in rids and rid.direction == "send"]

@@ -43,8 +43,14 @@ class Slot:
     section: MediaSection
     """As answered; as offered while the answer is made."""
     subscription: Subscription | None = None
-    retiring: bool = False
+    ending: bool = False
     """Its track is gone, and the client was not told yet: the receiver ends only through `inactive`."""
+    ended_at: float = float("-inf")
+    """Loop time at which its last track ended."""
+
+    def is_free(self, before: float) -> bool:
+        """Whether another track may come, if the last one ended before this loop time."""
+        return self.subscription is None and not self.ending and self.ended_at <= before
 
 
 @dataclass(slots=True)
@@ -88,11 +94,12 @@ class Answerer(PeerConnection):
         offer: SessionDescription,
         *,
         enabled: tuple[str, ...],
+        publishable: tuple[str, ...],
         options: Mapping[str, PublishOptions],
     ) -> Answer:
         """Take an offer and make the answer to it. Raises SdpError when the offer has no usable transport.
 
-        `options`: what is known about the sections on which the client sends, by mid. Call `apply` after the answer is
+        `enabled` and `publishable`: MIME types that the client may receive and send. `options`: what is known about the sections on which the client sends, by mid. Call `apply` after the answer is
         on its way."""
         new, replaced = self.take_remote(offer)
         if replaced:
@@ -108,13 +115,14 @@ class Answerer(PeerConnection):
             if mid not in self._slots:
                 self._slots[mid] = Slot(section)
         bound, refused = self._assign()
-        silent = {mid for mid, slot in self._slots.items() if slot.retiring} | self._sent_on
+        silent = {mid for mid, slot in self._slots.items() if slot.ending} | self._sent_on
         send = {mid: slot.subscription.outgoing() for mid, slot in self._slots.items() if slot.subscription}
         answer = build_answer(
             offer,
             self.local,
             session=self.next_session(),
             enabled=enabled,
+            publishable=publishable,
             publish=options,
             send=send,
             silent=silent,
@@ -130,7 +138,7 @@ class Answerer(PeerConnection):
         if new:
             self.publish_remote()
         for slot in self._slots.values():
-            slot.retiring = False
+            slot.ending = False
         mid_to_track = {mid: outgoing.track_id for mid, outgoing in send.items()}
         return Answer(answer.to_text(), mid_to_track, sections, bound, refused)
 
@@ -140,7 +148,7 @@ class Answerer(PeerConnection):
         self._asked = False
         self._cancel_timer()
         self.update_senders()
-        if self._waiting or any(slot.retiring for slot in self._slots.values()):
+        if self._waiting or any(slot.ending for slot in self._slots.values()):
             self._renegotiate()
 
     def add(self, subscription: Subscription) -> None:
@@ -156,7 +164,8 @@ class Answerer(PeerConnection):
         for slot in self._slots.values():
             if slot.subscription is subscription:
                 slot.subscription = None
-                slot.retiring = True
+                slot.ending = True
+                slot.ended_at = asyncio.get_running_loop().time()
                 self.update_senders()
                 self._renegotiate()
 
@@ -185,12 +194,12 @@ class Answerer(PeerConnection):
         bound: list[Subscription] = []
         refused: list[Subscription] = []
         waiting: list[Subscription] = []
+        before = self.rested_since()
         for subscription in self._waiting:
-            slots = [
-                slot
-                for slot in self._slots.values()
-                if slot.subscription is None and not slot.retiring and slot.section.kind == subscription.track.kind
-            ]
+            kind = subscription.track.kind
+            slots = [slot for slot in self._slots.values() if slot.section.kind == kind and slot.is_free(before)]
+            # The one that has been free for longest: the client may still be busy with the end of a later one.
+            slots.sort(key=lambda slot: slot.ended_at)
             if not slots:
                 waiting.append(subscription)
                 continue
@@ -222,14 +231,12 @@ class Answerer(PeerConnection):
 
     def _ask_now(self) -> None:
         self._timer = None
-        if self.closed or not (self._waiting or any(slot.retiring for slot in self._slots.values())):
+        if self.closed or not (self._waiting or any(slot.ending for slot in self._slots.values())):
             return
         missing = []
+        before = self.rested_since()
         for kind in ("audio", "video"):
-            free = sum(
-                slot.section.kind == kind and slot.subscription is None and not slot.retiring
-                for slot in self._slots.values()
-            )
+            free = sum(slot.section.kind == kind and slot.is_free(before) for slot in self._slots.values())
             missing.append(max(0, sum(sub.track.kind == kind for sub in self._waiting) - free))
         self._asked = True
         self._ask(*missing)

@@ -61,6 +61,8 @@ class Offerer(PeerConnection):
         self._answered: dict[str, MediaSection] = {}
         self._ending: set[str] = set()
         """mids that carried a track which the client still believes in."""
+        self._ended_at: dict[str, float] = {}
+        """mid to the loop time at which its last track ended."""
         self._offer_id = random.randint(1, 256)
         self._open_offer: dict[str, Subscription] | None = None
         """What the unanswered offer promises."""
@@ -83,12 +85,17 @@ class Offerer(PeerConnection):
         self.offer_now()
 
     def add(self, subscription: Subscription) -> None:
+        """Send this track from the next offer on."""
+        before = self.rested_since()
         kind = subscription.track.kind
         free = next(
             (
                 section
                 for section in self._sections
-                if section.kind == kind and section.mid not in self._subscriptions and section.mid not in self._ending
+                if section.kind == kind
+                and section.mid not in self._subscriptions
+                and section.mid not in self._ending
+                and self._ended_at.get(section.mid, float("-inf")) <= before
             ),
             None,
         )
@@ -101,10 +108,12 @@ class Offerer(PeerConnection):
         self._changed()
 
     def remove(self, subscription: Subscription) -> None:
+        """Stop sending. The client learns with the next offer."""
         for mid, current in list(self._subscriptions.items()):
             if current is subscription:
                 del self._subscriptions[mid]
                 self._ending.add(mid)
+                self._ended_at[mid] = asyncio.get_running_loop().time()
                 next(section for section in self._sections if section.mid == mid).outgoing = None
                 self.update_senders()
                 self._changed()

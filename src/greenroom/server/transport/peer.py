@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ __all__ = ["PeerConnection"]
 
 class PeerConnection:
     """One BUNDLE group between a client and the native core."""
+
+    rest = 2.0
+    """Seconds that a section rests after its track ended. The Rust engine mixes up the end of a track and the beginning
+    of the next one on the same receiver when they follow each other at once."""
 
     def __init__(self, media: MediaServer, number: int, room: int, addresses: tuple[str, ...]) -> None:
         """`number` and `room` name peer and room in the core; `addresses` become host candidates."""
@@ -59,6 +64,10 @@ class PeerConnection:
         assert self._remote is not None
         ufrag, pwd, fingerprint = self._remote
         self.media.set_remote(self.number, ufrag, pwd, fingerprint)
+
+    def rested_since(self) -> float:
+        """A section whose track ended before this loop time can take another."""
+        return asyncio.get_running_loop().time() - self.rest
 
     def next_session(self) -> tuple[int, int]:
         """Session id and version of the next description (RFC 8866 5.2)."""

@@ -21,7 +21,10 @@ export class App implements Actions {
   private noticeTimer = 0;
   private readonly devices: Devices;
 
-  constructor(private readonly store: Store, private readonly memory: Memory) {
+  constructor(
+    private readonly store: Store,
+    private readonly memory: Memory,
+  ) {
     this.pass = passFromAddress(location);
     this.devices = new Devices(
       (kind, status) => store.dispatch({ type: 'device', kind, status }),
@@ -31,7 +34,13 @@ export class App implements Actions {
   }
 
   start(): void {
-    if (this.pass) this.store.dispatch({ type: 'form', room: this.pass.room || 'room of the token', name: this.pass.name || 'Guest', fixed: true });
+    if (this.pass)
+      this.store.dispatch({
+        type: 'form',
+        room: this.pass.room || 'room of the token',
+        name: this.pass.name || 'Guest',
+        fixed: true,
+      });
     this.showMyself();
     for (const kind of ['microphone', 'camera'] as const) if (this.memory[kind]) void this.devices.set(kind, true);
   }
@@ -71,7 +80,10 @@ export class App implements Actions {
   }
 
   async listDevices(kind: MediaDeviceKind): Promise<{ devices: MediaDeviceInfo[]; current: string }> {
-    return { devices: await this.devices.list(kind), current: this.call?.currentDevice(kind) || this.devices.chosen[kind] || '' };
+    return {
+      devices: await this.devices.list(kind),
+      current: this.call?.currentDevice(kind) || this.devices.chosen[kind] || '',
+    };
   }
 
   dismissNotice(): void {
@@ -125,7 +137,8 @@ export class App implements Actions {
     } catch (error) {
       if (cancel.signal.aborted) return;
       void call.leave();
-      const shown = error instanceof JoinError ? error.problem : problem('unknown', error instanceof Error ? error.message : '');
+      const shown =
+        error instanceof JoinError ? error.problem : problem('unknown', error instanceof Error ? error.message : '');
       this.store.dispatch({ type: 'ended', problem: shown, at: Date.now() });
       // Until it is in the call the lobby owns the devices: a join that fails leaves its preview as it is.
       this.reopenDevices();
@@ -176,10 +189,18 @@ export class App implements Actions {
     if (this.store.state.phase !== 'lobby' && this.store.state.phase !== 'joining') return;
     const { microphone, camera } = this.devices;
     const me: Person = {
-      identity: '', name: this.store.state.name, isLocal: true, isAgent: false, agentState: null,
-      microphoneOn: microphone !== undefined, speaking: false, poorConnection: false, camera: camera ?? null, screen: null,
+      identity: '',
+      name: this.store.state.name,
+      isLocal: true,
+      isAgent: false,
+      agentState: null,
+      microphoneOn: microphone !== undefined,
+      speaking: false,
+      poorConnection: false,
+      camera: camera ?? null,
+      screen: null,
       audio: microphone?.mediaStreamTrack ?? null,
-    }; // prettier-ignore
+    };
     this.store.dispatch({ type: 'people', people: [me] });
   }
 
@@ -195,7 +216,8 @@ export class App implements Actions {
     this.store.dispatch({ type: 'notice', notice: { id: ++this.notices, text, tone } });
     window.clearTimeout(this.noticeTimer);
     // A warning stays until it is closed: it may take longer to read, and to act upon.
-    if (tone === 'info') this.noticeTimer = window.setTimeout(() => this.store.dispatch({ type: 'notice', notice: null }), NOTICE_TIME);
+    if (tone === 'info')
+      this.noticeTimer = window.setTimeout(() => this.store.dispatch({ type: 'notice', notice: null }), NOTICE_TIME);
   }
 
   private remember(change: Partial<Memory>): void {

@@ -38,7 +38,8 @@ export function addSpeech(entries: readonly Entry[], update: Entry): Entry[] {
   let kept = [...entries];
   if (update.legacy) {
     // Senders that speak both protocols send every segment twice, under different ids.
-    if (kept.some((entry) => entry.kind === 'speech' && entry.identity === update.identity && !entry.legacy)) return kept;
+    if (kept.some((entry) => entry.kind === 'speech' && entry.identity === update.identity && !entry.legacy))
+      return kept;
   } else {
     kept = kept.filter((entry) => !(entry.legacy && entry.identity === update.identity));
   }
@@ -62,7 +63,10 @@ export function addChat(entries: readonly Entry[], message: Entry): Entry[] {
 }
 
 function words(text: string): string {
-  return text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ' ').trim();
+  return text
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, ' ')
+    .trim();
 }
 
 /** The newest caption of each speaker, oldest first: what the strip under the stage shows. At most `limit`. */

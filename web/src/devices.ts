@@ -1,7 +1,12 @@
 /** The microphone and camera before the call: tried out in the lobby, then handed to the room as they are. */
 import {
-  createLocalAudioTrack, createLocalVideoTrack, Room, VideoPresets, type LocalAudioTrack, type LocalVideoTrack,
-} from 'livekit-client'; // prettier-ignore
+  createLocalAudioTrack,
+  createLocalVideoTrack,
+  Room,
+  VideoPresets,
+  type LocalAudioTrack,
+  type LocalVideoTrack,
+} from 'livekit-client';
 import type { DeviceKind, DeviceStatus } from './model';
 import { deviceStatusOf } from './problems';
 

@@ -22,7 +22,8 @@ export function gridShape(count: number, boxWidth: number, boxHeight: number, ga
     if (width <= 0 || height <= 0) continue;
     if (width / height > WIDEST) width = height * WIDEST;
     if (width / height < narrowest) height = width / narrowest;
-    if (width * height > best.width * best.height + 1) best = { columns, width: Math.floor(width), height: Math.floor(height) };
+    if (width * height > best.width * best.height + 1)
+      best = { columns, width: Math.floor(width), height: Math.floor(height) };
   }
   return best;
 }

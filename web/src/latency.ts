@@ -75,9 +75,15 @@ export function median(values: readonly number[]): number | null {
 
 /** Each stage's share of the bar (0 to 1). Stages overlap in a pipelined agent, so the bar is the sum of what was reported. */
 export function shares(turn: Turn): { stage: Stage; share: number }[] {
-  const whole = Math.max(turn.total, Object.values(turn.ms).reduce((sum, value) => sum + value, 0));
+  const whole = Math.max(
+    turn.total,
+    Object.values(turn.ms).reduce((sum, value) => sum + value, 0),
+  );
   if (whole <= 0) return [];
-  return STAGES.filter((stage) => turn.ms[stage] !== undefined).map((stage) => ({ stage, share: turn.ms[stage]! / whole }));
+  return STAGES.filter((stage) => turn.ms[stage] !== undefined).map((stage) => ({
+    stage,
+    share: turn.ms[stage]! / whole,
+  }));
 }
 
 /** "4:07" or "1:02:09". */

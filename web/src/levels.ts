@@ -1,6 +1,11 @@
 /** Loudness of audio tracks, in bands, for meters and the agent's voice. One audio context, one animation loop. */
 
-type Watch = { analyser: AnalyserNode; bytes: Uint8Array<ArrayBuffer>; bands: Float32Array; listener: (bands: Float32Array) => void };
+type Watch = {
+  analyser: AnalyserNode;
+  bytes: Uint8Array<ArrayBuffer>;
+  bands: Float32Array;
+  listener: (bands: Float32Array) => void;
+};
 
 const calm = typeof matchMedia === 'function' ? matchMedia('(prefers-reduced-motion: reduce)') : null;
 /** With reduced motion a meter is still information: it steps four times a second instead of moving. */
@@ -14,13 +19,27 @@ let frame = 0;
 let last = 0;
 
 /** Calls `listener` with `bands` values from 0 to 1 on every frame until the returned function is called. */
-export function watchLevels(track: MediaStreamTrack, bands: number, listener: (bands: Float32Array) => void): () => void {
+export function watchLevels(
+  track: MediaStreamTrack,
+  bands: number,
+  listener: (bands: Float32Array) => void,
+): () => void {
   context ??= new AudioContext();
   if (context.state === 'suspended') void context.resume();
   const source = context.createMediaStreamSource(new MediaStream([track]));
-  const analyser = new AnalyserNode(context, { fftSize: 1024, smoothingTimeConstant: 0.6, minDecibels: -80, maxDecibels: -24 });
+  const analyser = new AnalyserNode(context, {
+    fftSize: 1024,
+    smoothingTimeConstant: 0.6,
+    minDecibels: -80,
+    maxDecibels: -24,
+  });
   source.connect(analyser);
-  const watch: Watch = { analyser, bytes: new Uint8Array(analyser.frequencyBinCount), bands: new Float32Array(bands), listener };
+  const watch: Watch = {
+    analyser,
+    bytes: new Uint8Array(analyser.frequencyBinCount),
+    bands: new Float32Array(bands),
+    listener,
+  };
   watches.add(watch);
   if (!frame) frame = requestAnimationFrame(step);
   return () => {

@@ -13,7 +13,9 @@ const DEFAULTS: Memory = { name: '', microphone: true, camera: false, chosen: {}
 export function recall(): Memory {
   try {
     const raw: unknown = JSON.parse(localStorage.getItem(KEY) ?? '{}');
-    const { name, microphone, camera, chosen } = (typeof raw === 'object' && raw !== null ? raw : {}) as Partial<Memory>;
+    const { name, microphone, camera, chosen } = (
+      typeof raw === 'object' && raw !== null ? raw : {}
+    ) as Partial<Memory>;
     return {
       name: typeof name === 'string' ? name : DEFAULTS.name,
       microphone: typeof microphone === 'boolean' ? microphone : DEFAULTS.microphone,

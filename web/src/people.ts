@@ -20,7 +20,9 @@ export function nameOf(participant: Participant | undefined, identity: string): 
 function personOf(participant: Participant): Person {
   const microphone = participant.getTrackPublication(Track.Source.Microphone);
   // Agents may publish their voice without naming a source.
-  const voice = microphone ?? [...participant.audioTrackPublications.values()].find((each) => each.source !== Track.Source.ScreenShareAudio);
+  const voice =
+    microphone ??
+    [...participant.audioTrackPublications.values()].find((each) => each.source !== Track.Source.ScreenShareAudio);
   return {
     identity: participant.identity,
     name: nameOf(participant, participant.identity),
@@ -29,7 +31,9 @@ function personOf(participant: Participant): Person {
     agentState: agentStateOf(participant.attributes['lk.agent.state']),
     microphoneOn: voice !== undefined && !voice.isMuted,
     speaking: participant.isSpeaking,
-    poorConnection: participant.connectionQuality === ConnectionQuality.Poor || participant.connectionQuality === ConnectionQuality.Lost,
+    poorConnection:
+      participant.connectionQuality === ConnectionQuality.Poor ||
+      participant.connectionQuality === ConnectionQuality.Lost,
     camera: pictureOf(participant, (source) => source !== Track.Source.ScreenShare),
     screen: pictureOf(participant, (source) => source === Track.Source.ScreenShare),
     audio: voice && !voice.isMuted ? (voice.track?.mediaStreamTrack ?? null) : null,
@@ -37,6 +41,8 @@ function personOf(participant: Participant): Person {
 }
 
 function pictureOf(participant: Participant, wanted: (source: Track.Source) => boolean): Picture | null {
-  const publication = [...participant.videoTrackPublications.values()].find((each) => wanted(each.source) && each.track && !each.isMuted);
+  const publication = [...participant.videoTrackPublications.values()].find(
+    (each) => wanted(each.source) && each.track && !each.isMuted,
+  );
   return publication?.track ?? null;
 }

@@ -2,8 +2,19 @@
 import type { DeviceKind, DeviceStatus } from './model';
 
 export type ProblemKind =
-  | 'server-gone' | 'bad-token' | 'no-tokens' | 'no-media' | 'full' | 'lost' | 'left' | 'removed' | 'room-ended'
-  | 'duplicate' | 'server-stopped' | 'unsupported' | 'unknown'; // prettier-ignore
+  | 'server-gone'
+  | 'bad-token'
+  | 'no-tokens'
+  | 'no-media'
+  | 'full'
+  | 'lost'
+  | 'left'
+  | 'removed'
+  | 'room-ended'
+  | 'duplicate'
+  | 'server-stopped'
+  | 'unsupported'
+  | 'unknown';
 
 export interface Problem {
   kind: ProblemKind;
@@ -41,8 +52,16 @@ const PROBLEMS: Record<ProblemKind, Omit<Problem, 'kind'>> = {
     action: 'Join again',
   },
   left: { title: 'You left the room', text: 'Your microphone and camera are off.', action: 'Join again' },
-  removed: { title: 'You were removed from the room', text: 'Someone who manages the room ended your part.', action: 'Join again' },
-  'room-ended': { title: 'The room was closed', text: 'Everyone has left it. Joining again opens a new one.', action: 'Join again' },
+  removed: {
+    title: 'You were removed from the room',
+    text: 'Someone who manages the room ended your part.',
+    action: 'Join again',
+  },
+  'room-ended': {
+    title: 'The room was closed',
+    text: 'Everyone has left it. Joining again opens a new one.',
+    action: 'Join again',
+  },
   duplicate: {
     title: 'You joined from somewhere else',
     text: 'The same identity entered this room in another tab or on another device, so this one was let go.',

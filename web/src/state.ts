@@ -24,31 +24,67 @@ export type Action =
 
 export function initialState(name: string, room: string, panelOpen: boolean): State {
   return {
-    phase: 'lobby', name, room, fixed: false, link: 'good', devices: { microphone: 'off', camera: 'off' }, people: [], entries: [],
-    turns: [], roundTrip: null, problem: null, notice: null, audioBlocked: false, captionsOn: true, panelOpen, unread: 0,
-    joinedAt: null, endedAt: null,
-  }; // prettier-ignore
+    phase: 'lobby',
+    name,
+    room,
+    fixed: false,
+    link: 'good',
+    devices: { microphone: 'off', camera: 'off' },
+    people: [],
+    entries: [],
+    turns: [],
+    roundTrip: null,
+    problem: null,
+    notice: null,
+    audioBlocked: false,
+    captionsOn: true,
+    panelOpen,
+    unread: 0,
+    joinedAt: null,
+    endedAt: null,
+  };
 }
 
 export function reduce(state: State, action: Action): State {
   switch (action.type) {
     case 'form':
-      return { ...state, name: action.name ?? state.name, room: action.room ?? state.room, fixed: action.fixed ?? state.fixed };
+      return {
+        ...state,
+        name: action.name ?? state.name,
+        room: action.room ?? state.room,
+        fixed: action.fixed ?? state.fixed,
+      };
     case 'joining':
       return { ...state, phase: 'joining', problem: null, notice: null };
     case 'joined':
       return {
-        ...state, phase: 'call', room: action.room, link: 'good', entries: [], turns: [], roundTrip: null, unread: 0,
-        problem: null, joinedAt: action.at, endedAt: null,
-      }; // prettier-ignore
+        ...state,
+        phase: 'call',
+        room: action.room,
+        link: 'good',
+        entries: [],
+        turns: [],
+        roundTrip: null,
+        unread: 0,
+        problem: null,
+        joinedAt: action.at,
+        endedAt: null,
+      };
     case 'ended':
       if (state.phase === 'lobby') return state;
       // A call that never began goes back to the form: what was typed is still there.
       if (state.phase === 'joining') return { ...state, phase: 'lobby', problem: action.problem };
       return {
-        ...state, phase: 'ended', problem: action.problem, people: [], link: 'good', roundTrip: null, notice: null,
-        audioBlocked: false, endedAt: action.at,
-      }; // prettier-ignore
+        ...state,
+        phase: 'ended',
+        problem: action.problem,
+        people: [],
+        link: 'good',
+        roundTrip: null,
+        notice: null,
+        audioBlocked: false,
+        endedAt: action.at,
+      };
     case 'lobby':
       return { ...state, phase: 'lobby', problem: action.problem ?? null, people: [], notice: null };
     case 'link':

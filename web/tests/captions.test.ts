@@ -1,10 +1,29 @@
 import { describe, expect, it } from 'vitest';
-import { addChat, addSpeech, groupBySpeaker, liveCaptions, MAX_ENTRIES, SegmentStreams, type Entry } from '../src/captions';
+import {
+  addChat,
+  addSpeech,
+  groupBySpeaker,
+  liveCaptions,
+  MAX_ENTRIES,
+  SegmentStreams,
+  type Entry,
+} from '../src/captions';
 
 const said = (id: string, identity: string, text: string, final: boolean, more: Partial<Entry> = {}): Entry => ({
-  id, kind: 'speech', identity, name: identity, text, final, isLocal: false, at: 0, ...more,
-}); // prettier-ignore
-const typed = (id: string, identity: string, text: string): Entry => ({ ...said(id, identity, text, true), kind: 'chat' });
+  id,
+  kind: 'speech',
+  identity,
+  name: identity,
+  text,
+  final,
+  isLocal: false,
+  at: 0,
+  ...more,
+});
+const typed = (id: string, identity: string, text: string): Entry => ({
+  ...said(id, identity, text, true),
+  kind: 'chat',
+});
 const texts = (entries: readonly Entry[]) => entries.map((entry) => entry.text);
 
 describe('captions', () => {
@@ -32,8 +51,11 @@ describe('captions', () => {
     expect(addSpeech([], said('a', 'ada', '  ', true))).toEqual([]);
   });
 
-  it('settles the speaker\'s last segment when the next begins', () => {
-    const entries = addSpeech([said('a', 'ada', 'one', false), said('k', 'kitt', 'hm', false)], said('b', 'ada', 'two', false));
+  it("settles the speaker's last segment when the next begins", () => {
+    const entries = addSpeech(
+      [said('a', 'ada', 'one', false), said('k', 'kitt', 'hm', false)],
+      said('b', 'ada', 'two', false),
+    );
     expect(entries.map(({ final }) => final)).toEqual([true, false, false]);
   });
 
@@ -47,13 +69,20 @@ describe('captions', () => {
 
   it('forgets the oldest entries of a long call', () => {
     let entries: Entry[] = [];
-    for (let index = 0; index < MAX_ENTRIES + 5; index++) entries = addSpeech(entries, said(`${index}`, 'ada', `${index}`, true));
+    for (let index = 0; index < MAX_ENTRIES + 5; index++)
+      entries = addSpeech(entries, said(`${index}`, 'ada', `${index}`, true));
     expect(entries).toHaveLength(MAX_ENTRIES);
     expect(entries[0]!.text).toBe('5');
   });
 
   it('gives the newest caption of each speaker, oldest first', () => {
-    const entries = [said('1', 'ada', 'old', true), said('2', 'kitt', 'answer', true), typed('3', 'kitt', 'typed'), said('4', 'ada', 'new', false), said('5', 'bob', 'hey', true)];
+    const entries = [
+      said('1', 'ada', 'old', true),
+      said('2', 'kitt', 'answer', true),
+      typed('3', 'kitt', 'typed'),
+      said('4', 'ada', 'new', false),
+      said('5', 'bob', 'hey', true),
+    ];
     expect(texts(liveCaptions(entries, 2))).toEqual(['new', 'hey']);
     expect(texts(liveCaptions(entries, 9))).toEqual(['answer', 'new', 'hey']);
   });
@@ -76,7 +105,12 @@ describe('an answer that is said and typed', () => {
 
 describe('groups', () => {
   it('put consecutive entries of a speaker under one heading until a pause', () => {
-    const entries = [said('1', 'ada', 'a', true), typed('2', 'ada', 'b'), said('3', 'kitt', 'c', true), said('4', 'kitt', 'd', true, { at: 90_000 })];
+    const entries = [
+      said('1', 'ada', 'a', true),
+      typed('2', 'ada', 'b'),
+      said('3', 'kitt', 'c', true),
+      said('4', 'kitt', 'd', true, { at: 90_000 }),
+    ];
     expect(groupBySpeaker(entries).map((group) => texts(group.entries))).toEqual([['a', 'b'], ['c'], ['d']]);
   });
 });

@@ -5,15 +5,22 @@ import { deviceProblem, deviceStatusOf, problem } from '../src/problems';
 import { claimsOf, passFromAddress } from '../src/token';
 
 describe('the grid', () => {
-  it.each([[1, 880, 500, 1], [2, 880, 500, 2], [3, 880, 500, 2], [4, 880, 500, 2], [5, 880, 500, 3], [6, 1200, 500, 3], [2, 336, 420, 1], [4, 336, 420, 2]])(
-    'of %i tiles in %i x %i has %i columns', (count, width, height, columns) => {
-      const shape = gridShape(count, width, height, 12);
-      const rows = Math.ceil(count / columns);
-      expect(shape.columns).toBe(columns);
-      expect(shape.width * columns + 12 * (columns - 1)).toBeLessThanOrEqual(width);
-      expect(shape.height * rows + 12 * (rows - 1)).toBeLessThanOrEqual(height);
-    },
-  ); // prettier-ignore
+  it.each([
+    [1, 880, 500, 1],
+    [2, 880, 500, 2],
+    [3, 880, 500, 2],
+    [4, 880, 500, 2],
+    [5, 880, 500, 3],
+    [6, 1200, 500, 3],
+    [2, 336, 420, 1],
+    [4, 336, 420, 2],
+  ])('of %i tiles in %i x %i has %i columns', (count, width, height, columns) => {
+    const shape = gridShape(count, width, height, 12);
+    const rows = Math.ceil(count / columns);
+    expect(shape.columns).toBe(columns);
+    expect(shape.width * columns + 12 * (columns - 1)).toBeLessThanOrEqual(width);
+    expect(shape.height * rows + 12 * (rows - 1)).toBeLessThanOrEqual(height);
+  });
 
   it('is nothing in no room', () => {
     expect(gridShape(3, 0, 0, 12).width).toBe(0);

@@ -39,27 +39,93 @@ export class CallView {
   private readonly panel: HTMLElement;
   private shownNotice: State['notice'] = null;
 
-  constructor(private readonly store: Store, private readonly actions: Actions, openDevices: () => void) {
+  constructor(
+    private readonly store: Store,
+    private readonly actions: Actions,
+    openDevices: () => void,
+  ) {
     this.stage = new StageView(actions);
     this.composer = new ComposerView(actions, () => this.leaveComposer());
     this.microphone = new DeviceControl('microphone', actions);
     this.camera = new DeviceControl('camera', actions);
-    this.captionsControl = new Control({ label: 'Live captions', icon: 'captions', key: 'C', onclick: () => this.toggleCaptions() });
-    this.panelControl = new Control({ label: 'Conversation', icon: 'conversation', key: 'T', onclick: () => this.togglePanel() });
+    this.captionsControl = new Control({
+      label: 'Live captions',
+      icon: 'captions',
+      key: 'C',
+      onclick: () => this.toggleCaptions(),
+    });
+    this.panelControl = new Control({
+      label: 'Conversation',
+      icon: 'conversation',
+      key: 'T',
+      onclick: () => this.togglePanel(),
+    });
     this.panelControl.element.append(this.badge);
     const devices = new Control({ label: 'Devices', icon: 'devices', onclick: openDevices, className: 'secondary' });
     const leave = new Control({ label: 'Leave', icon: 'leave', onclick: () => actions.leave(), className: 'leave' });
-    this.sound = h('button', { type: 'button', class: 'button primary sound', onclick: () => actions.startAudio() }, icon('speaker', 18), 'Turn sound on');
+    this.sound = h(
+      'button',
+      { type: 'button', class: 'button primary sound', onclick: () => actions.startAudio() },
+      icon('speaker', 18),
+      'Turn sound on',
+    );
 
-    const copy = h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Copy invite link', title: 'Copy invite link', onclick: () => actions.copyLink() }, icon('link', 18));
-    this.status = h('div', { class: 'rtt', title: 'Round trip to the server' }, h('i', { 'aria-hidden': 'true' }), h('span', { class: 'sr-only' }, 'Round trip '), this.roundTrip);
+    const copy = h(
+      'button',
+      {
+        type: 'button',
+        class: 'icon-button',
+        'aria-label': 'Copy invite link',
+        title: 'Copy invite link',
+        onclick: () => actions.copyLink(),
+      },
+      icon('link', 18),
+    );
+    this.status = h(
+      'div',
+      { class: 'rtt', title: 'Round trip to the server' },
+      h('i', { 'aria-hidden': 'true' }),
+      h('span', { class: 'sr-only' }, 'Round trip '),
+      this.roundTrip,
+    );
     const bar = h('header', { class: 'bar' }, mark(24), this.title, copy, this.status);
-    const stage = h('main', { class: 'stage', 'aria-label': 'Participants' }, this.stage.element, this.captions.element, h('div', { class: 'overlays' }, this.banner, this.toast), this.sound);
-    const close = h('button', { type: 'button', class: 'icon-button panel-close', 'aria-label': 'Close conversation', onclick: () => this.togglePanel() }, icon('close', 18));
+    const stage = h(
+      'main',
+      { class: 'stage', 'aria-label': 'Participants' },
+      this.stage.element,
+      this.captions.element,
+      h('div', { class: 'overlays' }, this.banner, this.toast),
+      this.sound,
+    );
+    const close = h(
+      'button',
+      {
+        type: 'button',
+        class: 'icon-button panel-close',
+        'aria-label': 'Close conversation',
+        onclick: () => this.togglePanel(),
+      },
+      icon('close', 18),
+    );
     const head = h('div', { class: 'panel-head' }, h('h2', {}, 'Conversation'), close);
-    this.panel = h('aside', { class: 'panel', 'aria-label': 'Conversation' }, head, this.latency.element, this.conversation.element, this.composer.element);
-    const controls = h('footer', { class: 'controls', role: 'group', 'aria-label': 'Call controls' },
-      this.microphone.element, this.camera.element, this.captionsControl.element, this.panelControl.element, devices.element, leave.element); // prettier-ignore
+    this.panel = h(
+      'aside',
+      { class: 'panel', 'aria-label': 'Conversation' },
+      head,
+      this.latency.element,
+      this.conversation.element,
+      this.composer.element,
+    );
+    const controls = h(
+      'footer',
+      { class: 'controls', role: 'group', 'aria-label': 'Call controls' },
+      this.microphone.element,
+      this.camera.element,
+      this.captionsControl.element,
+      this.panelControl.element,
+      devices.element,
+      leave.element,
+    );
     this.element = h('div', { class: 'call' }, bar, stage, this.panel, controls);
   }
 
@@ -105,7 +171,11 @@ export class CallView {
     setAttribute(this.panelControl.element, 'aria-expanded', String(state.panelOpen));
     this.badge.hidden = state.unread === 0;
     setText(this.badge, state.unread > 9 ? '9+' : String(state.unread));
-    setAttribute(this.panelControl.element, 'aria-label', state.unread ? `Conversation, ${state.unread} unread` : 'Conversation');
+    setAttribute(
+      this.panelControl.element,
+      'aria-label',
+      state.unread ? `Conversation, ${state.unread} unread` : 'Conversation',
+    );
     this.showNotice(state);
   }
 
@@ -113,8 +183,20 @@ export class CallView {
     if (notice === this.shownNotice) return;
     this.shownNotice = notice;
     if (!notice) return this.toast.replaceChildren();
-    const close = h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Dismiss', onclick: () => this.actions.dismissNotice() }, icon('close', 16));
-    this.toast.replaceChildren(h('div', { class: `toast ${notice.tone}` }, icon(notice.tone === 'warning' ? 'warning' : 'check', 18), h('p', {}, notice.text), close));
+    const close = h(
+      'button',
+      { type: 'button', class: 'icon-button', 'aria-label': 'Dismiss', onclick: () => this.actions.dismissNotice() },
+      icon('close', 16),
+    );
+    this.toast.replaceChildren(
+      h(
+        'div',
+        { class: `toast ${notice.tone}` },
+        icon(notice.tone === 'warning' ? 'warning' : 'check', 18),
+        h('p', {}, notice.text),
+        close,
+      ),
+    );
   }
 
   private leaveComposer(): void {

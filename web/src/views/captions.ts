@@ -41,7 +41,12 @@ export class CaptionsView {
     if (!line) {
       const name = h('span', { class: 'caption-name' });
       const text = h('span', { class: 'caption-text' });
-      line = { name, text, key: '', element: h('p', { class: 'caption' }, name, h('span', { class: 'caption-window' }, text)) };
+      line = {
+        name,
+        text,
+        key: '',
+        element: h('p', { class: 'caption' }, name, h('span', { class: 'caption-window' }, text)),
+      };
       this.lines.set(entry.identity, line);
     }
     setText(line.name, entry.isLocal ? 'You' : entry.name);

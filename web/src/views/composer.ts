@@ -8,13 +8,30 @@ const MAX_LENGTH = 4_000;
 export class ComposerView {
   readonly element: HTMLFormElement;
   private readonly field = h('textarea', {
-    rows: 1, maxlength: MAX_LENGTH, placeholder: 'Write a message', 'aria-label': 'Message', enterkeyhint: 'send', autocomplete: 'off',
-  }); // prettier-ignore
-  private readonly send = h('button', { type: 'submit', class: 'icon-button send', 'aria-label': 'Send', disabled: true }, icon('send'));
+    rows: 1,
+    maxlength: MAX_LENGTH,
+    placeholder: 'Write a message',
+    'aria-label': 'Message',
+    enterkeyhint: 'send',
+    autocomplete: 'off',
+  });
+  private readonly send = h(
+    'button',
+    { type: 'submit', class: 'icon-button send', 'aria-label': 'Send', disabled: true },
+    icon('send'),
+  );
   private busy = false;
 
-  constructor(private readonly actions: Actions, onEscape: () => void) {
-    this.element = h('form', { class: 'composer', onsubmit: (event: SubmitEvent) => this.submit(event) }, this.field, this.send);
+  constructor(
+    private readonly actions: Actions,
+    onEscape: () => void,
+  ) {
+    this.element = h(
+      'form',
+      { class: 'composer', onsubmit: (event: SubmitEvent) => this.submit(event) },
+      this.field,
+      this.send,
+    );
     this.field.addEventListener('input', () => this.fit());
     this.field.addEventListener('keydown', (event) => {
       if (event.isComposing) return;

@@ -24,11 +24,15 @@ export class Control {
     this.element = h(
       'button',
       {
-        type: 'button', class: `control ${options.className ?? ''}`, 'aria-label': options.label,
-        'aria-keyshortcuts': options.key?.toLowerCase(), onclick: options.onclick,
+        type: 'button',
+        class: `control ${options.className ?? ''}`,
+        'aria-label': options.label,
+        'aria-keyshortcuts': options.key?.toLowerCase(),
+        onclick: options.onclick,
       },
-      this.art, h('span', { class: 'tip', 'aria-hidden': 'true' }, this.tip, key),
-    ); // prettier-ignore
+      this.art,
+      h('span', { class: 'tip', 'aria-hidden': 'true' }, this.tip, key),
+    );
     this.show(options.icon, options.label);
   }
 
@@ -52,7 +56,10 @@ export class DeviceControl {
   readonly element: HTMLButtonElement;
   private readonly control: Control;
 
-  constructor(private readonly kind: DeviceKind, actions: Actions) {
+  constructor(
+    private readonly kind: DeviceKind,
+    actions: Actions,
+  ) {
     const { label, key, off } = DEVICES[kind];
     this.control = new Control({ label, key, icon: off, onclick: () => actions.toggle(kind), className: 'device' });
     this.element = this.control.element;

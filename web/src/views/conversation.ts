@@ -18,9 +18,11 @@ export class ConversationView {
   readonly announcer = h('div', { class: 'sr-only', 'aria-live': 'polite' });
   private readonly list = h('div', { class: 'log', tabindex: 0, role: 'region', 'aria-label': 'Conversation so far' });
   private readonly empty = h(
-    'div', { class: 'log-empty' }, h('p', { class: 'log-empty-title' }, 'Nothing said yet'),
+    'div',
+    { class: 'log-empty' },
+    h('p', { class: 'log-empty-title' }, 'Nothing said yet'),
     h('p', {}, 'What is spoken and typed in this room shows up here, with names.'),
-  ); // prettier-ignore
+  );
   private readonly latest: HTMLButtonElement;
   private readonly blocks = new Map<string, Block>();
   private readonly announced = new Set<string>();
@@ -28,7 +30,12 @@ export class ConversationView {
   private following = true;
 
   constructor() {
-    this.latest = h('button', { type: 'button', class: 'button to-latest', onclick: () => this.toEnd() }, icon('down', 16), 'Latest');
+    this.latest = h(
+      'button',
+      { type: 'button', class: 'button to-latest', onclick: () => this.toEnd() },
+      icon('down', 16),
+      'Latest',
+    );
     this.latest.hidden = true;
     this.list.addEventListener('scroll', () => {
       this.following = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < NEAR_END;
@@ -46,7 +53,10 @@ export class ConversationView {
     const groups = groupBySpeaker(entries);
     const keys = new Set(groups.map((group) => group.key));
     for (const key of this.blocks.keys()) if (!keys.has(key)) this.blocks.delete(key);
-    setChildren(this.list, groups.map((group) => this.block(group)));
+    setChildren(
+      this.list,
+      groups.map((group) => this.block(group)),
+    );
     if (this.following) this.toEnd();
     for (const entry of entries.slice(-8)) this.announce(entry);
   }
@@ -60,20 +70,32 @@ export class ConversationView {
     let block = this.blocks.get(group.key);
     if (!block) {
       const time = h('time', { datetime: new Date(group.at).toISOString() }, clock(group.at));
-      const head = h('h3', { class: 'log-head' }, h('span', { class: 'log-name' }, group.isLocal ? `${group.name} (you)` : group.name), time);
+      const head = h(
+        'h3',
+        { class: 'log-head' },
+        h('span', { class: 'log-name' }, group.isLocal ? `${group.name} (you)` : group.name),
+        time,
+      );
       const body = h('div', { class: 'log-body' });
-      block = { element: h('section', { class: group.isLocal ? 'log-group mine' : 'log-group' }, head, body), body, entries: new Map() };
+      block = {
+        element: h('section', { class: group.isLocal ? 'log-group mine' : 'log-group' }, head, body),
+        body,
+        entries: new Map(),
+      };
       this.blocks.set(group.key, block);
     }
     const { entries, body } = block;
-    setChildren(body, group.entries.map((entry) => {
-      const key = `${entry.kind}:${entry.id}`;
-      let line = entries.get(key);
-      if (!line) entries.set(key, (line = h('p', { class: `entry ${entry.kind}`, 'data-id': entry.id })));
-      setText(line, entry.text);
-      line.classList.toggle('is-partial', !entry.final);
-      return line;
-    })); // prettier-ignore
+    setChildren(
+      body,
+      group.entries.map((entry) => {
+        const key = `${entry.kind}:${entry.id}`;
+        let line = entries.get(key);
+        if (!line) entries.set(key, (line = h('p', { class: `entry ${entry.kind}`, 'data-id': entry.id })));
+        setText(line, entry.text);
+        line.classList.toggle('is-partial', !entry.final);
+        return line;
+      }),
+    );
     return block.element;
   }
 

@@ -19,7 +19,11 @@ export class DeviceDialog {
       this.selects.set(kind, select);
       return h('label', { class: 'field' }, h('span', {}, label), select);
     });
-    const close = h('button', { type: 'button', class: 'icon-button', 'aria-label': 'Close', onclick: () => this.element.close() }, icon('close'));
+    const close = h(
+      'button',
+      { type: 'button', class: 'icon-button', 'aria-label': 'Close', onclick: () => this.element.close() },
+      icon('close'),
+    );
     const done = h('button', { type: 'button', class: 'button primary', onclick: () => this.element.close() }, 'Done');
     const head = h('div', { class: 'dialog-head' }, h('h2', { id: 'devices-title' }, 'Devices'), close);
     const hint = h('p', { class: 'hint' }, 'Names appear once the browser may use a device.');
@@ -39,7 +43,9 @@ export class DeviceDialog {
     for (const { kind, label, none } of KINDS) {
       const { devices, current } = await this.actions.listDevices(kind);
       const select = this.selects.get(kind)!;
-      const options = devices.map((device, index) => h('option', { value: device.deviceId }, device.label || `${label} ${index + 1}`));
+      const options = devices.map((device, index) =>
+        h('option', { value: device.deviceId }, device.label || `${label} ${index + 1}`),
+      );
       select.replaceChildren(...(options.length ? options : [h('option', { value: '' }, none)]));
       select.disabled = !options.length;
       if (devices.some((device) => device.deviceId === current)) select.value = current;

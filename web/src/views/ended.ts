@@ -14,9 +14,21 @@ export class EndedView {
 
   constructor(actions: Actions) {
     this.again = h('button', { type: 'button', class: 'button primary', onclick: () => actions.join() });
-    const back = h('button', { type: 'button', class: 'button quiet', onclick: () => actions.toLobby() }, 'Change name or room');
+    const back = h(
+      'button',
+      { type: 'button', class: 'button quiet', onclick: () => actions.toLobby() },
+      'Change name or room',
+    );
     const brand = h('div', { class: 'brand' }, mark(28), h('span', {}, 'Greenroom'));
-    const card = h('div', { class: 'ended-card' }, brand, this.title, this.text, this.facts, h('div', { class: 'join-row' }, this.again, back));
+    const card = h(
+      'div',
+      { class: 'ended-card' },
+      brand,
+      this.title,
+      this.text,
+      this.facts,
+      h('div', { class: 'join-row' }, this.again, back),
+    );
     this.element = h('main', { class: 'ended' }, card);
   }
 
@@ -33,7 +45,8 @@ export class EndedView {
     setText(this.again, problem.action);
     const facts: [string, string][] = [['Room', room]];
     if (joinedAt && endedAt) facts.push(['Time', formatDuration(endedAt - joinedAt)]);
-    if (turns.length) facts.push(['Answers', String(turns.length)], ['Median', formatMs(median(turns.map((turn) => turn.total)))]);
+    if (turns.length)
+      facts.push(['Answers', String(turns.length)], ['Median', formatMs(median(turns.map((turn) => turn.total)))]);
     this.facts.replaceChildren(...facts.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
   }
 }

@@ -16,9 +16,17 @@ export class LatencyView {
       const part = { bar: h('i', { class: stage }), value: h('dd') };
       this.parts.set(stage, part);
       bar.append(part.bar);
-      legend.append(h('div', { class: stage, title: STAGE_NAMES[stage].long }, h('dt', {}, STAGE_NAMES[stage].short), part.value));
+      legend.append(
+        h('div', { class: stage, title: STAGE_NAMES[stage].long }, h('dt', {}, STAGE_NAMES[stage].short), part.value),
+      );
     }
-    const head = h('div', { class: 'latency-head' }, h('h3', { class: 'latency-title' }, 'Answer time'), this.total, this.note);
+    const head = h(
+      'div',
+      { class: 'latency-head' },
+      h('h3', { class: 'latency-title' }, 'Answer time'),
+      this.total,
+      this.note,
+    );
     this.element = h('section', { class: 'latency', 'aria-label': 'Latency of the last answer' }, head, bar, legend);
   }
 

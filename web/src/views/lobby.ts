@@ -28,26 +28,50 @@ export class LobbyView {
   private audio: MediaStreamTrack | null = null;
   private stopMeter: (() => void) | null = null;
 
-  constructor(private readonly store: Store, private readonly actions: Actions, openDevices: () => void) {
+  constructor(
+    private readonly store: Store,
+    private readonly actions: Actions,
+    openDevices: () => void,
+  ) {
     this.microphone = new DeviceControl('microphone', actions);
     this.camera = new DeviceControl('camera', actions);
     const devices = new Control({ label: 'Devices', icon: 'devices', onclick: openDevices });
-    const controls = h('div', { class: 'preview-controls', role: 'group', 'aria-label': 'Devices' },
-      this.microphone.element, this.camera.element, devices.element); // prettier-ignore
-    const preview = h('section', { class: 'preview', 'aria-label': 'Preview' }, this.tile.element, controls, this.meter, this.hint);
+    const controls = h(
+      'div',
+      { class: 'preview-controls', role: 'group', 'aria-label': 'Devices' },
+      this.microphone.element,
+      this.camera.element,
+      devices.element,
+    );
+    const preview = h(
+      'section',
+      { class: 'preview', 'aria-label': 'Preview' },
+      this.tile.element,
+      controls,
+      this.meter,
+      this.hint,
+    );
 
     this.name = field('name', 'Ada', (name) => store.dispatch({ type: 'form', name }));
     this.room = field('room', 'playground', (room) => store.dispatch({ type: 'form', room }));
     this.cancel = h('button', { type: 'button', class: 'button quiet', onclick: () => actions.toLobby() }, 'Cancel');
     const form = h(
-      'form', { class: 'join-form', onsubmit: (event: SubmitEvent) => this.join(event) },
+      'form',
+      { class: 'join-form', onsubmit: (event: SubmitEvent) => this.join(event) },
       h('h1', { tabindex: -1 }, 'Ready to talk?'),
       h('p', { class: 'lead' }, 'Join a room and speak with whoever is in it, agents included.'),
       h('label', { class: 'field' }, h('span', {}, 'Your name'), this.name),
       h('label', { class: 'field' }, h('span', {}, 'Room'), this.room),
-      h('div', { class: 'join-row' }, this.submit, this.cancel), this.alert,
-    ); // prettier-ignore
-    this.element = h('main', { class: 'lobby' }, h('div', { class: 'brand' }, mark(28), h('span', {}, 'Greenroom')), preview, form);
+      h('div', { class: 'join-row' }, this.submit, this.cancel),
+      this.alert,
+    );
+    this.element = h(
+      'main',
+      { class: 'lobby' },
+      h('div', { class: 'brand' }, mark(28), h('span', {}, 'Greenroom')),
+      preview,
+      form,
+    );
   }
 
   /** Called when the lobby comes into view. */
@@ -103,14 +127,22 @@ export class LobbyView {
     this.stopMeter = null;
     this.audio = audio;
     this.meter.classList.toggle('is-off', audio === null);
-    const draw = (level: number) => this.steps.forEach((step, index) => step.classList.toggle('lit', level * METER_STEPS > index + 0.5));
+    const draw = (level: number) =>
+      this.steps.forEach((step, index) => step.classList.toggle('lit', level * METER_STEPS > index + 0.5));
     draw(0);
     if (audio) this.stopMeter = watchLevels(audio, 1, (bands) => draw(Math.min(1, (bands[0] ?? 0) * 1.3)));
   }
 }
 
 function field(name: string, placeholder: string, onInput: (value: string) => void): HTMLInputElement {
-  const input = h('input', { name, placeholder, required: true, maxlength: 80, autocomplete: name === 'name' ? 'name' : 'off', spellcheck: 'false' });
+  const input = h('input', {
+    name,
+    placeholder,
+    required: true,
+    maxlength: 80,
+    autocomplete: name === 'name' ? 'name' : 'off',
+    spellcheck: 'false',
+  });
   input.addEventListener('input', () => onInput(input.value));
   return input;
 }

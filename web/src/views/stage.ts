@@ -20,8 +20,21 @@ export class StageView {
   private patience = 0;
 
   constructor(actions: Actions) {
-    const copy = h('button', { type: 'button', class: 'button quiet', onclick: () => actions.copyLink() }, icon('link', 18), 'Copy invite link');
-    const dots = h('div', { class: 'voice waiting-dots', 'aria-hidden': 'true' }, h('i'), h('i'), h('i'), h('i'), h('i'));
+    const copy = h(
+      'button',
+      { type: 'button', class: 'button quiet', onclick: () => actions.copyLink() },
+      icon('link', 18),
+      'Copy invite link',
+    );
+    const dots = h(
+      'div',
+      { class: 'voice waiting-dots', 'aria-hidden': 'true' },
+      h('i'),
+      h('i'),
+      h('i'),
+      h('i'),
+      h('i'),
+    );
     this.waiting = h('article', { class: 'tile waiting' }, dots, this.waitingTitle, this.waitingText, copy);
     this.element = h('div', { class: 'tiles' }, this.grid);
     new ResizeObserver(() => this.layOut()).observe(this.element);
@@ -43,7 +56,10 @@ export class StageView {
     if (alone) shown.unshift(this.waiting);
     this.wait(alone);
     // A talk between two: the other one has the stage, oneself a corner of it.
-    this.grid.classList.toggle('duo', people.length <= 2 && people.some((person) => person.isLocal) && !people.some((person) => person.screen));
+    this.grid.classList.toggle(
+      'duo',
+      people.length <= 2 && people.some((person) => person.isLocal) && !people.some((person) => person.screen),
+    );
     setChildren(this.grid, shown);
     for (const [key, tile] of this.tiles) {
       if (keys.has(key)) continue;
@@ -60,7 +76,7 @@ export class StageView {
     } else if (!this.patience) {
       setText(this.waitingText, 'It joins by itself as soon as a worker takes the room.');
       this.patience = window.setTimeout(
-        () => setText(this.waitingText, 'None has come yet. Is a worker running? greenroom dev app.py starts one.'),
+        () => setText(this.waitingText, 'None has come yet. Start one with greenroom dev app.py.'),
         PATIENCE,
       );
     }

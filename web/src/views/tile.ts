@@ -11,13 +11,29 @@ const BAND_ORDER = [3, 1, 0, 2, 4];
 
 export class Tile {
   readonly element: HTMLElement;
-  private readonly video = h('video', { autoplay: true, playsinline: true, muted: true, 'aria-hidden': 'true', tabindex: -1 });
+  private readonly video = h('video', {
+    autoplay: true,
+    playsinline: true,
+    muted: true,
+    'aria-hidden': 'true',
+    tabindex: -1,
+  });
   private readonly initial = h('span', { class: 'avatar', 'aria-hidden': 'true' });
   private readonly bars = Array.from({ length: VOICE_BANDS }, () => h('i'));
   private readonly voice = h('div', { class: 'voice', 'aria-hidden': 'true' }, ...this.bars);
   private readonly name = h('span', { class: 'tile-name' });
-  private readonly muted = h('span', { class: 'tile-muted' }, icon('microphoneOff', 16), h('span', { class: 'sr-only' }, 'microphone off'));
-  private readonly poor = h('span', { class: 'tile-poor' }, icon('signal', 16), h('span', { class: 'sr-only' }, 'poor connection'));
+  private readonly muted = h(
+    'span',
+    { class: 'tile-muted' },
+    icon('microphoneOff', 16),
+    h('span', { class: 'sr-only' }, 'microphone off'),
+  );
+  private readonly poor = h(
+    'span',
+    { class: 'tile-poor' },
+    icon('signal', 16),
+    h('span', { class: 'sr-only' }, 'poor connection'),
+  );
   private readonly state = h('span', { class: 'state-text' });
   private readonly chip = h('span', { class: 'state-chip' }, this.state);
   private shownInitial: string | null = null;
@@ -50,7 +66,11 @@ export class Tile {
     setAttribute(element, 'data-state', person.isAgent ? (person.agentState ?? 'none') : null);
     this.chip.hidden = screen || !person.isAgent || person.agentState === null;
     setText(this.state, person.agentState ? AGENT_STATE_NAMES[person.agentState] : '');
-    setAttribute(element, 'aria-label', [name, person.isAgent ? 'agent' : '', this.state.textContent].filter(Boolean).join(', '));
+    setAttribute(
+      element,
+      'aria-label',
+      [name, person.isAgent ? 'agent' : '', this.state.textContent].filter(Boolean).join(', '),
+    );
   }
 
   close(): void {
@@ -73,7 +93,8 @@ export class Tile {
     this.stopLevels = null;
     this.audio = audio;
     this.draw(new Float32Array(VOICE_BANDS));
-    if (audio && audio.readyState === 'live') this.stopLevels = watchLevels(audio, VOICE_BANDS, (bands) => this.draw(bands));
+    if (audio && audio.readyState === 'live')
+      this.stopLevels = watchLevels(audio, VOICE_BANDS, (bands) => this.draw(bands));
   }
 
   private drawInitial(initial: string): void {

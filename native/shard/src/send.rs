@@ -142,10 +142,13 @@ impl SendBatch {
                     waited = true;
                     wait_writable(socket);
                 }
-                Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP) if self.datagrams[next] > 1 => {
-                    // Some cards and containers announce segmentation and refuse it when it is used.
-                    log::warn!("segmented sending refused ({error}); sending plainly from now on");
-                    socket.segmentation = false;
+                Some(code @ (libc::EIO | libc::EINVAL | libc::EOPNOTSUPP)) if self.datagrams[next] > 1 => {
+                    // Some cards and containers announce segmentation and refuse it when it is used. EINVAL is about
+                    // this path only: its MTU is smaller than a segment.
+                    if code != libc::EINVAL {
+                        log::warn!("segmented sending refused ({error}); sending plainly from now on");
+                        socket.segmentation = false;
+                    }
                     self.send_plainly(socket, next);
                     next += 1;
                 }
@@ -208,4 +211,83 @@ fn wait_writable(socket: &UdpSocket) {
     let mut poll = libc::pollfd { fd: socket.raw(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid pollfd.
     unsafe { libc::poll(&mut poll, 1, FULL_WAIT_MS) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, UdpSocket as Peer};
+    use std::time::Duration;
+
+    use greenroom_forward::Path;
+
+    use super::*;
+
+    /// A socket of ours, and a peer that waits for at most a second.
+    fn pair() -> (UdpSocket, Peer, SocketAddr) {
+        let ours = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let peer = Peer::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let address = peer.local_addr().unwrap();
+        (ours, peer, address)
+    }
+
+    fn exchange(segmentation: bool) {
+        let (mut ours, peer, remote) = pair();
+        ours.segmentation &= segmentation;
+        let mut locals = Locals::default();
+        let path = Path { local: locals.intern(0, None), remote };
+        let mut arena = SendArena::default();
+        let expected: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; if n % 7 == 6 { 500 } else { 1100 }]).collect();
+        expected.iter().for_each(|datagram| arena.push(path, datagram));
+        let mut batch = SendBatch::new();
+        batch.send(std::slice::from_mut(&mut ours), &locals, &arena);
+        let mut buf = [0; 2000];
+        for datagram in &expected {
+            let (len, from) = peer.recv_from(&mut buf).unwrap();
+            assert_eq!((&buf[..len], from), (datagram.as_slice(), ours.address));
+        }
+        assert_eq!(batch.counters.dropped, 0);
+    }
+
+    #[test]
+    fn runs_arrive_as_the_datagrams_they_are_made_of() {
+        exchange(true);
+    }
+
+    #[test]
+    fn without_segmentation_too() {
+        exchange(false);
+    }
+
+    #[test]
+    fn a_refused_run_is_sent_plainly() {
+        let (ours, peer, remote) = pair();
+        let mut arena = SendArena::default();
+        let path = Path { local: 0, remote };
+        (0..3u8).for_each(|n| arena.push(path, &[n; 100]));
+        let mut batch = SendBatch::new();
+        let send = arena.sends()[0];
+        batch.add(&send, arena.payload(&send), None, true);
+        batch.send_plainly(&ours, 0);
+        let mut buf = [0; 200];
+        for n in 0..3u8 {
+            assert_eq!(peer.recv(&mut buf).unwrap(), 100);
+            assert_eq!(buf[0], n);
+        }
+    }
+
+    #[test]
+    fn an_unreachable_destination_does_not_stop_the_others() {
+        let (ours, peer, remote) = pair();
+        let mut locals = Locals::default();
+        let local = locals.intern(0, None);
+        let mut arena = SendArena::default();
+        arena.push(Path { local, remote: "[::1]:9".parse().unwrap() }, b"wrong family");
+        arena.push(Path { local, remote }, b"right");
+        let mut batch = SendBatch::new();
+        batch.send(&mut [ours], &locals, &arena);
+        let mut buf = [0; 200];
+        assert_eq!(peer.recv(&mut buf).unwrap(), 5);
+        assert_eq!(batch.counters.dropped, 1);
+    }
 }

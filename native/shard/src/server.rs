@@ -107,7 +107,6 @@ impl Server {
             Command::RemovePeer { peer } => {
                 let shard = routes.remove(peer);
                 drop(routes);
-                self.events.forget(*peer);
                 if let Some(shard) = shard {
                     self.order(shard, command);
                 }
@@ -257,6 +256,7 @@ fn start_shard(
         receive: ReceiveBatch::new(),
         send: SendBatch::new(),
         pace: Pace::new(Instant::now()),
+        removed: Vec::new(),
         panics: 0,
     };
     let thread = std::thread::Builder::new().name(format!("greenroom-{index}")).spawn(move || {

@@ -33,8 +33,11 @@ impl UdpSocket {
         if address.is_ipv6() {
             set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
         }
-        for option in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
-            set_option(fd.as_raw_fd(), libc::SOL_SOCKET, option, BUFFER_BYTES)?;
+        for (forced, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+            // Past the system's limit where we are privileged, up to it where not.
+            if set_option(fd.as_raw_fd(), libc::SOL_SOCKET, forced, BUFFER_BYTES).is_err() {
+                set_option(fd.as_raw_fd(), libc::SOL_SOCKET, plain, BUFFER_BYTES)?;
+            }
         }
         let (name, name_len) = to_sockaddr(address);
         // SAFETY: `name` is a valid socket address of `name_len` bytes.

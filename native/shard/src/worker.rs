@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use greenroom_forward::{Command, Counters, Path, Shard};
+use greenroom_forward::{Command, Counters, Path, PeerId, Shard};
 
 use crate::events::{Events, lock};
 use crate::pace::Pace;
@@ -50,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) receive: ReceiveBatch,
     pub(crate) send: SendBatch,
     pub(crate) pace: Pace,
+    /// Peers whose figures are to be forgotten once their last events are out.
+    pub(crate) removed: Vec<PeerId>,
     pub(crate) panics: u64,
 }
 
@@ -97,6 +99,9 @@ impl Worker {
                 Ok(Order::Do(command)) => {
                     // What waits to be built belongs to the state before the command.
                     self.flush(now);
+                    if let Command::RemovePeer { peer } = &command {
+                        self.removed.push(*peer);
+                    }
                     self.guard(|worker| worker.shard.handle_command(now, command));
                 }
                 Ok(Order::Stop) => return false,
@@ -146,6 +151,9 @@ impl Worker {
         let shard = &mut self.shard;
         let events = std::iter::from_fn(|| shard.poll_event());
         self.events.extend(events);
+        for peer in self.removed.drain(..) {
+            self.events.forget(peer);
+        }
         *lock(&self.figures) = Figures {
             counters: *self.shard.counters(),
             sends: self.send.counters,

@@ -14,15 +14,13 @@ CLOSING = "Thank you. That was all."
 
 
 class Interviewer:
-    """A language model is whatever streams text: this one asks the next question and notes the answer."""
-
-    def __init__(self):
-        self.answers = []
+    """A language model is whatever streams text. It is asked anew for every reply, sometimes for one that is never heard
+    because the speaker goes on, so it keeps no count of its own: the conversation is all it looks at."""
 
     async def chat(self, messages):
-        self.answers.append(messages[-1].content)
-        yield f"I noted: {messages[-1].content}. "
-        yield QUESTIONS[len(self.answers)] if len(self.answers) < len(QUESTIONS) else CLOSING
+        answers = [message.content for message in messages if message.role == "user"]
+        yield f"I noted: {answers[-1]}. "
+        yield QUESTIONS[len(answers)] if len(answers) < len(QUESTIONS) else CLOSING
 
 
 class Interview(Agent):

@@ -30,14 +30,22 @@ class FakeSTT:
 
     def __init__(self, *texts: str) -> None:
         self.texts = list(texts)
+        self.guesses: list[str] = []
+        """What it makes of the utterance at each pause."""
+        self._on_partial: Callable[[str], None] | None = None
 
     def load(self) -> None: ...
 
     def stream(self, on_partial: Callable[[str], None] | None = None) -> FakeSTT:
+        self._on_partial = on_partial
         return self
 
     def push(self, pcm: bytes) -> None: ...
-    def pause(self) -> None: ...
+
+    def pause(self) -> None:
+        if self.guesses and self._on_partial is not None:
+            asyncio.get_running_loop().call_soon(self._on_partial, self.guesses.pop(0))
+
     def resume(self) -> None: ...
     def discard(self) -> None: ...
 

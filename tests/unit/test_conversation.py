@@ -35,6 +35,7 @@ class Scene:
     llm: FakeLLM = field(default_factory=FakeLLM)
     track: FakeTrack = field(default_factory=FakeTrack)
     turns: list[Turn] = field(default_factory=list)
+    endpointing: EndpointingOptions = QUICK
     options: ConversationOptions = field(default_factory=lambda: ConversationOptions(interrupt_after=0.05))
     conversation: Conversation = None  # type: ignore[assignment]
 
@@ -46,7 +47,7 @@ class Scene:
             tts=self.tts,
             llm=self.llm,
             options=self.options,
-            endpointing=QUICK,
+            endpointing=self.endpointing,
             on_turn=self.turns.append,
         )
         self.conversation.use_sink(self.sink, lambda pcm, rate: pcm, "TR_voice")
@@ -277,6 +278,49 @@ async def test_the_voice_starts_before_the_text_is_complete(scene):
     release.set()
     turn = await scene.turn()
     assert turn.times[Stage.PLAYING] < turn.times[Stage.LLM_ENDED]
+
+
+async def test_the_answer_is_prepared_while_the_end_is_uncertain(scene):
+    scene.stt.guesses, scene.stt.texts = ["what time is it"], ["what time is it"]
+    await scene.open()
+    await scene.track.talk(0.2)
+    await scene.track.hush(0.1)
+    await until(lambda: scene.tts.spoken == ["All right."], "the answer is synthesised during the pause")
+    assert scene.sink.frames == [] and scene.turns == []
+    await scene.track.hush(0.2)
+    turn = await scene.turn()
+    assert len(scene.llm.asked) == 1 and turn.number == 1 and turn.state is TurnState.DONE and scene.sink.frames
+    report = turn.milliseconds()
+    assert report["llm_first_token"] == 0 and report["tts_first_audio"] == 0
+    assert abs(sum(value for name, value in report.items() if name != "total") - report["total"]) <= 5
+
+
+async def test_a_prepared_answer_is_dropped_when_more_is_said(scene):
+    scene.stt.guesses, scene.stt.texts = ["what is seven"], ["what is seven times eight"]
+    scene.llm.reply = lambda messages: f"You said {messages[-1].content}."
+    scene.endpointing = EndpointingOptions(pause=0.064, silence=2.0, unfinished_silence=2.0)
+    await scene.open()
+    await scene.track.talk(0.2)
+    await scene.track.hush(0.08)
+    await until(lambda: scene.tts.spoken, "an answer is prepared during the pause")
+    await scene.track.talk(0.2)
+    await scene.track.hush(2.2)
+    turn = await scene.turn()
+    assert turn.heard_text == "You said what is seven times eight." and len(scene.llm.asked) == 2
+    assert [message.content for message in scene.conversation.history] == ["what is seven times eight", turn.heard_text]
+    (caption,) = scene.captions("agent")
+    assert caption["text"] == turn.heard_text
+
+
+async def test_preparing_can_be_switched_off(scene):
+    scene.stt.guesses, scene.stt.texts = ["hello"], ["hello"]
+    scene.options = ConversationOptions(preemptive=False)
+    await scene.open()
+    await scene.track.talk(0.2)
+    await scene.track.hush(0.1)
+    assert scene.llm.asked == []
+    await scene.track.hush(0.2)
+    await scene.turn()
 
 
 async def test_instructions_come_first_and_history_is_bounded(scene):

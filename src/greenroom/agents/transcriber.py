@@ -274,7 +274,8 @@ class Transcriber:
         self._emit(TranscriptionEvent(EventType.TALKING_FINISHED, *rest))
 
     def _on_partial(self, text: str) -> None:
-        if self._endpointer.speaking and text != self._text:
+        # During a pause the same text once more means: this may be all. Answers are prepared on it.
+        if self._endpointer.speaking and (text != self._text or self._endpointer.paused):
             self._text = text
             self._emit(TranscriptionEvent(EventType.PARTIAL, text, self._seconds, self._segment))
 

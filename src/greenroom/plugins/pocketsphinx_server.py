@@ -254,8 +254,9 @@ def serve_track(connection: socket.socket, decoding: Decoding) -> None:
             if kind == b"A":
                 partial = decoding.audio(payload) or partial
             elif kind == b"P":
-                # The prepared text is the best guess there is, so it is shown without waiting for agreement.
-                if (prepared := decoding.pause()) and prepared != shown:
+                # The best guess there is: shown without waiting for agreement, and again when it was shown before, because
+                # now it may be the whole.
+                if prepared := decoding.pause():
                     shown = prepared
                     _reply(connection, b"p", prepared.encode())
                 partial = None

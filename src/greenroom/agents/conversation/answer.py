@@ -39,20 +39,29 @@ class Answer:
         playout: Playout,
         *,
         on_voice: Callable[[], None],
-        on_sentence: Callable[[str], Any],
+        on_sentence: Callable[[str | None], Any],
+        hold: bool = False,
     ) -> None:
-        """`on_voice()`: the first audio goes out. `await on_sentence(text)`: a sentence begins to be heard."""
+        """`on_voice()`: the first audio goes out. `await on_sentence(text)`: a sentence begins to be heard (None: it was
+        the last). `hold`: text and
+        speech are prepared, and nothing is heard before `release()`."""
         self._turn = turn
         self._text = text
         self._tts = tts
         self.playout = playout
         self._on_voice = on_voice
-        self._on_sentence = on_sentence
+        self.on_sentence = on_sentence
         self._sentences: asyncio.Queue[str | None] = asyncio.Queue(WAITING_SENTENCES)
         self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue()
         self._ahead = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._released = asyncio.Event()
+        if not hold:
+            self._released.set()
+
+    def release(self) -> None:
+        self._released.set()
 
     async def run(self) -> None:
         """Raises ProviderError when a provider fails."""
@@ -100,6 +109,7 @@ class Answer:
     async def _play(self) -> None:
         captions: list[asyncio.Task[Any]] = []
         first = True
+        await self._released.wait()
         try:
             while (piece := await self._pieces.get()) is not None:
                 self._ahead -= len(piece.pcm)
@@ -116,7 +126,7 @@ class Answer:
                     self._on_voice()
                     piece.pcm = piece.pcm[2 * 1024 :]
                 if piece.sentence:
-                    captions.append(asyncio.ensure_future(self._on_sentence(piece.sentence)))
+                    captions.append(asyncio.ensure_future(self.on_sentence(piece.sentence)))
                 await self.playout.push(piece.pcm)
             await self.playout.end()
             await self.playout.wait()

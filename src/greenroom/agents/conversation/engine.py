@@ -52,12 +52,25 @@ class ConversationOptions:
     allow_interruptions: bool = True
     interrupt_after: float = 0.25
     """Seconds of continuous speech after which the agent falls silent. Shorter noises do not interrupt it."""
+    preemptive: bool = True
+    """Prepare the answer while it is still uncertain whether the speaker is done, and drop it when he goes on. The answer is
+    heard sooner; a language model is asked more often."""
     max_history: int = 200
     """Messages kept for the language model, the instructions excluded."""
     instructions: str = ""
     """The system message for the language model."""
     apology: str = "I am sorry, something went wrong. Please try again."
     """Spoken when the language model fails; empty for silence."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An answer that is prepared before the end of the utterance is certain."""
+
+    turn: Turn
+    messages: list[ChatMessage]
+    answer: Answer
+    task: asyncio.Task[None]
 
 
 def load_models() -> None:
@@ -117,6 +130,7 @@ class Conversation:
         self._turns = 0
         self._last: Turn | None = None
         self._answer: asyncio.Task[None] | None = None
+        self._draft: _Draft | None = None
         self._answering: Turn | None = None
         self._playout: Playout | None = None
         self._interruptible = True
@@ -168,7 +182,9 @@ class Conversation:
         turn.mark(Stage.TRANSCRIBED)
         async with self._turn_lock:
             await self._stop_answer()
-            answer = await self._begin_answer(turn, _once(text) if isinstance(text, str) else text, interruptible)
+            self._drop_draft()
+            spoken = self._make_answer(turn, _once(text) if isinstance(text, str) else text)
+            answer = await self._begin_answer(turn, spoken, interruptible)
         await asyncio.wait([answer])
         return turn
 
@@ -184,6 +200,7 @@ class Conversation:
         self._closed = True
         self._room.unregister_text_stream_handler(CHAT_TOPIC)
         await self.interrupt()
+        self._drop_draft()
         for transcriber in list(self._transcribers.values()):
             await transcriber.aclose()
         for task in self._tasks:
@@ -210,6 +227,10 @@ class Conversation:
             if self._answering is not None:
                 self._own(self._barge_in(segment, track_sid), "barge-in")
             self._settle()
+        elif event.type is EventType.PARTIAL:
+            transcriber = self._transcribers.get(track_sid)
+            if transcriber is not None and transcriber.pausing:
+                self._prepare_answer(event.text, identity)
         elif event.type is EventType.TALKING_FINISHED:
             over_agent = self._talking.pop(segment, False)
             if event.text and not (over_agent and self._is_echo(event.text)):
@@ -266,6 +287,31 @@ class Conversation:
         self._turns += 1
         return Turn(self._turns, identity, text)
 
+    def _prepare_answer(self, text: str, identity: str) -> None:
+        """The speaker fell silent, and this is what was said so far: if that was all, the answer is wanted soon."""
+        if not self.options.preemptive or self._answering is not None or self._closed:
+            return
+        messages = self._messages(text)
+        if self._draft is not None:
+            if self._draft.messages == messages:
+                return
+            self._drop_draft()
+        turn = Turn(0, identity, text)
+        answer = self._make_answer(turn, self._llm.chat(messages), hold=True)
+        self._draft = _Draft(turn, messages, answer, asyncio.create_task(answer.run(), name="draft"))
+        # A draft that fails and is not wanted is nobody's failure.
+        self._draft.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def _drop_draft(self) -> None:
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            self._own(_cancelled(draft.task), "dropped draft")
+
+    def _messages(self, text: str) -> list[ChatMessage]:
+        """What the language model is asked when the user says `text` now."""
+        system = [ChatMessage("system", self.options.instructions)] if self.options.instructions else []
+        return [*system, *self._history, ChatMessage("user", text)]
+
     async def _respond(self, turn: Turn) -> asyncio.Task[None]:
         async with self._turn_lock:
             await self._stop_answer()
@@ -282,17 +328,26 @@ class Conversation:
                 # The first half was taken for the whole and nothing of the answer was heard: it is one message.
                 turn.user_text = f"{last.user_text} {turn.user_text}"
                 self._history.pop()
+            messages = self._messages(turn.user_text)
             self._remember(ChatMessage("user", turn.user_text))
-            messages = list(self._history)
-            if self.options.instructions:
-                messages.insert(0, ChatMessage("system", self.options.instructions))
-            return await self._begin_answer(turn, self._llm.chat(messages), True)
+            draft = self._draft
+            if draft is not None and draft.messages == messages and draft.turn.identity == turn.identity:
+                self._draft = None
+                prepared, ready_at = draft.turn, turn.times[Stage.TRANSCRIBED]
+                prepared.number = turn.number
+                prepared.not_before(ready_at)
+                prepared.times.update(turn.times)
+                return await self._begin_answer(prepared, draft.answer, True, draft.task)
+            self._drop_draft()
+            return await self._begin_answer(turn, self._make_answer(turn, self._llm.chat(messages)), True)
 
-    async def _begin_answer(self, turn: Turn, text: AsyncIterator[str], interruptible: bool) -> asyncio.Task[None]:
+    async def _begin_answer(
+        self, turn: Turn, answer: Answer, interruptible: bool, running: asyncio.Task[None] | None = None
+    ) -> asyncio.Task[None]:
         turn.move(TurnState.THINKING)
         self._answering = turn
         self._interruptible = interruptible
-        self._answer = self._own(self._run_answer(turn, text), f"turn {turn.number}")
+        self._answer = self._own(self._run_answer(turn, answer, running), f"turn {turn.number}")
         self._settle()
         # A task that is cancelled before its first step never runs its clean-up: let it take that step.
         await asyncio.sleep(0)
@@ -305,9 +360,9 @@ class Conversation:
             self._answer.cancel()
             await asyncio.wait([self._answer])
 
-    async def _run_answer(self, turn: Turn, text: AsyncIterator[str]) -> None:
+    async def _run_answer(self, turn: Turn, answer: Answer, running: asyncio.Task[None] | None) -> None:
         try:
-            await self._speak(turn, text)
+            await self._speak(turn, answer, running)
             turn.move(TurnState.DONE)
         except asyncio.CancelledError:
             turn.move(TurnState.INTERRUPTED)
@@ -318,7 +373,7 @@ class Conversation:
             if not turn.heard_text and self.options.apology and not turn.agent_text:
                 apology = self._answering = Turn(turn.number, state=TurnState.THINKING)
                 try:
-                    await self._speak(apology, _once(self.options.apology))
+                    await self._speak(apology, self._make_answer(apology, _once(self.options.apology)))
                 except (ProviderError, asyncio.CancelledError) as second:
                     logger.error("no apology either: %s", second)
         finally:
@@ -331,9 +386,8 @@ class Conversation:
             if not self._closed:
                 self._own(self._report(turn), "turn report")
 
-    async def _speak(self, turn: Turn, text: AsyncIterator[str]) -> None:
-        assert self._sink is not None and self._make_frame is not None
-        playout = self._playout = Playout(self._sink, self._tts.sample_rate, self._make_frame)
+    def _make_answer(self, turn: Turn, text: AsyncIterator[str], *, hold: bool = False) -> Answer:
+        assert self._sink is not None and self._make_frame is not None, "start() was not called"
         caption: AgentCaption | None = None
         caption_lock = asyncio.Lock()
         segment = f"SG_{uuid.uuid4().hex[:12]}"
@@ -342,27 +396,36 @@ class Conversation:
             turn.move(TurnState.SPEAKING)
             self._settle()
 
-        async def on_sentence(sentence: str) -> None:
+        async def on_sentence(sentence: str | None) -> None:
             nonlocal caption
             async with caption_lock:
                 try:
-                    if caption is None:
-                        caption = await self._captions.speak(segment, self._voice_sid)
-                    await caption.add(sentence)
+                    if sentence is None:
+                        if caption is not None:
+                            await caption.aclose()
+                    else:
+                        if caption is None:
+                            caption = await self._captions.speak(segment, self._voice_sid)
+                        await caption.add(sentence)
                 except Exception as error:
                     logger.warning("a caption was not sent: %s", error)
 
-        answer = Answer(turn, text, self._tts, playout, on_voice=on_voice, on_sentence=on_sentence)
+        playout = Playout(self._sink, self._tts.sample_rate, self._make_frame)
+        return Answer(turn, text, self._tts, playout, on_voice=on_voice, on_sentence=on_sentence, hold=hold)
+
+    async def _speak(self, turn: Turn, answer: Answer, running: asyncio.Task[None] | None = None) -> None:
+        """Speak an answer to its end; `running` when its preparation is under way already."""
+        playout = self._playout = answer.playout
+        answer.release()
         try:
-            await answer.run()
+            await (running if running is not None else answer.run())
             turn.heard_text = turn.agent_text.strip()
         except (asyncio.CancelledError, ProviderError):
             playout.stop()
             turn.heard_text = playout.heard()
             raise
         finally:
-            if caption is not None:
-                self._own(_close_caption(caption), "caption end")
+            self._own(answer.on_sentence(None), "caption end")
 
     async def _report(self, turn: Turn) -> None:
         if self._on_turn is not None:
@@ -433,11 +496,9 @@ async def _once(text: str) -> AsyncIterator[str]:
     yield text
 
 
-async def _close_caption(caption: AgentCaption) -> None:
-    try:
-        await caption.aclose()
-    except Exception as error:
-        logger.warning("a caption was not ended: %s", error)
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _words(text: str) -> list[str]:

@@ -98,6 +98,11 @@ class Turn:
         """Note when a stage was reached. The first time counts."""
         self.times.setdefault(stage, time.monotonic() if at is None else at)
 
+    def not_before(self, at: float) -> None:
+        """Count what was prepared earlier as done at `at`: nobody waited for it."""
+        for stage in self.times:
+            self.times[stage] = max(self.times[stage], at)
+
     def milliseconds(self) -> dict[str, int]:
         """The waterfall as durations. Stages that were not reached are missing; a typed turn has no speech, so its total
         counts from the text."""

@@ -49,6 +49,9 @@ INTENTS: dict[str, tuple[str, ...]] = {
     "how": ("how are you", "how are you today", "how are you doing", "how do you do", "how is it going", "how do you feel",
             "are you okay", "how have you been", "how are things", "how was your day", "are you well",
             "how are you feeling today"),
+    "how_misheard": ("hello are you", "hallow are you", "i know are you", "hell are you", "her are you", "power you",
+                     "hello are you today", "hello are you doing", "hello do you do"),
+    "age_misheard": ("hello old are you", "count old are you", "tell old are you", "can old are you"),
     "fine": ("i am fine", "i am fine thank you", "i am good", "i am well", "i am very well thank you", "i am doing well",
              "i'm fine thanks", "i am okay"),
     "thanks": ("thank you", "thank you very much", "thanks", "thanks a lot", "thank you so much", "many thanks",
@@ -150,6 +153,9 @@ def _similarity(said: list[str], phrase: list[str]) -> float:
 def match_intent(text: str, threshold: float = 0.59) -> str | None:
     """The intent whose phrases come closest to what was said, or None when none comes close."""
     words = _expand(tokenize(text))
+    exact = next((intent for intent, _, tokens in _PHRASES if tokens == words), None)
+    if exact is not None:
+        return exact
     while len(words) > 2 and words[0] in _LEADS:
         words = words[1:]
     while len(words) > 2 and words[-1] in ("please", "now", "today", "then", "kit", "thanks", "sir"):

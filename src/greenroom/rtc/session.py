@@ -119,6 +119,8 @@ class Session:
             )
             query = join_query(request)
         else:
+            self.subscriber = Transport(self.engine, self, SUBSCRIBER)
+            publisher.open_data_channels()
             query = dual_query(settings)
         signal, first = await self.open_signal(path, query)
         if first.WhichOneof("message") != "join":
@@ -127,9 +129,6 @@ class Session:
         join = first.join
         self.participant_sid = join.participant.sid
         self.subscriber_primary = join.subscriber_primary and not self.single
-        if not self.single:
-            self.subscriber = Transport(self.engine, self, SUBSCRIBER)
-            publisher.open_data_channels()
         self._publisher_offered = self.single
         self.signal = signal
         self.ping_interval, self.ping_timeout = float(join.ping_interval), float(join.ping_timeout)

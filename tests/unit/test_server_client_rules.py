@@ -1,4 +1,4 @@
-"""Clients that cannot do what they offer (reference 2.12), and the codec that a publisher means."""
+"""Clients that cannot do what they offer, and the codec that a publisher means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connecting: paths, validation, what is refused and how (reference 2.1 to 2.6), and hostile frames."""
+"""Connecting: paths, validation, what is refused and how, and hostile frames."""
 
 from __future__ import annotations
 

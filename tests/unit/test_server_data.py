@@ -1,4 +1,4 @@
-"""Data packets between participants (reference 2.14)."""
+"""Data packets between participants."""
 
 from __future__ import annotations
 

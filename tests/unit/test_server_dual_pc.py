@@ -1,4 +1,4 @@
-"""Dual peer connection mode: the server offers what a client receives (reference 2.7)."""
+"""Dual peer connection mode: the server offers what a client receives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A publisher is told which layers somebody wants (reference 2.9, `SubscribedQualityUpdate`)."""
+"""A publisher is told which layers somebody wants (`SubscribedQualityUpdate`)."""
 
 from __future__ import annotations
 

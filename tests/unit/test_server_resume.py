@@ -1,4 +1,4 @@
-"""Coming back: resume, full reconnect, and what happens when nobody comes (reference 2.10)."""
+"""Coming back: resume, full reconnect, and what happens when nobody comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client may ask for after it joined (reference 2.9)."""
+"""What a client may ask for after it joined."""
 
 from __future__ import annotations
 

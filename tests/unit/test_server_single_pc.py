@@ -1,4 +1,4 @@
-"""Single peer connection mode: the rules of the bundled offer (reference 2.8)."""
+"""Single peer connection mode: the rules of the bundled offer."""
 
 from __future__ import annotations
 

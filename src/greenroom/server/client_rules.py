@@ -1,4 +1,4 @@
-"""What some clients cannot do, whatever they say in their offers (reference 2.12)."""
+"""What some clients cannot do, whatever they say in their offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data packets: from one participant's channel to the others', with the sender's name made true (reference 2.14)."""
+"""Data packets: from one participant's channel to the others', with the sender's name made true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data tracks: framed packets on the `_data_track` channel, addressed by handles (reference 2.14).
+"""Data tracks: framed packets on the `_data_track` channel, addressed by handles.
 
 A publisher numbers its tracks itself; every subscriber is given handles of its own, and the server changes nothing in a
 packet but the handle.

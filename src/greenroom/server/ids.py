@@ -32,7 +32,7 @@ def new_id(prefix: str) -> str:
 
 
 def track_sid(kind: models.TrackType.ValueType, source: models.TrackSource.ValueType) -> str:
-    """`TR_` with letters for type and source, such as `TR_AM` for a microphone (reference 1.3)."""
+    """`TR_` with letters for type and source, such as `TR_AM` for a microphone."""
     return f"TR_{TYPE_LETTERS.get(kind, 'X')}{SOURCE_LETTERS.get(source, '')}{_random(RANDOM_LENGTH)}"
 
 

@@ -1,4 +1,4 @@
-"""The connect request: query parameters of `/rtc`, or the `join_request` of `/rtc/v1` (reference 2.3, 2.4)."""
+"""The connect request: query parameters of `/rtc`, or the `join_request` of `/rtc/v1`."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ class Participant:
             self.set_timer("return", self.room.settings.join_timeout, self.close, Reason.CONNECTION_TIMEOUT)
 
     def signal_lost(self, connection: SignalConnection) -> None:
-        """The socket ended without `leave`: the media decides (reference 2.10)."""
+        """The socket ended without `leave`: the media decides."""
         if self._connection is not connection:
             return
         self._connection = None

@@ -1,4 +1,4 @@
-"""Connection quality of participants from the native core's statistics (reference 2.9)."""
+"""Connection quality of participants from the native core's statistics."""
 
 from __future__ import annotations
 

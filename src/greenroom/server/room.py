@@ -182,7 +182,7 @@ class Room:
         return participant
 
     def resume(self, auth: Auth, join: Join, identity: str, connection: SignalConnection) -> Participant | None:
-        """Give a live participant its new socket (reference 2.10); None when there is nothing to resume."""
+        """Give a live participant its new socket; None when there is nothing to resume."""
         participant = self.participants.get(identity)
         if participant is None or participant.closed:
             return None

@@ -1,4 +1,4 @@
-"""What a client may ask for: every `SignalRequest` and its effect (reference 2.9)."""
+"""What a client may ask for: every `SignalRequest` and its effect."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ VERSION = "1.13.5"
 """The LiveKit server version whose wire behaviour this server has. Clients parse it as a semantic version."""
 
 PROTOCOL = 17
-"""`ServerInfo.protocol`. 18 would make clients use pre-negotiated data channels (reference 2.13)."""
+"""`ServerInfo.protocol`. 18 would make clients use pre-negotiated data channels."""
 
 DEFAULT_CODECS = (
     "video/VP8",

@@ -1,4 +1,4 @@
-"""The signalling WebSocket and its validation endpoints (reference 2.1, 2.5, 2.6)."""
+"""The signalling WebSocket and its validation endpoints."""
 
 from __future__ import annotations
 

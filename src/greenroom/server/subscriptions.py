@@ -44,7 +44,7 @@ class TrackSettings:
     priority: int = 0
 
     def layer(self, info: models.TrackInfo) -> int:
-        """The highest spatial layer worth sending: dimensions win over quality (reference 2.9)."""
+        """The highest spatial layer worth sending: dimensions win over quality."""
         layers = sorted(info.layers, key=lambda layer: layer.spatial_layer)
         if self.width and self.height and len(layers) > 1:
             for layer in layers:

@@ -151,7 +151,7 @@ class PublishedTrack:
         return publish_options(self.info).stereo
 
     def stream_id(self, *, sync: bool) -> str:
-        """The msid stream id on the subscriber's side (reference 2.9): one a track, or one for what belongs together."""
+        """The msid stream id on the subscriber's side: one a track, or one for what belongs together."""
         return f"{self.publisher.sid}|{self.info.stream if sync and self.info.stream else self.info.sid}"
 
     def negotiated(self, offered: MediaSection, section: MediaSection) -> None:

@@ -240,7 +240,7 @@ OFFER_EXTENSIONS = {
     "video": {4: MID, 1: DEPENDENCY_DESCRIPTOR, 2: ABS_CAPTURE_TIME, 3: ABS_SEND_TIME, 5: TRANSPORT_CC},
 }
 
-# Payload types of our offers (reference 2.11).
+# Payload types of our offers.
 OFFER_AUDIO = (
     (111, "opus", 48000, 2, OPUS_FMTP),
     (63, "red", 48000, 2, "111/111"),

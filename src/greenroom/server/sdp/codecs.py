@@ -1,4 +1,4 @@
-"""Which codecs and header extensions the server takes from an offer (reference 2.11)."""
+"""Which codecs and header extensions the server takes from an offer."""
 
 from __future__ import annotations
 

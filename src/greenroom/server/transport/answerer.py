@@ -2,7 +2,7 @@
 
 In single mode it carries everything; in dual mode it is the publisher connection. The client's `recvonly` sections are
 slots: a subscription waits until one is free, and only the client can make more of them or learn of a change, so the
-server asks with `MediaSectionsRequirement` and the client offers again (reference 2.8).
+server asks with `MediaSectionsRequirement` and the client offers again.
 """
 
 from __future__ import annotations

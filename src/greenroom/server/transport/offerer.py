@@ -1,4 +1,4 @@
-"""The peer connection on which the server offers: the subscriber connection of dual mode (reference 2.7).
+"""The peer connection on which the server offers: the subscriber connection of dual mode.
 
 One offer at a time; changes made while one is open go into the next. A section whose track is gone is used again for
 the next track of its kind, after the client has acknowledged its end.

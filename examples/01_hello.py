@@ -1,6 +1,6 @@
 """The smallest agent: it joins every new room and prints who is there.
 
-    greenroom dev examples/01_hello.py
+greenroom dev examples/01_hello.py
 """
 
 from greenroom.agents import Agent, cli

@@ -1,6 +1,6 @@
 """Media in and out: a participant that shows a moving picture, and says back what it hears, a second later.
 
-    greenroom dev examples/03_echo.py
+greenroom dev examples/03_echo.py
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Taking the lead: an agent that speaks first, asks two questions and repeats the answers. No language model.
 
-    greenroom dev examples/05_interview.py
+greenroom dev examples/05_interview.py
 """
 
 import asyncio
@@ -29,7 +29,9 @@ class Interview(Agent):
         load_models()
 
     async def on_start(self):
-        self.conversation = Conversation(self.room, llm=Interviewer(), options=ConversationOptions(allow_interruptions=False))
+        self.conversation = Conversation(
+            self.room, llm=Interviewer(), options=ConversationOptions(allow_interruptions=False)
+        )
         await self.conversation.start()
 
     def should_process(self, publication, participant):

@@ -158,8 +158,16 @@ class FakeParticipant:
         self.attributes.update(attributes)
         self.states.append(attributes["lk.agent.state"])
 
-    async def stream_text(self, *, topic: str, attributes: dict[str, str], sender_identity: str = "agent") -> FakeWriter:
-        stream = {"topic": topic, "attributes": dict(attributes), "sender": sender_identity, "text": "", "closed": False}
+    async def stream_text(
+        self, *, topic: str, attributes: dict[str, str], sender_identity: str = "agent"
+    ) -> FakeWriter:
+        stream = {
+            "topic": topic,
+            "attributes": dict(attributes),
+            "sender": sender_identity,
+            "text": "",
+            "closed": False,
+        }
         self.streams.append(stream)
         return FakeWriter(stream)
 

@@ -84,7 +84,11 @@ async def test_what_is_said_is_answered_aloud(scene):
     await scene.open()
     await scene.say()
     turn = await scene.turn()
-    assert (turn.user_text, turn.heard_text, turn.state) == ("what time is it", "It is late. Good night.", TurnState.DONE)
+    assert (turn.user_text, turn.heard_text, turn.state) == (
+        "what time is it",
+        "It is late. Good night.",
+        TurnState.DONE,
+    )
     assert scene.tts.spoken == ["It is late.", "Good night."]
     assert sum(map(len, scene.sink.frames)) >= 5 * 640
     assert scene.conversation.history == (
@@ -132,7 +136,9 @@ async def test_every_turn_is_reported_with_its_waterfall(scene):
     await scene.open()
     await scene.say()
     await scene.turn()
-    reports = await until(lambda: [t for t in scene.room.local_participant.texts if t[0] == "greenroom.turn"], "a report")
+    reports = await until(
+        lambda: [t for t in scene.room.local_participant.texts if t[0] == "greenroom.turn"], "a report"
+    )
     report = json.loads(reports[0][1])
     assert report["turn"] == 1 and report["user"] == "hello" and report["agent"] == "All right."
     assert report["interrupted"] is False and report["identity"] == "alice"
@@ -147,14 +153,18 @@ async def test_typed_chat_is_answered_aloud_and_in_writing(scene):
     scene.type("thank you")
     turn = await scene.turn()
     assert turn.user_text == "thank you" and scene.tts.spoken == ["You are welcome."]
-    written = await until(lambda: [t for t in scene.room.local_participant.texts if t[0] == "lk.chat"], "a written answer")
+    written = await until(
+        lambda: [t for t in scene.room.local_participant.texts if t[0] == "lk.chat"], "a written answer"
+    )
     assert written == [("lk.chat", "You are welcome. ", ["alice"])]
     assert "endpointing" not in turn.milliseconds() and "total" in turn.milliseconds()
 
 
 async def test_speaking_while_it_speaks_silences_it(scene):
     scene.stt.texts = ["count", "stop it"]
-    scene.llm.reply = lambda messages: "Stopped." if len(messages) > 1 else "One two three four five six seven eight nine ten."
+    scene.llm.reply = lambda messages: (
+        "Stopped." if len(messages) > 1 else "One two three four five six seven eight nine ten."
+    )
     scene.tts.seconds_per_word = 0.4
     await scene.open()
     await scene.say()

@@ -71,6 +71,8 @@ def test_texts_that_expect_more(text):
     assert looks_unfinished(text)
 
 
-@pytest.mark.parametrize("text", ["", "what time is it", "what", "tell me a joke", "i know what it is", "what six times six is"])
+@pytest.mark.parametrize(
+    "text", ["", "what time is it", "what", "tell me a joke", "i know what it is", "what six times six is"]
+)
 def test_texts_that_do_not(text):
     assert not looks_unfinished(text)

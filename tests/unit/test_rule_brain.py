@@ -85,7 +85,12 @@ def test_answers(said, expected):
 
 @pytest.mark.parametrize(
     "said",
-    ["who won the world cup", "the meeting starts at half past nine on monday", "tell me about the history of rome", "xyzzy"],
+    [
+        "who won the world cup",
+        "the meeting starts at half past nine on monday",
+        "tell me about the history of rome",
+        "xyzzy",
+    ],
 )
 def test_what_it_does_not_know_it_says_plainly(said):
     answer = ask(said)

@@ -10,7 +10,9 @@ from greenroom.plugins.system_tts import EspeakNG, Flite
 
 SYNTHESISERS = [
     pytest.param(Flite, marks=pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")),
-    pytest.param(EspeakNG, marks=pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")),
+    pytest.param(
+        EspeakNG, marks=pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+    ),
 ]
 
 
@@ -28,7 +30,9 @@ async def test_a_sentence_becomes_audible_pcm(provider):
 
 
 @pytest.mark.parametrize("provider", SYNTHESISERS)
-@pytest.mark.parametrize("text", ["-o /dev/null", "/etc/passwd", "--help", "a\0b", "ünïcödé 😀 text", "$(id) `id` \"quoted\""])
+@pytest.mark.parametrize(
+    "text", ["-o /dev/null", "/etc/passwd", "--help", "a\0b", "ünïcödé 😀 text", '$(id) `id` "quoted"']
+)
 async def test_no_text_is_taken_for_an_option_or_a_file(provider, text):
     samples = await speak(provider(), text)
     assert len(samples) < 10 * provider().sample_rate

@@ -40,7 +40,9 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 @needs_voice
 @pytest.mark.parametrize("voice", ["rms", "slt"])
 async def test_an_utterance_becomes_events_in_order(recognizer, voice):
-    events = [event async for event in Transcriber(chunks(await speech("What is seven times eight?", voice)), stt=recognizer)]
+    events = [
+        event async for event in Transcriber(chunks(await speech("What is seven times eight?", voice)), stt=recognizer)
+    ]
     kinds = [event.type for event in events]
     assert kinds[0] == transcription.EVENT_TYPE_TALKING_STARTED
     assert kinds[-2:] == [transcription.EVENT_TYPE_FINAL, transcription.EVENT_TYPE_TALKING_FINISHED]

@@ -305,4 +305,3 @@ async def _await(result: Awaitable[None]) -> None:
         await result
     except Exception:
         logger.exception("the transcriber's callback failed")
-

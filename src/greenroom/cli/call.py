@@ -18,13 +18,16 @@ from greenroom.cli.transcript import CallPrinter
 
 __all__ = ["call", "call_and_print"]
 
+
 def call(
     say: Annotated[list[str] | None, typer.Option(help="Say this, and wait for the answer. Repeatable.")] = None,
     wav: Annotated[list[Path] | None, typer.Option(help="Play this 16-bit WAV file instead. Repeatable.")] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="More to say, after --say.")] = None,
     room: Annotated[str, typer.Option(help="Room to join; a new one when not given.")] = "",
     identity: Annotated[str, typer.Option(help="Identity to join with.")] = "caller",
-    agent: Annotated[str, typer.Option(help="Ask for this agent by name, for agents that are dispatched explicitly.")] = "",
+    agent: Annotated[
+        str, typer.Option(help="Ask for this agent by name, for agents that are dispatched explicitly.")
+    ] = "",
     url: Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="The server.")] = "ws://localhost:7880",
     api_key: Annotated[str, typer.Option(envvar="LIVEKIT_API_KEY", help="To make the token with.")] = "devkey",
     api_secret: Annotated[str, typer.Option(envvar="LIVEKIT_API_SECRET", show_default="development")] = "secret",
@@ -32,7 +35,9 @@ def call(
     voice: Annotated[str, typer.Option(help="The caller's voice: slt, rms, awb or kal16 of flite.")] = "rms",
     recognise: Annotated[bool, typer.Option(help="Recognise the agent's speech, besides reading its captions.")] = True,
     answer_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="To the first sound of an answer.")] = 12.0,
-    agent_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Until an agent is there and listens.")] = 30.0,
+    agent_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Until an agent is there and listens.")
+    ] = 30.0,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per event and line.")] = False,
 ) -> None:
     """Place a synthetic call: join as a real participant, speak, listen, print who said what and how long it took.
@@ -101,7 +106,9 @@ async def call_and_print(
         show(CallEvent("end", 0.0, values={"exit_code": int(code), "result": code.name.lower()}))
         return int(code)
     with printer:
-        result: CallResult = await Call(_websocket(url), token, lines, tts=tts, stt=stt, on_event=show, options=options).run()
+        result: CallResult = await Call(
+            _websocket(url), token, lines, tts=tts, stt=stt, on_event=show, options=options
+        ).run()
     return int(result.exit_code)
 
 

@@ -52,7 +52,9 @@ class CallPrinter:
         if event.kind in _LABELS:
             self._speech(event)
         elif event.kind == "connected":
-            self._line("", f"joined room {event.values['room']} as {event.values['identity']} in {event.values['ms']} ms")
+            self._line(
+                "", f"joined room {event.values['room']} as {event.values['identity']} in {event.values['ms']} ms"
+            )
         elif event.kind == "agent":
             self._line("", f"{event.values['identity']} is there and listens, {event.values['ms']} ms after the start")
         elif event.kind == "turn":
@@ -84,7 +86,9 @@ class CallPrinter:
             self._live.update(Text(""))
 
     def _turn(self, values: dict[str, Any]) -> None:
-        text = Text.assemble((f"{values['latency_ms']} ms", "bold"), " from the end of speech to the first sound of the answer")
+        text = Text.assemble(
+            (f"{values['latency_ms']} ms", "bold"), " from the end of speech to the first sound of the answer"
+        )
         stages = [(name, values["agent_ms"][name]) for name in _STAGES if name in values["agent_ms"]]
         if stages:
             text.append("  (" + ", ".join(f"{_STAGE_NAMES.get(name, name)} {ms}" for name, ms in stages) + ")", "dim")

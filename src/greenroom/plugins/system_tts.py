@@ -105,7 +105,9 @@ async def _skip_header(reader: asyncio.StreamReader, sample_rate: int) -> None:
         if name == b"fmt ":
             _, channels, rate, _, _, bits = struct.unpack("<HHIIHH", body[:16])
             if (channels, rate, bits) != (1, sample_rate, 16):
-                raise ProviderError(f"expected mono {sample_rate} Hz, the synthesiser speaks {channels} x {rate} Hz x {bits}")
+                raise ProviderError(
+                    f"expected mono {sample_rate} Hz, the synthesiser speaks {channels} x {rate} Hz x {bits}"
+                )
 
 
 class Flite:

@@ -224,7 +224,9 @@ class Call:
         began = time.monotonic()
         for start in range(0, len(pcm), frame_bytes):
             frame = pcm[start : start + frame_bytes].ljust(frame_bytes, b"\0")
-            await self._wait_first(self._source.capture_frame(rtc.AudioFrame(frame, utterance.sample_rate, 1, len(frame) // 2)))
+            await self._wait_first(
+                self._source.capture_frame(rtc.AudioFrame(frame, utterance.sample_rate, 1, len(frame) // 2))
+            )
             if start == 0:
                 began = time.monotonic()
         lead = 5 * FRAME_MS / 1000

@@ -48,7 +48,9 @@ _EXPECTS_MORE = re.compile(
 )
 
 
-_COMPLETE_ANYWAY = re.compile(r"^(?:what|say what|so what|for what|how (?:old|tall|far) .*\b(?:is|are)|.*\b(?:it|that|this|he|she|they|you|times? \w+) is)$")
+_COMPLETE_ANYWAY = re.compile(
+    r"^(?:what|say what|so what|for what|how (?:old|tall|far) .*\b(?:is|are)|.*\b(?:it|that|this|he|she|they|you|times? \w+) is)$"
+)
 
 
 def looks_unfinished(text: str) -> bool:

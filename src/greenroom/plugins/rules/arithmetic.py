@@ -52,7 +52,9 @@ _MODULO = {"modulo": "modulo", "mod": "modulo"}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
 _MULTIPLES = {"twice": 2, "double": 2, "triple": 3, "thrice": 3}
 _ORDINALS = {word: n for n, word in enumerate("second third fourth fifth sixth seventh eighth ninth tenth".split(), 2)}
-_FILLER = frozenset("please now then thanks thank you equal equals to is = make makes me for exactly again be sir".split())
+_FILLER = frozenset(
+    "please now then thanks thank you equal equals to is = make makes me for exactly again be sir".split()
+)
 _AND_IS_PLUS = ("what is", "what's", "how much is", "how much are", "add")
 
 
@@ -192,7 +194,12 @@ class _Parser:
         if self.take("square of"):
             inner = self.power()
             return _raise(inner, _Value(Fraction(2), "2"), f"{inner.said} squared")
-        for word, operator in (("sum", "plus"), ("product", "times"), ("difference", "minus"), ("quotient", "divided by")):
+        for word, operator in (
+            ("sum", "plus"),
+            ("product", "times"),
+            ("difference", "minus"),
+            ("quotient", "divided by"),
+        ):
             if self.take(f"{word} of") or self.take(f"{word} between"):
                 and_is_plus, self.and_is_plus = self.and_is_plus, False
                 left = self.product()
@@ -209,7 +216,9 @@ class _Parser:
         number = _Value(value, say_number(value))
         if self.take("percent of") or self.take("per cent of") or self.take("% of") or self.take("percent off"):
             whole = self.power()
-            return _Value(value * _exact(whole.value) / 100, f"{number.said} percent of {whole.said}", whole.operators + 1)
+            return _Value(
+                value * _exact(whole.value) / 100, f"{number.said} percent of {whole.said}", whole.operators + 1
+            )
         return number
 
     def part(self) -> _Value | None:

@@ -136,7 +136,15 @@ class RuleBrain:
 
     def _say_daypart(self, *_: object) -> str:
         now = self._clock()
-        part = "night" if now.hour < 5 or now.hour >= 22 else "morning" if now.hour < 12 else "afternoon" if now.hour < 18 else "evening"
+        part = (
+            "night"
+            if now.hour < 5 or now.hour >= 22
+            else "morning"
+            if now.hour < 12
+            else "afternoon"
+            if now.hour < 18
+            else "evening"
+        )
         return f"It is {part}: {_clock_time(now)}."
 
     def _say_hello(self, text: str, asked: Sequence[str], _: object) -> str:

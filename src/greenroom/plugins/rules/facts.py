@@ -25,7 +25,9 @@ _COUNTS = {
 }  # fmt: skip
 
 _CAPITAL = re.compile(r"capital (?:city )?(?:of|off|in) (?P<of>[a-z ]+?)(?: please)?$")
-_HOW_MANY = re.compile(r"how many (?P<what>\w+) (?:are there |are |does |do |has |make )?(?:in |on )?(?:an? |the )?(?P<of>[a-z ]+?)(?: have)?(?: please)?$")
+_HOW_MANY = re.compile(
+    r"how many (?P<what>\w+) (?:are there |are |does |do |has |make )?(?:in |on )?(?:an? |the )?(?P<of>[a-z ]+?)(?: have)?(?: please)?$"
+)
 
 
 def look_up(text: str) -> str | None:
@@ -40,8 +42,18 @@ def look_up(text: str) -> str | None:
         count = _COUNTS.get((asked["what"], asked["of"].strip()))
         if count is not None:
             place = asked["of"].strip()
-            article = "the" if place in ("alphabet", "world", "solar system") else "an" if place[0] in "aeio" or place == "hour" else "a"
-            return f"There are {count} {asked['what']} in {article} {place}." if place != "spider" else f"A spider has {count} legs."
+            article = (
+                "the"
+                if place in ("alphabet", "world", "solar system")
+                else "an"
+                if place[0] in "aeio" or place == "hour"
+                else "a"
+            )
+            return (
+                f"There are {count} {asked['what']} in {article} {place}."
+                if place != "spider"
+                else f"A spider has {count} legs."
+            )
     return None
 
 

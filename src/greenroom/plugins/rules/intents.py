@@ -131,7 +131,11 @@ def _expand(words: list[str]) -> list[str]:
     return " ".join(words).replace("'s", " is").replace("'m", " am").split()
 
 
-_PHRASES = [(intent.removesuffix(_MISHEARD), phrase, _expand(tokenize(phrase))) for intent, phrases in INTENTS.items() for phrase in phrases]
+_PHRASES = [
+    (intent.removesuffix(_MISHEARD), phrase, _expand(tokenize(phrase)))
+    for intent, phrases in INTENTS.items()
+    for phrase in phrases
+]
 _WEIGHT_SMALL = frozenset("a an the is it are do you i me to of my your please can could would that and be".split())
 
 

@@ -14,7 +14,9 @@ UNITS = {
         "seventeen eighteen nineteen".split()
     )
 }
-TENS = {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+TENS = {
+    word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SPELLINGS = {"fourty": "forty", "nought": "zero", "naught": "zero", "nil": "zero", "ninty": "ninety"}
 
@@ -37,7 +39,9 @@ def tokenize(text: str) -> list[str]:
     return [_SPELLINGS.get(token, token) for token in _TOKEN.findall(text)]
 
 
-def parse_number(tokens: list[str], at: int, *, use_and: bool = True, homophones: bool = False) -> tuple[Fraction, int] | None:
+def parse_number(
+    tokens: list[str], at: int, *, use_and: bool = True, homophones: bool = False
+) -> tuple[Fraction, int] | None:
     """The longest number beginning at `tokens[at]` and the index behind it, or None.
 
     `use_and`: "one hundred and twelve" is one number. `homophones`: "to" may stand for two.
@@ -56,7 +60,11 @@ def parse_number(tokens: list[str], at: int, *, use_and: bool = True, homophones
     digits = ""
     if end < len(tokens) and tokens[end] == "point":
         i = end + 1
-        while i < len(tokens) and (word := _alias(tokens[i], homophones and tokens[i] != "a")) in UNITS and UNITS[word] < 10:
+        while (
+            i < len(tokens)
+            and (word := _alias(tokens[i], homophones and tokens[i] != "a")) in UNITS
+            and UNITS[word] < 10
+        ):
             digits += str(UNITS[word])
             i += 1
         if digits:
@@ -82,11 +90,19 @@ def _parse_words(tokens: list[str], at: int, use_and: bool, homophones: bool) ->
         following = tokens[i + 1] if i + 1 < len(tokens) else ""
         if word == "a" and following in ("hundred", "thousand", "million", "billion", "trillion") and group is None:
             group, last = 1, 1
-        elif word == "and" and use_and and group is not None and last >= 100 and (following in UNITS or following in TENS):
+        elif (
+            word == "and"
+            and use_and
+            and group is not None
+            and last >= 100
+            and (following in UNITS or following in TENS)
+        ):
             pass
         elif word == "and" and use_and and group is None and total and (following in UNITS or following in TENS):
             pass
-        elif (plain := _alias(word, homophones)) in UNITS and not (word in HOMOPHONES and group is not None and last < 20):
+        elif (plain := _alias(word, homophones)) in UNITS and not (
+            word in HOMOPHONES and group is not None and last < 20
+        ):
             value = UNITS[plain]
             if group is None:
                 group = value

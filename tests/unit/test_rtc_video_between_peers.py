@@ -76,7 +76,7 @@ async def test_pictures_arrive_and_streams_end(codec: str) -> None:
                 if shows_both(event.frame):
                     break
             track._end()
-            async for event in stream:
+            async for _ in stream:
                 pass
     finally:
         feeding.cancel()

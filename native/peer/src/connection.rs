@@ -70,6 +70,7 @@ pub(crate) struct Connection {
     shown_rids: HashMap<Mid, Rid>,
     payload_types: HashMap<Mid, Pt>,
     connected: bool,
+    told_time: bool,
 }
 
 impl Connection {
@@ -97,6 +98,7 @@ impl Connection {
             shown_rids: HashMap::new(),
             payload_types: HashMap::new(),
             connected: false,
+            told_time: false,
         }
     }
 
@@ -142,9 +144,11 @@ impl Connection {
             if self.data.wrote() {
                 continue;
             }
-            if deadline > now {
+            // The ICE agent has no clock, and so asks for no wake-up, until it was told the time once.
+            if deadline > now && self.told_time {
                 return Ok(Some(deadline));
             }
+            self.told_time = true;
             rtc.handle_input(Input::Timeout(now)).map_err(|error| error.to_string())?;
         }
         Ok(Some(now + std::time::Duration::from_millis(1)))

@@ -96,6 +96,20 @@ async def test_a_full_reconnect_publishes_again(room_server: RoomServer, dual: b
             assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
 
 
+async def test_reconnected_fires_when_the_tracks_are_published_again(room_server: RoomServer) -> None:
+    async with in_room(room_server, GREENROOM, OFFICIAL) as (alice, bob):
+        publication, task = await alice.publish_tone(440)
+        async with feeding(task):
+            await bob.seen("track_subscribed")
+            before, at_reconnected = publication.sid, []
+            alice.room.on("reconnected", lambda: at_reconnected.append(publication.sid))
+            await alice.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+            await alice.seen("reconnected")
+            assert at_reconnected == [publication.sid]
+            assert publication.sid != before
+            assert alice.me.track_publications[publication.sid] is publication
+
+
 @both_modes
 async def test_a_full_reconnect_subscribes_again(room_server: RoomServer, dual: bool) -> None:
     async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, bob):

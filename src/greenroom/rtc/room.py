@@ -471,8 +471,9 @@ class Room(EventEmitter[EventTypes]):
 
     async def on_restarted(self) -> None:
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
-        self._emit("reconnected")
+        # Handlers of `reconnected` read the new sids of what they publish.
         await self.local_participant._republish()
+        self._emit("reconnected")
 
     def on_disconnected(self, reason: DisconnectReason) -> None:
         if self._connecting:

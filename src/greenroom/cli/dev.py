@@ -100,18 +100,20 @@ class DevSession:
 
     async def _work(self, *, reload: bool, lines: list[str], once: bool) -> int:
         await self._server.start()
-        began = time.monotonic()
-        if not await self._start_worker():
-            if not reload:
-                return EXIT_FAILED
-        self._print_banner(time.monotonic() - began, reload)
-        if lines:
-            code = await self._call(lines)
-            if once:
-                return code
-            self._console.print(f"\n[bold]Your turn:[/] open [bold]{self._server.url}[/] and talk to it. Ctrl-C stops.")
+        # From the first moment on: a file that is mended while its failure is still being read must count.
         watch = asyncio.create_task(self._watch(), name="watch files") if reload else None
         try:
+            began = time.monotonic()
+            if not await self._start_worker() and not reload:
+                return EXIT_FAILED
+            self._print_banner(time.monotonic() - began, reload)
+            if lines:
+                code = await self._call(lines)
+                if once:
+                    return code
+                self._console.print(
+                    f"\n[bold]Your turn:[/] open [bold]{self._server.url}[/] and talk to it. Ctrl-C stops."
+                )
             await self._supervise()
             return 0
         finally:

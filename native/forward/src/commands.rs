@@ -255,9 +255,7 @@ impl Shard {
     fn remove_layer(&mut self, index: u32, track: u32, layer: u32) {
         for stream in &self.tracks[track].subscribers {
             let stream = &mut self.streams[*stream];
-            if stream.source == Some(layer) {
-                stream.forget_source();
-            }
+            stream.forget_layer(layer);
             let pending = &mut self.peers[stream.peer].pending;
             let before = pending.len();
             pending.retain(|item| item.layer != layer);

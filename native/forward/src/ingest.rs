@@ -148,10 +148,7 @@ impl Shard {
             self.forget_source(index, old);
             let track = self.layers[layer].track;
             for stream in &self.tracks[track].subscribers {
-                let stream = &mut self.streams[*stream];
-                if stream.source == Some(layer) {
-                    stream.forget_source();
-                }
+                self.streams[*stream].forget_layer(layer);
             }
         }
         Some(SourceKind::Media(layer))

@@ -1,5 +1,5 @@
 //! One forwarded stream towards one subscriber: which layer it follows, its numbers, and what was sent lately.
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use greenroom_wire::ext::{ExtensionKind, MAX_SDES_LEN};
 use greenroom_wire::rtcp::ReportBlock;
@@ -96,11 +96,24 @@ impl SendExtensions {
     }
 }
 
+/// How long packets of the layer left at a switch still find their places, once they are recovered from loss.
+const LATE: Duration = Duration::from_millis(500);
+
+/// The numbers of the layer followed before a switch.
+struct Former {
+    layer: u32,
+    until: Instant,
+    sequencer: Sequencer,
+    timestamp_shift: u32,
+    pictures: PictureContinuity,
+}
+
 /// What is needed seldom.
 pub(crate) struct Detail {
     pub(crate) spec: Sender,
     rules: Vec<PayloadRule>,
     pictures: PictureContinuity,
+    former: Option<Former>,
     /// From the subscriber's newest report block.
     pub(crate) reported: ReportBlock,
     /// Middle of the NTP time of our newest sender report, and when it left.
@@ -168,6 +181,7 @@ impl SendStream {
                 spec,
                 rules: Vec::new(),
                 pictures: PictureContinuity::default(),
+                former: None,
                 reported: ReportBlock::default(),
                 last_report: None,
             }),
@@ -235,12 +249,23 @@ impl SendStream {
     pub(crate) fn restart(&mut self) {
         self.started = false;
         self.sequencer.reset();
+        self.detail.former = None;
     }
 
     /// The layers of the track are gone, or others.
     pub(crate) fn forget_source(&mut self) {
         self.restart();
         self.source = None;
+        self.history.clear();
+    }
+
+    /// A layer is gone, or another stream from now on.
+    pub(crate) fn forget_layer(&mut self, layer: u32) {
+        if self.source == Some(layer) {
+            self.forget_source();
+        }
+        self.detail.former = None;
+        // What was sent of it cannot be sent again.
         self.history.clear();
     }
 
@@ -274,7 +299,8 @@ impl SendStream {
         if !self.started || self.source != Some(packet.layer) {
             let better = is_target || !self.started;
             if !better || !packet.facts.keyframe {
-                return None;
+                let (out_seq, timestamp, picture) = self.place_late(now, packet)?;
+                return Some(outgoing(index, packet, rule, out_seq, timestamp, picture));
             }
             self.switch(now, packet, layers);
         }
@@ -284,17 +310,16 @@ impl SendStream {
             self.newest = Some((timestamp, now));
         }
         let picture = packet.facts.picture.and_then(|picture| self.detail.pictures.map(picture));
-        Some(Outgoing {
-            stream: index,
-            layer: packet.layer,
-            seq: packet.seq,
-            out_seq,
-            timestamp,
-            picture,
-            size: packet.size,
-            rule,
-            delivery: Delivery::First,
-        })
+        Some(outgoing(index, packet, rule, out_seq, timestamp, picture))
+    }
+
+    /// The place of a packet of the layer left at the last switch, when it fills a gap from before the switch. Left open,
+    /// receivers would wait for it before they show the new layer's key frame.
+    fn place_late(&mut self, now: Instant, packet: &Inbound) -> Option<(u64, u32, Option<Picture>)> {
+        let former = self.detail.former.as_mut().filter(|former| former.layer == packet.layer && now < former.until)?;
+        let out_seq = former.sequencer.place(packet.seq)?;
+        let picture = packet.facts.picture.and_then(|picture| former.pictures.map(picture));
+        Some((out_seq, packet.timestamp.wrapping_add(former.timestamp_shift), picture))
     }
 
     /// A packet of the followed layer that is not forwarded (padding only).
@@ -306,6 +331,13 @@ impl SendStream {
 
     /// Follows the packet's layer from this packet on, with continuous numbers.
     fn switch(&mut self, now: Instant, packet: &Inbound, layers: &Slab<Layer>) {
+        let former = self.source.filter(|layer| self.started && *layer != packet.layer).map(|layer| Former {
+            layer,
+            until: now + LATE,
+            sequencer: self.sequencer.clone(),
+            timestamp_shift: self.timestamp_shift,
+            pictures: self.detail.pictures,
+        });
         if let Some((newest, at)) = self.newest.filter(|(newest, _)| !self.continues(packet, *newest)) {
             let elapsed = now.saturating_duration_since(at).as_micros() as u64;
             let ticks = (elapsed * u64::from(packet.clock_rate) / 1_000_000) as u32;
@@ -317,6 +349,7 @@ impl SendStream {
                 .unwrap_or(by_arrival);
             self.timestamp_shift = timestamp.wrapping_sub(packet.timestamp);
         }
+        self.detail.former = former;
         if let Some(picture) = packet.facts.picture {
             self.detail.pictures.switch(picture);
         }
@@ -359,5 +392,26 @@ impl SendStream {
             self.rtx_next += 1;
         }
         Some(outgoing)
+    }
+}
+
+fn outgoing(
+    stream: u32,
+    packet: &Inbound,
+    rule: PayloadRule,
+    out_seq: u64,
+    timestamp: u32,
+    picture: Option<Picture>,
+) -> Outgoing {
+    Outgoing {
+        stream,
+        layer: packet.layer,
+        seq: packet.seq,
+        out_seq,
+        timestamp,
+        picture,
+        size: packet.size,
+        rule,
+        delivery: Delivery::First,
     }
 }

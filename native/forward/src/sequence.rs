@@ -63,6 +63,13 @@ impl Sequencer {
         Some(out)
     }
 
+    /// The place of a packet not newer than the newest one mapped; changes nothing.
+    pub(crate) fn place(&self, seq: u64) -> Option<u64> {
+        let spans = self.earlier.iter().chain(&self.current).rev();
+        let span = spans.into_iter().find(|span| seq < self.highest_in && span.from <= seq)?;
+        Some((seq as i64 + span.shift) as u64)
+    }
+
     /// The packet is not forwarded and shall leave no gap. One that comes late leaves a gap.
     pub(crate) fn skip(&mut self, seq: u64) {
         let Some(current) = &mut self.current else { return };

@@ -165,3 +165,26 @@ fn key_frame_requests_are_throttled() {
     assert_eq!(call.asked(), [502]);
     assert_eq!(call.world.shard.counters().plis_in, 20);
 }
+
+#[test]
+fn what_was_lost_before_a_switch_still_finds_its_place() {
+    let mut call = call(7);
+    call.frames(5, &[0, 1, 2], &[0, 1]);
+    let (fields, index) = call.layers[1].next(false);
+    let lost = vp8(call.layers[1].picture, false, true, 500);
+    // One more than the source's: a frame of the lowest layer came before.
+    let picture = call.layers[1].picture;
+    call.frames(1, &[0, 1, 2], &[]);
+    let before = call.received().len();
+    call.frames(3, &[0, 1, 2], &[2]);
+    let recovered = call.world.clients[call.alice].seal_rtp(&fields, index, &[(4, b"1"), (10, b"h")], &lost);
+    call.world.inject(call.alice, recovered);
+    call.world.run(FRAME);
+    let packets = call.received();
+    assert_eq!(packets.len(), before + 2 + 6 + 1, "two of the old layer, six of the new, and the late one");
+    let late = packets[packets.len() - 1];
+    assert_eq!(Descriptor::parse(&late.payload).unwrap().picture_id.unwrap().value(), picture + 1);
+    let mut numbers: Vec<u64> = packets.iter().map(|p| p.index).collect();
+    numbers.sort_unstable();
+    assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "every number once, and no hole: {numbers:?}");
+}

@@ -121,7 +121,7 @@ impl Shard {
             }
             _ => {}
         }
-        let with_sender_reports = peer.reports % SENDER_REPORT_EVERY == 0;
+        let with_sender_reports = peer.reports.is_multiple_of(SENDER_REPORT_EVERY);
         if let Some(data) = &mut peer.data {
             data.report_drops(peer.id, &mut self.events);
         }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,8 @@ from greenroom.server.app import RoomServer, StartError
 from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
+
+DEFAULT_PORT = 7880
 
 WORKER_STOP_TIMEOUT = 20.0
 """Seconds a worker has to stop before it is killed."""
@@ -36,7 +38,10 @@ DEMO_LINES = (
 
 def dev(
     app: Annotated[Path, typer.Argument(help="The agent file.", exists=True, dir_okay=False, readable=True)],
-    port: Annotated[int, typer.Option(help="Port of the server and the playground; 0 takes a free one.")] = 7880,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port of the server and the playground. Default: 7880, or a free one when it is taken."),
+    ] = None,
     udp_port: Annotated[int, typer.Option(help="UDP port for media; 0 takes a free one.")] = 0,
     reload: Annotated[
         bool, typer.Option(help="Start the worker again when a Python file beside the app changes.")
@@ -56,15 +61,29 @@ def dev(
     """
     lines = list(say or (DEMO_LINES if demo or once else ()))
     console = Console(highlight=False)
+    if port is None:
+        port = DEFAULT_PORT if _is_free(DEFAULT_PORT) else 0
+        if not port:
+            console.print(f"  [yellow]Port {DEFAULT_PORT} is in use by another program; taking a free one.[/]")
     session = DevSession(
         app, console, port=port, udp_port=udp_port, log_level=log_level or ("warning" if lines else "info")
     )
     try:
         code = asyncio.run(session.run(reload=reload and not once, lines=lines, once=once))
     except StartError as error:
-        Console(stderr=True, highlight=False).print(f"greenroom dev: {error}", style="red")
+        Console(stderr=True, highlight=False).print(f"greenroom dev: {error}", style="red", soft_wrap=True)
         code = EXIT_FAILED
     raise typer.Exit(code)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class DevSession:

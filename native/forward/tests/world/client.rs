@@ -43,6 +43,8 @@ pub struct Client {
     pub rtp: Vec<ReceivedRtp>,
     pub rtcp: Vec<(Instant, Rtcp)>,
     pub sctp: Option<Association>,
+    /// Ports and verification tag of the association, once it has sent something.
+    pub sctp_header: Option<[u8; 12]>,
     pub channels: Vec<SctpEvent>,
     pub stun_answers: usize,
     /// Answer these media SSRCs' NACK, and drop every n-th packet sent (0: none).
@@ -68,6 +70,7 @@ impl Client {
             rtp: Vec::new(),
             rtcp: Vec::new(),
             sctp: None,
+            sctp_header: None,
             channels: Vec::new(),
             stun_answers: 0,
             sent: HashMap::new(),
@@ -184,6 +187,7 @@ impl Client {
             }
             let mut moved = false;
             while let Some(packet) = sctp.poll_transmit(now) {
+                self.sctp_header = packet.first_chunk().copied();
                 self.dtls.send(now, &packet).unwrap();
                 moved = true;
             }
@@ -261,6 +265,22 @@ impl Client {
         let len = self.tx.as_mut().unwrap().seal_rtcp(&mut buf, len).unwrap();
         buf.truncate(len);
         self.outbox.push(buf);
+    }
+
+    /// Sends these SCTP chunks as if the association had, whatever they are.
+    pub fn send_chunks(&mut self, now: Instant, chunks: &[u8]) {
+        let Some(header) = self.sctp_header.filter(|_| self.dtls.is_connected()) else { return };
+        let mut packet = [&header, chunks].concat();
+        packet[8..12].fill(0);
+        // CRC32c (RFC 9260, appendix A).
+        let crc = packet.iter().fold(!0u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+        });
+        packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
+        // Beyond what a record holds there is nothing to send.
+        if self.dtls.send(now, &packet).is_ok() {
+            self.poll(now);
+        }
     }
 
     /// Packets received on one SSRC, in order of arrival.

@@ -1,11 +1,13 @@
 //! `greenroom-forward`: a whole shard with two connected clients, fed by a stranger on a known address, and by a client
-//! that has the keys and no manners.
+//! that has the keys and no manners; and a shard whose peers are in all stages of connecting.
 
 #[path = "../../../forward/tests/world/mod.rs"]
 mod world;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use greenroom_forward::{Channel, Command, Path, PeerId};
+use greenroom_secure::mac::hmac_sha1;
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtp::HeaderFields;
 use world::{Source, World, audio_receiver, audio_sender, path, video_receiver, video_sender};
@@ -29,7 +31,201 @@ pub fn targets() -> Vec<Target> {
         ),
         Target::new("shard media", media_seeds(), move |input| media.send_media(input)),
         Target::new("shard reports", report_seeds(), move |input| reports.send_report(input)),
+        Target::new("shard stages", stage_seeds(), {
+            let mut stages = Stages::new();
+            move |input| stages.take(input)
+        }),
+        Target::new("shard chunks", chunk_seeds(), {
+            let mut data = Data::new();
+            move |input| data.take(input)
+        }),
     ]
+}
+
+/// A shard and a peer in each stage: expecting a check, checked, in the handshake, connected.
+struct Stages {
+    world: World,
+    now: Instant,
+    inputs: u32,
+    memory: Memory,
+}
+
+const WAITING: usize = 0;
+const CHECKED: usize = 1;
+const GREETING: usize = 2;
+const CONNECTED: usize = 3;
+
+impl Stages {
+    fn new() -> Stages {
+        let mut world = World::new(4);
+        let clients = [WAITING, CHECKED, GREETING].map(|stage| {
+            let index = world.add();
+            assert_eq!(index, stage);
+            index
+        });
+        assert_eq!(world.join(), CONNECTED);
+        for client in &clients[1..] {
+            let check = world.clients[*client].check(true);
+            world.inject(*client, check);
+        }
+        // A first flight that ends half-way: its client is not driven any further.
+        world.inject(GREETING, client_hello());
+        world.publish(CONNECTED, vec![audio_receiver(7, "0", &[(500, 0)])]);
+        world.subscribe(WAITING, vec![audio_sender(7, "3", 9000)]);
+        let now = world.now;
+        Stages { world, now, inputs: 0, memory: Memory::default() }
+    }
+
+    /// One byte chooses whose address, one another address for strangers, one whether the rest are the attributes of a
+    /// check with a good name and the right integrity.
+    fn take(&mut self, input: &[u8]) {
+        let Some((&[stage, port, check], rest)) = input.split_first_chunk::<3>() else { return };
+        self.inputs += 1;
+        if self.inputs % 2048 == 0 {
+            // What could fail has failed by now.
+            let memory = std::mem::take(&mut self.memory);
+            *self = Stages { memory, inputs: self.inputs, ..Stages::new() };
+        }
+        let stage = usize::from(stage) % 5;
+        let from = match stage {
+            0..=3 => path(stage),
+            _ => Path { local: u16::from(port & 1), remote: ([192, 0, 2, 7], 2000 + u16::from(port)).into() },
+        };
+        let mut datagram = match check % 3 {
+            0 => self.check(usize::from(check / 3) % 4, rest),
+            _ => rest.to_vec(),
+        };
+        self.now += STEP;
+        let shard = &mut self.world.shard;
+        shard.handle_datagram(self.now, from, &mut datagram);
+        shard.handle_timeout(self.now);
+        let mut sent = 0;
+        while shard.prepare(self.now) {
+            sent += shard.outgoing().datagrams().count();
+            shard.sent();
+        }
+        assert!(sent < 64, "{sent} datagrams for one");
+        assert!(std::iter::from_fn(|| shard.poll_event()).count() < 64);
+        assert_eq!(shard.peer_count(), 4);
+        if let Some(at) = shard.poll_timeout() {
+            assert!(at > self.now && at < self.now + Duration::from_secs(120), "deadline {:?} away", at - self.now);
+        }
+        self.memory.check(self.inputs);
+    }
+
+    /// A binding request with these attributes, and MESSAGE-INTEGRITY over them (RFC 8489, 14.5).
+    fn check(&self, stage: usize, attributes: &[u8]) -> Vec<u8> {
+        let client = &self.world.clients[stage];
+        let name = format!("{}:x", client.ufrag);
+        let mut body = vec![0, 6, 0, name.len() as u8];
+        body.extend(name.as_bytes());
+        body.resize(body.len().next_multiple_of(4), 0);
+        body.extend(attributes);
+        body.resize(body.len().next_multiple_of(4), 0);
+        let len = (body.len() as u16 + 24).to_be_bytes();
+        let mut message = [&[0, 1], &len[..], &[0x21, 0x12, 0xa4, 0x42], &[9; 12], &body].concat();
+        let mac = hmac_sha1(client.pwd.as_bytes(), &[&message]);
+        message.extend([0, 8, 0, 20]);
+        message.extend(mac);
+        message
+    }
+}
+
+/// A connected client whose association says anything.
+struct Data {
+    world: World,
+    client: usize,
+    inputs: u32,
+    memory: Memory,
+}
+
+impl Data {
+    fn new() -> Data {
+        let mut world = World::new(5);
+        let client = world.join();
+        let channel = Channel { label: "_reliable".into(), ordered: true, max_retransmits: None };
+        let now = world.now;
+        world.clients[client].start_data(now);
+        world.command(Command::SetData { peer: PeerId(client as u64), max_message_size: 0, channels: vec![channel] });
+        world.run(Duration::from_millis(200));
+        assert!(world.clients[client].sctp_header.is_some());
+        Data { world, client, inputs: 0, memory: Memory::default() }
+    }
+
+    fn take(&mut self, input: &[u8]) {
+        self.inputs += 1;
+        if self.inputs % 64 == 0 {
+            // An ABORT that got through ends the association for good.
+            let memory = std::mem::take(&mut self.memory);
+            *self = Data { memory, inputs: self.inputs, ..Data::new() };
+        }
+        self.world.clients[self.client].send_chunks(self.world.now, &input[..input.len().min(1150)]);
+        self.world.run(STEP);
+        self.world.events.clear();
+        self.world.clients[self.client].channels.clear();
+        self.memory.check(self.inputs);
+    }
+}
+
+/// Memory of the process, which must not follow the number of inputs.
+#[derive(Default)]
+struct Memory {
+    settled: Option<u64>,
+}
+
+impl Memory {
+    const SETTLES: u32 = 10_000;
+    const GROWTH: u64 = 128 << 20;
+
+    fn check(&mut self, inputs: u32) {
+        if inputs % Memory::SETTLES != 0 {
+            return;
+        }
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let Some(pages) = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()) else { return };
+        let settled = *self.settled.get_or_insert(pages * 4096);
+        assert!(pages * 4096 < settled + Memory::GROWTH, "memory grew from {settled} to {} bytes", pages * 4096);
+    }
+}
+
+fn client_hello() -> Vec<u8> {
+    super::secure::client_hello()
+}
+
+/// Addresses with PRIORITY, USE-CANDIDATE and roles; then what the other protocols begin with.
+fn stage_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = hex_seeds(&[
+        "000000 00240004 6e0000ff 00250000 802a0008 0102030405060708",
+        "040903 00240004 6e0000ff 00250000 802a0008 0102030405060708",
+        "040b09 00240004 6e0000ff 80290008 0102030405060708",
+        "040001 000100002112a442 010101010101010101010101",
+        "030001 806f0001 00000000 000001f4 0102030405060708090a0b0c0d0e0f101112",
+        "041101 806f0001 00000000 000001f4 0102030405060708090a0b0c0d0e0f101112",
+        "030001 81c90007 00000001 0000238c 01000001 00000010 00000000 00000000 00000000",
+        "020001 14fefd 0000 000000000001 0001 01",
+        "030001 15fefd 0001 000000000001 0002 0100",
+    ]);
+    for stage in [CHECKED as u8, GREETING as u8] {
+        seeds.push([&[stage, 0, 1], &client_hello()[..]].concat());
+    }
+    seeds
+}
+
+/// DATA with a DCEP OPEN, fragments, SACK with gaps, HEARTBEAT, RE-CONFIG, FORWARD-TSN, SHUTDOWN, ABORT (RFC 9260, 6525,
+/// 3758, 8832).
+fn chunk_seeds() -> Vec<Vec<u8>> {
+    hex_seeds(&[
+        "0003001d 00000001 00010000 00000032 0300000000000000 00010000 78 000000",
+        "00020014 00000002 00010001 00000035 61626364 00010014 00000003 00010001 00000035 65666768",
+        "03000018 00000001 00100000 0002 0000 0002 0003 0005 0006",
+        "0400000c 00010008 01020304",
+        "82000014 000d0010 00000001 00000002 00000003 0001",
+        "c0000010 00000005 00010001 00020002",
+        "07000008 00000001",
+        "06000004",
+        "0a000008 01020304",
+        "01000014 00000001 00100000 0400 0400 00000001",
+    ])
 }
 
 struct Call {
@@ -126,4 +322,29 @@ fn report_seeds() -> Vec<Vec<u8>> {
         "8fce0005 00000001 00000000 52454d42 01010000 0000238c",
         "80cf0004 00000001 04000002 e1e2e3e4 00000000",
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_reach_every_stage() {
+        let mut stages = Stages::new();
+        stage_seeds().iter().for_each(|seed| stages.take(seed));
+        let counters = stages.world.shard.counters();
+        assert!(counters.stun_in > 5, "{counters:?}");
+        assert!(counters.dropped_auth > 0 && counters.dropped_address > 0, "{counters:?}");
+    }
+
+    #[test]
+    fn chunks_reach_the_association() {
+        let mut data = Data::new();
+        let before = *data.world.shard.counters();
+        // HEARTBEAT is answered (RFC 9260, 8.3).
+        data.take(&chunk_seeds()[3]);
+        data.world.run(Duration::from_millis(50));
+        let after = *data.world.shard.counters();
+        assert!(after.packets_in > before.packets_in && after.packets_out > before.packets_out, "{after:?}");
+    }
 }

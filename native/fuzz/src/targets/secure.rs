@@ -68,7 +68,7 @@ fn framed(datagram: &[u8]) -> Vec<u8> {
 }
 
 /// A DTLS 1.2 ClientHello (RFC 6347 section 4.2) with the extensions WebRTC needs.
-fn client_hello() -> Vec<u8> {
+pub(super) fn client_hello() -> Vec<u8> {
     let mut body = vec![0xfe, 0xfd];
     body.extend_from_slice(&[7; 32]); // random
     body.extend_from_slice(&[0, 0]); // no session id, no cookie

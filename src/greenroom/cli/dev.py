@@ -29,9 +29,9 @@ WORKER_READY_TIMEOUT = 60.0
 """Seconds from its start to its registration. Models are loaded in that time."""
 
 DEMO_LINES = (
-    "Hello, what is your name?",
+    "How are you today?",
     "What is seven times eight?",
-    "Thank you, goodbye.",
+    "What day is it today?",
 )
 """What the synthetic caller of `--demo` says."""
 

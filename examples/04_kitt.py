@@ -17,6 +17,8 @@ PROMPT = (
 
 
 class Kitt(Agent):
+    display_name = "KITT"
+
     @classmethod
     def prewarm(cls, process):
         load_models()

@@ -2,10 +2,12 @@
 //! speakers to one listener then leave as one send, which is where the cost of a packet is. Video never waits.
 use std::time::{Duration, Instant};
 
-/// Longest wait: a tenth of an audio frame.
+/// Longest waits: a tenth of an audio frame, and half as much again where thousands of packets pay for it.
 const HOLD: Duration = Duration::from_millis(2);
-/// Packets sent in a window above which waiting pays: some 3,000 a second.
+const HOLD_VERY_BUSY: Duration = Duration::from_millis(3);
+/// Packets sent in a window above which waiting pays: some 3,000 and 10,000 a second.
 const BUSY: u64 = 300;
+const VERY_BUSY: u64 = 1000;
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// Decides for one shard.
@@ -13,29 +15,34 @@ const WINDOW: Duration = Duration::from_millis(100);
 pub(crate) struct Pace {
     window_start: Instant,
     sent_before: u64,
-    busy: bool,
+    /// Zero: nothing waits.
+    hold: Duration,
     held_since: Option<Instant>,
 }
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Self {
-        Pace { window_start: now, sent_before: 0, busy: false, held_since: None }
+        Pace { window_start: now, sent_before: 0, hold: Duration::ZERO, held_since: None }
     }
 
     /// Whether what waits should be sent now. `patient`: there is something, and all of it may wait. `sent`: packets sent
     /// so far.
     pub(crate) fn is_due(&mut self, now: Instant, patient: bool, sent: u64) -> bool {
         if now >= self.window_start + WINDOW {
-            self.busy = sent - self.sent_before >= BUSY;
+            self.hold = match sent - self.sent_before {
+                VERY_BUSY.. => HOLD_VERY_BUSY,
+                BUSY.. => HOLD,
+                _ => Duration::ZERO,
+            };
             self.sent_before = sent;
             self.window_start = now;
         }
-        if !patient || !self.busy {
+        if !patient || self.hold.is_zero() {
             self.held_since = None;
             return true;
         }
         let since = *self.held_since.get_or_insert(now);
-        let due = now >= since + HOLD;
+        let due = now >= since + self.hold;
         if due {
             self.held_since = None;
         }
@@ -44,7 +51,7 @@ impl Pace {
 
     /// When what is held must go.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.held_since.map(|since| since + HOLD)
+        self.held_since.map(|since| since + self.hold)
     }
 }
 
@@ -67,12 +74,12 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         let busy = start + WINDOW;
-        assert!(!pace.is_due(busy, true, 1000));
+        assert!(!pace.is_due(busy, true, 999));
         assert_eq!(pace.deadline(), Some(busy + HOLD));
-        assert!(!pace.is_due(busy + HOLD / 2, true, 1000));
-        assert!(pace.is_due(busy + HOLD, true, 1000));
-        assert!(!pace.is_due(busy + HOLD, true, 1000));
-        assert!(pace.is_due(busy + HOLD, false, 1000));
+        assert!(!pace.is_due(busy + HOLD / 2, true, 999));
+        assert!(pace.is_due(busy + HOLD, true, 999));
+        assert!(!pace.is_due(busy + HOLD, true, 999));
+        assert!(pace.is_due(busy + HOLD, false, 999));
         assert_eq!(pace.deadline(), None);
     }
 }

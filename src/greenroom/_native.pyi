@@ -53,6 +53,8 @@ class MediaServer:
         """Expect STUN for this local ufrag and password (ICE-lite, DTLS passive)."""
     def set_remote(self, peer: int, ufrag: str, pwd: str, fingerprint: str) -> None:
         """The other side's ICE credentials and `sha-256 AB:..` fingerprint. DTLS waits for it. Idempotent."""
+    def start_dtls(self, peer: int) -> None:
+        """Be the DTLS client (the other side is `a=setup:passive`) once a path is nominated. Idempotent."""
     def restart_ice(self, peer: int, ufrag: str, pwd: str) -> None:
         """New local credentials. The old ones stay good until a check with the new ones arrives."""
     def set_receivers(self, peer: int, receivers: Sequence[Receiver]) -> None:

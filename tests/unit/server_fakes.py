@@ -26,6 +26,7 @@ class FakeMediaServer:
         self.data: dict[int, tuple[int, tuple]] = {}
         self.muted: dict[int, bool] = {}
         self.restarts: list[int] = []
+        self.dtls_started: list[int] = []
         self.sent: list[tuple[list[int], str, bytes]] = []
         self.stats: dict[int, dict[str, Any]] = {}
 
@@ -52,6 +53,9 @@ class FakeMediaServer:
 
     def set_remote(self, peer: int, ufrag: str, pwd: str, fingerprint: str) -> None:
         self.remotes[peer] = (ufrag, pwd, fingerprint)
+
+    def start_dtls(self, peer: int) -> None:
+        self.dtls_started.append(peer)
 
     def restart_ice(self, peer: int, ufrag: str, pwd: str) -> None:
         self.restarts.append(peer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from livekit.protocol import rtc
 
 from greenroom.server.app import RoomServer
@@ -9,6 +10,7 @@ from greenroom.server.sdp import SessionDescription
 
 from .server_client import client
 from .server_fakes import FakeMediaServer
+from .test_server_dual_pc import answer_to
 
 # The fingerprint stands at the session level, tracks are sendrecv, SSRCs are listed, payload types are pion's own.
 OFFER = """\
@@ -81,3 +83,30 @@ async def test_sendrecv_section_is_not_a_slot(server: RoomServer, media: FakeMed
             assert not go.answer_message.mid_to_track_id
             requirement = await go.expect("media_sections_requirement")
             assert (requirement.num_audios, requirement.num_videos) == (0, 1)
+
+
+@pytest.mark.parametrize("setup", ["active", "passive"])
+async def test_an_answer_that_waits_for_dtls_gets_a_client_hello(
+    server: RoomServer, media: FakeMediaServer, setup: str
+) -> None:
+    async with client(server, media, "alice", dual=True, connected=False) as alice:
+        offer = await alice.expect("offer")
+        answer = answer_to(offer).replace("a=setup:active", f"a=setup:{setup}")
+        await alice.send(answer=rtc.SessionDescription(type="answer", sdp=answer, id=offer.id))
+        await alice.settle()
+        number = server.manager.rooms["test"].participants["alice"].subscriber_pc.number
+        assert number in media.remotes
+        assert media.dtls_started == ([number] if setup == "passive" else [])
+
+
+@pytest.mark.parametrize(
+    ("offered", "answered"), [("actpass", "passive"), ("active", "passive"), ("passive", "active")]
+)
+async def test_the_answer_takes_the_other_dtls_role(
+    server: RoomServer, media: FakeMediaServer, offered: str, answered: str
+) -> None:
+    async with client(server, media, "alice", dual=True) as alice:
+        sdp = OFFER.replace("a=setup:actpass", f"a=setup:{offered}")
+        await alice.send(offer=rtc.SessionDescription(type="offer", sdp=sdp, id=1))
+        answer = SessionDescription.parse((await alice.expect("answer")).sdp)
+        assert {section.setup for section in answer.media} == {answered}

@@ -72,6 +72,10 @@ impl MediaServer {
         Ok(())
     }
 
+    fn start_dtls(&self, peer: u64) {
+        self.server.send(Command::StartDtls { peer: PeerId(peer) });
+    }
+
     fn restart_ice(&self, peer: u64, ufrag: String, pwd: String) {
         self.server.send(Command::RestartIce { peer: PeerId(peer), ufrag, pwd });
     }

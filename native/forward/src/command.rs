@@ -12,6 +12,8 @@ pub enum Command {
     AddPeer { peer: PeerId, room: RoomId, ufrag: String, pwd: String },
     /// The other side's credentials and certificate (32 bytes of SHA-256).
     SetRemote { peer: PeerId, ufrag: String, pwd: String, fingerprint: [u8; 32] },
+    /// The other side waits for our ClientHello (`a=setup:passive`): send it once a path is nominated.
+    StartDtls { peer: PeerId },
     /// New local credentials; the old ones stay good until a check with the new ones arrives.
     RestartIce { peer: PeerId, ufrag: String, pwd: String },
     /// All sections on which the peer sends.

@@ -27,6 +27,12 @@ impl Shard {
                     self.verify(now, index);
                 }
             }
+            Command::StartDtls { peer } => {
+                if let Some(&index) = self.peer_index.get(&peer) {
+                    self.peers[index].dtls_active = true;
+                    self.start_dtls(now, index);
+                }
+            }
             Command::RestartIce { peer, ufrag, pwd } => self.restart_ice(peer, Credentials { ufrag, pwd }),
             Command::SetReceivers { peer, receivers } => {
                 if let Some(&index) = self.peer_index.get(&peer) {

@@ -69,6 +69,8 @@ pub(crate) struct Peer {
     pub(crate) ice: IceLite,
     pub(crate) dtls: Option<DimplDtls>,
     pub(crate) dtls_at: Option<Instant>,
+    /// We are the DTLS client.
+    pub(crate) dtls_active: bool,
     pub(crate) fingerprint: Option<[u8; 32]>,
     /// Handshake done, fingerprint of the signalling still unknown.
     pub(crate) unverified: Option<Box<Connected>>,
@@ -111,6 +113,7 @@ impl Peer {
             ice,
             dtls: None,
             dtls_at: None,
+            dtls_active: false,
             fingerprint: None,
             unverified: None,
             tx: None,

@@ -74,7 +74,18 @@ impl Shard {
             self.ufrags.remove(&retired.ufrag);
         }
         self.note_heard(now, index);
+        self.start_dtls(now, index);
         self.arm(index);
+    }
+
+    /// Sends the ClientHello when that is ours to do, a path is nominated and no handshake has begun.
+    pub(crate) fn start_dtls(&mut self, now: Instant, index: u32) {
+        let peer = &mut self.peers[index];
+        if peer.dtls_active && peer.dtls.is_none() && peer.link != Link::Failed && peer.ice.selected().is_some() {
+            peer.dtls = Some(DimplDtls::new(Role::Client, &self.certificate, now));
+            self.pump(now, index, None);
+            self.arm(index);
+        }
     }
 
     /// A peer that was silent is back.

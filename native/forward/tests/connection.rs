@@ -53,6 +53,31 @@ fn the_fingerprint_may_come_after_the_handshake() {
 }
 
 #[test]
+fn a_client_that_waits_for_the_hello_gets_it() {
+    // As pion answers an ICE-lite offer. What the signalling tells may come before the checks or after them.
+    for told_first in [true, false] {
+        let mut world = World::new(5);
+        let alice = world.add();
+        world.clients[alice].be_dtls_server();
+        let fingerprint = *world.clients[alice].fingerprint.as_bytes();
+        if !told_first {
+            world.clients[alice].start();
+            world.run(Duration::from_secs(1));
+            assert!(!world.clients[alice].is_connected() && world.take_events().is_empty());
+        }
+        world.command(Command::SetRemote { peer: peer(alice), ufrag: "r".into(), pwd: "r".into(), fingerprint });
+        world.command(Command::StartDtls { peer: peer(alice) });
+        world.clients[alice].start();
+        world.run(Duration::from_secs(1));
+        assert!(world.clients[alice].is_connected());
+        assert_eq!(world.take_events(), [Event::Connected(peer(alice))]);
+        world.command(Command::StartDtls { peer: peer(alice) });
+        world.run(Duration::from_secs(1));
+        assert!(world.take_events().is_empty());
+    }
+}
+
+#[test]
 fn the_handshake_survives_loss() {
     for seed in 0..8 {
         let network = Network { delay: Duration::from_millis(30), jitter: Duration::from_millis(20), loss: 150 };

@@ -112,6 +112,7 @@ impl Server {
                 }
             }
             Command::SetRemote { peer, .. }
+            | Command::StartDtls { peer }
             | Command::RestartIce { peer, .. }
             | Command::SetReceivers { peer, .. }
             | Command::SetSenders { peer, .. }

@@ -85,6 +85,13 @@ impl Client {
         }
     }
 
+    /// Waits for a ClientHello instead of sending one, with a new certificate.
+    pub fn be_dtls_server(&mut self) {
+        let certificate = Certificate::generate().unwrap();
+        self.fingerprint = certificate.fingerprint();
+        self.dtls = DimplDtls::new(Role::Server, &certificate, self.now);
+    }
+
     /// Begins checks; DTLS follows the first answer.
     pub fn start(&mut self) {
         self.check_at = Some(self.now);

@@ -118,7 +118,8 @@ def build_answer(
         if offered.mid in silent and section.direction == "sendonly":
             section.direction = "inactive"
         answer.media.append(section)
-    _add_transport(answer, local, "passive")
+    waits = any(section.setup == "passive" for section in offer.media if section.port)
+    _add_transport(answer, local, "active" if waits else "passive")
     return answer
 
 

@@ -36,6 +36,7 @@ class PeerConnection:
         )
         self.ssrcs: set[int] = set()
         self._remote: tuple[str, str, str] | None = None
+        self._remote_waits = False
         self._session_id = secrets.randbits(62)
         self._session_version = int(time.time())
         self._closed = False
@@ -53,6 +54,7 @@ class PeerConnection:
         section = next((section for section in description.media if not section.rejected and section.ice_ufrag), None)
         if section is None or not section.ice_pwd or not section.fingerprint:
             raise SdpError("no ICE credentials or fingerprint")
+        self._remote_waits = section.setup == "passive"
         remote = (section.ice_ufrag, section.ice_pwd, section.fingerprint)
         known = self._remote
         if remote == known:
@@ -64,6 +66,9 @@ class PeerConnection:
         assert self._remote is not None
         ufrag, pwd, fingerprint = self._remote
         self.media.set_remote(self.number, ufrag, pwd, fingerprint)
+        if self._remote_waits:
+            # Pion answers an ICE-lite offer so: it is the DTLS server of the connection then (RFC 8842 5.3).
+            self.media.start_dtls(self.number)
 
     def rested_since(self) -> float:
         """A section whose track ended before this loop time can take another."""

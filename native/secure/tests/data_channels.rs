@@ -351,3 +351,19 @@ fn closing_ends_everything_once() {
     pair.ends[CLIENT].handle_packet(pair.now, &[1, 2, 3]);
     assert_eq!(pair.ends[CLIENT].poll_event(), None);
 }
+
+#[test]
+fn an_init_that_comes_late_changes_nothing() {
+    let mut pair = Pair::new(clean());
+    let init = pair.ends[CLIENT].poll_transmit(pair.now).expect("the client begins");
+    let now = pair.now;
+    pair.ends[SERVER].handle_packet(now, &init);
+    let id = pair.open(CLIENT, ChannelConfig::reliable("chat"));
+    // The same INIT, sent again by a timer and overtaken by the handshake.
+    let now = pair.now;
+    pair.ends[SERVER].handle_packet(now, &init);
+    pair.ends[CLIENT].send(id, true, b"still here").unwrap();
+    pair.run_for(Duration::from_secs(5));
+    let arrived = |e: &SctpEvent| matches!(e, SctpEvent::Message { data, .. } if &data[..] == b"still here");
+    assert!(pair.events[SERVER].iter().any(arrived));
+}

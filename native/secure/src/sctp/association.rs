@@ -35,6 +35,16 @@ pub(crate) const BROKEN: &str = "SCTP implementation failed";
 /// SCTP has no address of its own inside DTLS; `sctp-proto` wants one.
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
+/// The chunk type of INIT (RFC 9260, 3.2).
+const INIT: u8 = 1;
+/// The common header in front of the first chunk (RFC 9260, 3.1).
+const COMMON_HEADER_LEN: usize = 12;
+
+/// The type of the first chunk of a packet.
+fn first_chunk(packet: &[u8]) -> Option<u8> {
+    packet.get(COMMON_HEADER_LEN).copied()
+}
+
 /// An SCTP association inside a DTLS connection.
 pub struct Association {
     config: SctpConfig,
@@ -355,6 +365,12 @@ impl Association {
 impl DataTransport for Association {
     fn handle_packet(&mut self, now: Instant, packet: &[u8]) {
         self.now = self.now.max(now);
+        if self.phase == Phase::Established && first_chunk(packet) == Some(INIT) {
+            // Sent again before our answer arrived, and overtaken by the rest of the handshake. RFC 9260, 5.2.2 demands
+            // that it changes nothing; `sctp-proto` would end the association over it.
+            log::debug!("late INIT dropped");
+            return;
+        }
         let packet = Bytes::copy_from_slice(packet);
         self.run(|this| {
             let Some((handle, event)) = this.endpoint.handle(this.now, PEER, None, None, packet) else { return };

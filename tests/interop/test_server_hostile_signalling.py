@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import aiohttp
+import pytest
 from livekit.protocol import models, rtc
 
 from greenroom.server.app import RoomServer
@@ -110,3 +111,25 @@ async def test_a_call_goes_on_beside_an_intruder(room_server: RoomServer) -> Non
             assert abs(dominant_frequency(await listen(bob, track)) - 440) < 3
             assert not bob.events("disconnected") and not alice.events("reconnecting")
         assert room_server.manager.media.metrics()["panics"] == 0
+
+
+@pytest.mark.parametrize("fingerprint", ["sha-256 AA:BB", "sha-1 " + ":".join(["00"] * 20), "sha-256"])
+async def test_an_offer_whose_fingerprint_is_no_sha_256_is_dropped_and_the_session_goes_on(
+    room_server: RoomServer, caplog: pytest.LogCaptureFixture, fingerprint: str
+) -> None:
+    offer = "\r\n".join(
+        f"a=fingerprint:{fingerprint}" if line.startswith("a=fingerprint:") else line
+        for line in str(OfferText(1, 1)).split("\r\n")
+    )
+    join = rtc.JoinRequest(publisher_offer=rtc.SessionDescription(type="offer", sdp=offer, id=1))
+    headers = {"Authorization": f"Bearer {token('odd')}"}
+    async with aiohttp.ClientSession(room_server.url) as session, asyncio.timeout(10):
+        async with session.ws_connect("/rtc/v1", params={"join_request": wrap(join)}, headers=headers) as socket:
+            await socket.send_bytes(rtc.SignalRequest(ping=1).SerializeToString())
+            kinds = []
+            while "pong" not in kinds:
+                message = rtc.SignalResponse.FromString(await socket.receive_bytes())
+                kinds.append(message.WhichOneof("message"))
+    assert kinds[0] == "join" and "answer" not in kinds
+    assert "offer refused: not a sha-256 fingerprint" in caplog.text
+    assert not [record for record in caplog.records if record.exc_info], "bad input is no crash"

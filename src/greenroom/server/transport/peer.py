@@ -65,7 +65,10 @@ class PeerConnection:
     def publish_remote(self) -> None:
         assert self._remote is not None
         ufrag, pwd, fingerprint = self._remote
-        self.media.set_remote(self.number, ufrag, pwd, fingerprint)
+        try:
+            self.media.set_remote(self.number, ufrag, pwd, fingerprint)
+        except ValueError as error:
+            raise SdpError(str(error)) from None
         if self._remote_waits:
             # Pion answers an ICE-lite offer so: it is the DTLS server of the connection then (RFC 8842 5.3).
             self.media.start_dtls(self.number)

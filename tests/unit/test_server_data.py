@@ -220,6 +220,33 @@ async def test_data_tracks_get_a_handle_for_each_subscriber(server: RoomServer, 
         assert not (await bob.expect("data_track_subscriber_handles")).sub_handles
 
 
+async def test_who_joins_later_is_subscribed_to_data_tracks_if_it_wants_all(
+    server: RoomServer, media: FakeMediaServer
+) -> None:
+    async with client(server, media, "alice") as alice:
+        info = await publish_data_track(alice)
+        everything = {"auto_subscribe_data_track": "1"}
+        async with client(server, media, "bob", dual=True, connected=False, query=everything) as bob:
+            (entry,) = (await bob.expect("data_track_subscriber_handles")).sub_handles.values()
+            assert entry.track_sid == info.sid
+
+
+async def test_data_tracks_follow_the_permission_to_subscribe(server: RoomServer, media: FakeMediaServer) -> None:
+    everything = {"auto_subscribe_data_track": "1"}
+    async with (
+        client(server, media, "alice") as alice,
+        client(server, media, "bob", dual=True, query=everything, grants={"can_subscribe": False}) as bob,
+    ):
+        info = await publish_data_track(alice)
+        assert "data_track_subscriber_handles" not in await bob.settle()
+        participant = server.manager.rooms["test"].participants["bob"]
+        participant.update(permission=models.ParticipantPermission(can_subscribe=True))
+        (entry,) = (await bob.expect("data_track_subscriber_handles")).sub_handles.values()
+        assert entry.track_sid == info.sid
+        participant.update(permission=models.ParticipantPermission(can_subscribe=False))
+        assert not (await bob.expect("data_track_subscriber_handles")).sub_handles
+
+
 @pytest.mark.parametrize(
     ("handle", "name", "reason"),
     [(0, "x", "INVALID_HANDLE"), (8, "", "INVALID_NAME"), (7, "x", "DUPLICATE_HANDLE"), (8, "lidar", "DUPLICATE_NAME")],

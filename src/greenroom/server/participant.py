@@ -415,6 +415,7 @@ class Participant:
         self.publications.withdraw_forbidden()
         self.receivers_changed()
         self.subscriptions.reconcile()
+        self.room.data.tracks.reconcile(self)
         if was_hidden != permission.hidden:
             self.room.visibility_changed(self)
 

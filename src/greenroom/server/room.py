@@ -174,6 +174,7 @@ class Room:
             participant.publications.add(request)
         # Before the answer, so that it already carries the tracks that are there.
         participant.subscriptions.reconcile()
+        self.data.tracks.reconcile(participant)
         if participant.subscriber_pc:
             participant.subscriber_pc.offer_now()
         if join.offer:

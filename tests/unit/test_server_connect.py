@@ -48,7 +48,8 @@ async def test_plain_get_on_the_socket_path_is_404(server: RoomServer, path: str
 
 
 def signed(secret: str = "secret", **claims: object) -> str:
-    payload = {"iss": "devkey", "sub": "a", "exp": time.time() + 60, "video": {"roomJoin": True, "room": "test"}}
+    # Parameters are made when tests are collected, which may be long before they run.
+    payload = {"iss": "devkey", "sub": "a", "exp": time.time() + 86_400, "video": {"roomJoin": True, "room": "test"}}
     return pyjwt.encode({key: value for key, value in {**payload, **claims}.items() if value is not None}, secret)
 
 

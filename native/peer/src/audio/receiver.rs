@@ -131,8 +131,7 @@ impl Task for AudioReceiver {
         for packet in playout.arrived.drain(..) {
             playout.jitter.insert(packet);
         }
-        while let Some(due) = playout.jitter.due().filter(|due| *due <= now) {
-            let _ = due;
+        while playout.jitter.due().is_some_and(|due| due <= now) {
             let action = playout.jitter.next(now);
             playout.perform(action, &self.concealed_us);
         }

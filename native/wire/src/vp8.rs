@@ -138,7 +138,8 @@ impl Descriptor {
             | (self.tl0_pic_idx.is_some() as u8) << 6
             | (self.temporal.is_some() as u8) << 5
             | (self.key_idx.is_some() as u8) << 4;
-        w.u8(((flags != 0) as u8 * 0x80) | ((self.non_reference as u8) << 5)
+        w.u8(((flags != 0) as u8 * 0x80)
+            | ((self.non_reference as u8) << 5)
             | (self.start_of_partition as u8) << 4
             | self.partition & 7)?;
         if flags != 0 {

@@ -194,10 +194,7 @@ fn twcc_vector() {
     let Packet::Twcc(twcc) = only(&bytes) else { panic!("no TWCC") };
     assert_eq!((twcc.base_sequence, twcc.status_count, twcc.reference_time, twcc.feedback_count), (0xfff, 5, 10, 7));
     let got: Vec<_> = twcc.statuses().collect();
-    assert_eq!(
-        got,
-        [(0xfff, Some(4)), (0x1000, Some(8)), (0x1001, None), (0x1002, Some(12)), (0x1003, None)]
-    );
+    assert_eq!(got, [(0xfff, Some(4)), (0x1000, Some(8)), (0x1001, None), (0x1002, Some(12)), (0x1003, None)]);
     let times: Vec<_> = twcc.arrivals().collect();
     assert_eq!(times, [(0xfff, 641_000), (0x1000, 643_000), (0x1002, 646_000)]);
 }
@@ -254,7 +251,9 @@ fn twcc_stops_before_a_step_it_cannot_express() {
 #[test]
 fn twcc_that_does_not_add_up() {
     // Deltas missing; chunks missing.
-    for text in ["8fcd0005 00000001 00000002 00000005 00000000 2005 0404", "8fcd0004 00000001 00000002 00000005 00000000"] {
+    for text in
+        ["8fcd0005 00000001 00000002 00000005 00000000 2005 0404", "8fcd0004 00000001 00000002 00000005 00000000"]
+    {
         let bytes = hex(text);
         assert!(rtcp::parse(&bytes).unwrap().next().unwrap().is_err(), "{text}");
     }

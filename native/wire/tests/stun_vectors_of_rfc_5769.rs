@@ -69,7 +69,8 @@ fn any_changed_bit_is_noticed() {
     for bit in 0..sample.len() * 8 {
         let mut bytes = sample.clone();
         bytes[bit / 8] ^= 0x80 >> (bit % 8);
-        let accepted = Message::parse(&bytes).is_ok_and(|m| m.has_fingerprint && m.check_integrity(PASSWORD, hmac_sha1));
+        let accepted =
+            Message::parse(&bytes).is_ok_and(|m| m.has_fingerprint && m.check_integrity(PASSWORD, hmac_sha1));
         assert!(!accepted, "bit {bit}");
     }
 }

@@ -18,7 +18,10 @@ fn vp8_forms() {
         // Partition 3: the header bit is not a frame header.
         ("13 00", Descriptor { start_of_partition: true, partition: 3, len: 1, ..base }),
         // Short picture id.
-        ("9080 7f 01", Descriptor { start_of_partition: true, picture_id: Some(PictureId::Short(127)), len: 3, ..base }),
+        (
+            "9080 7f 01",
+            Descriptor { start_of_partition: true, picture_id: Some(PictureId::Short(127)), len: 3, ..base },
+        ),
         // What browsers send: 15-bit picture id, TL0PICIDX, TID/Y/KEYIDX, not a reference.
         (
             "b0f0 ffff 42 a5 01",
@@ -75,9 +78,7 @@ fn vp8_any_descriptor_round_trips() {
                 _ => Some(PictureId::Long(rng.below(1 << 15) as u16)),
             },
             tl0_pic_idx: rng.chance(50).then(|| rng.next() as u8),
-            temporal: rng
-                .chance(50)
-                .then(|| Temporal { tid: rng.below(4) as u8, layer_sync: rng.chance(50) }),
+            temporal: rng.chance(50).then(|| Temporal { tid: rng.below(4) as u8, layer_sync: rng.chance(50) }),
             key_idx: rng.chance(50).then(|| rng.below(32) as u8),
             keyframe: false,
             len: 0,

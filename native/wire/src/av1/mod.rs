@@ -69,9 +69,10 @@ pub fn is_keyframe(payload: &[u8]) -> Result<bool, WireError> {
         let element = payload.get(at..at.saturating_add(len)).ok_or(WireError::Length)?;
         let begins_here = index > 1 || !header.continues_previous;
         if let (true, Some(&obu)) = (begins_here, element.first())
-            && obu >> 3 & 0xf == OBU_SEQUENCE_HEADER {
-                return Ok(true);
-            }
+            && obu >> 3 & 0xf == OBU_SEQUENCE_HEADER
+        {
+            return Ok(true);
+        }
         at += len;
         index = index.min(4); // W counts to 3; beyond it only "not the first" matters
     }
@@ -98,13 +99,13 @@ mod tests {
     #[test]
     fn keyframes_by_flag_or_sequence_header() {
         let table: [(&[u8], Result<bool, WireError>); 9] = [
-            (&[0x18, 0x0a], Ok(true)),                            // N
-            (&[0x10, 0x0a, 1], Ok(true)),                         // W=1, sequence header
-            (&[0x10, 0x32, 1], Ok(false)),                        // W=1, frame
-            (&[0x20, 2, 0x12, 0, 0x0a, 1], Ok(true)),             // W=2, temporal delimiter, sequence header
-            (&[0x00, 2, 0x32, 0, 2, 0x0a, 1], Ok(true)),          // W=0, both with lengths
-            (&[0x90, 0x0a, 1], Ok(false)),                        // Z: the byte is not an OBU header
-            (&[0x88], Err(WireError::Value)),                     // Z and N
+            (&[0x18, 0x0a], Ok(true)),                   // N
+            (&[0x10, 0x0a, 1], Ok(true)),                // W=1, sequence header
+            (&[0x10, 0x32, 1], Ok(false)),               // W=1, frame
+            (&[0x20, 2, 0x12, 0, 0x0a, 1], Ok(true)),    // W=2, temporal delimiter, sequence header
+            (&[0x00, 2, 0x32, 0, 2, 0x0a, 1], Ok(true)), // W=0, both with lengths
+            (&[0x90, 0x0a, 1], Ok(false)),               // Z: the byte is not an OBU header
+            (&[0x88], Err(WireError::Value)),            // Z and N
             (&[], Err(WireError::Truncated)),
             (&[0x00, 9, 0x32], Err(WireError::Length)),
         ];

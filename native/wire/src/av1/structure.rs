@@ -112,10 +112,7 @@ impl DependencyStructure {
             s.resolution_count = highest + 1;
             for resolution in &mut s.resolutions[..=highest as usize] {
                 // Fields hold one less, so that 65536 fits; such a size saturates here.
-                *resolution = (
-                    (bits.take(16)? as u16).saturating_add(1),
-                    (bits.take(16)? as u16).saturating_add(1),
-                );
+                *resolution = ((bits.take(16)? as u16).saturating_add(1), (bits.take(16)? as u16).saturating_add(1));
             }
         }
         Ok(s)

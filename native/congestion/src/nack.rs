@@ -22,7 +22,7 @@ pub enum Received {
     },
     /// A packet that was being asked for.
     Recovered,
-    /// Reordered beyond what is tracked, or a duplicate.
+    /// Nobody asks for it: a duplicate, or one that was given up or forgotten before it came.
     Old,
 }
 
@@ -57,6 +57,7 @@ pub struct NackGenerator {
     unwrap: Unwrap16,
     missing: Vec<Missing>, // ascending by sequence; allocated by the first loss
     abandoned: u64,
+    newest_abandoned: Option<u64>,
 }
 
 impl NackGenerator {
@@ -82,10 +83,10 @@ impl NackGenerator {
         let missing = sequence - previous - 1;
         // Of a gap larger than can be tracked only the newest part may still be of use.
         let first = (previous + 1).max(sequence.saturating_sub(MAX_TRACKED as u64));
-        self.abandoned += first - previous - 1;
         let excess = (self.missing.len() + (sequence - first) as usize).saturating_sub(MAX_TRACKED);
-        self.missing.drain(..excess);
-        self.abandoned += excess as u64;
+        let pushed_out = self.missing.drain(..excess).next_back().map(|m| m.sequence);
+        self.give_up(excess as u64, pushed_out);
+        self.give_up(first - previous - 1, (first > previous + 1).then(|| first - 1));
         self.missing.extend((first..sequence).map(|sequence| Missing { sequence, tries: 0, due: now }));
         Received::Newest { missing }
     }
@@ -99,13 +100,14 @@ impl NackGenerator {
     /// Packets asked for five times are given up once their last wait is over.
     pub fn poll_nacks(&mut self, now: Instant, rtt: Duration) -> Option<NackList> {
         let mut list = NackList { numbers: [0; MAX_TRACKED], len: 0 };
-        let mut abandoned = 0;
+        let (mut abandoned, mut newest) = (0, None);
         self.missing.retain_mut(|m| {
             if now < m.due {
                 return true;
             }
             if m.tries == MAX_TRIES {
                 abandoned += 1;
+                newest = Some(m.sequence);
                 return false;
             }
             list.numbers[list.len] = m.sequence as u16;
@@ -114,13 +116,40 @@ impl NackGenerator {
             m.tries += 1;
             true
         });
-        self.abandoned += abandoned;
+        self.give_up(abandoned, newest);
         (list.len > 0).then_some(list)
     }
 
-    /// Packets given up since the beginning; a rise means that video needs a keyframe.
+    fn give_up(&mut self, count: u64, newest: Option<u64>) {
+        self.abandoned += count;
+        self.newest_abandoned = self.newest_abandoned.max(newest);
+    }
+
+    /// Whether this packet is missing and still wanted. A retransmission of any other was not asked for: it repeats what
+    /// arrived, or what was given up.
+    pub fn is_missing(&self, sequence: u16) -> bool {
+        let sequence = self.unwrap.peek(sequence);
+        self.missing.binary_search_by_key(&sequence, |m| m.sequence).is_ok()
+    }
+
+    /// Packets given up since the beginning. Never falls, not even by [`reset`](Self::reset).
     pub fn abandoned(&self) -> u64 {
         self.abandoned
+    }
+
+    /// The newest packet that was given up and is not made moot by [`forget_before`](Self::forget_before): while there is
+    /// one, video that depends on it stands still until the next keyframe.
+    pub fn newest_abandoned(&self) -> Option<u16> {
+        self.newest_abandoned.map(|sequence| sequence as u16)
+    }
+
+    /// Nothing older than `sequence` is needed any more, because a keyframe starts there. Gaps before it are no longer
+    /// asked for and do not count as abandoned.
+    pub fn forget_before(&mut self, sequence: u16) {
+        let sequence = self.unwrap.peek(sequence);
+        let moot = self.missing.partition_point(|m| m.sequence < sequence);
+        self.missing.drain(..moot);
+        self.newest_abandoned = self.newest_abandoned.filter(|newest| *newest >= sequence);
     }
 
     /// Packets being asked for.
@@ -132,6 +161,7 @@ impl NackGenerator {
     pub fn reset(&mut self) {
         self.unwrap = Unwrap16::new();
         self.missing.clear();
+        self.newest_abandoned = None;
     }
 }
 

@@ -30,7 +30,7 @@ pub enum ExtensionKind {
     RepairedRtpStreamId,
     /// Dependency descriptor (AV1 RTP specification, appendix A).
     DependencyDescriptor,
-    /// `urn:ietf:params:rtp-hdrext:framemarking`.
+    /// `urn:ietf:params:rtp-hdrext:framemarking` (RFC 9626).
     FrameMarking,
     /// `video-content-type`.
     VideoContentType,
@@ -73,6 +73,41 @@ impl ExtensionKind {
     /// The URI as written in SDP.
     pub fn uri(self) -> &'static str {
         URIS.iter().find(|(_, k)| *k == self).map_or("", |(u, _)| u)
+    }
+}
+
+/// The longest value that the specification of `kind` gives a meaning to, in bytes.
+///
+/// A receiver drops longer values instead of forwarding them: what lies behind the limit is padding at best, and a packet
+/// full of them would not leave room for its payload. [`ExtensionKind::DependencyDescriptor`] and
+/// [`ExtensionKind::VideoLayersAllocation`] have structures of variable size and may use all of an element (RFC 8285
+/// section 4.3 gives its length one byte).
+pub const fn max_value_len(kind: ExtensionKind) -> usize {
+    match kind {
+        // RFC 6464 section 3: one byte; the two-byte form is drawn with a second one of zeros.
+        ExtensionKind::AudioLevel => 2,
+        // draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2.
+        ExtensionKind::TransportCc => 2,
+        // webrtc.org/experiments/rtp-hdrext/abs-send-time: 24 bits.
+        ExtensionKind::AbsSendTime => 3,
+        // webrtc.org/experiments/rtp-hdrext/abs-capture-time: an NTP timestamp, and a clock offset in the extended form.
+        ExtensionKind::AbsCaptureTime => 16,
+        // 3GPP TS 26.114 section 7.4.5: one byte.
+        ExtensionKind::VideoOrientation => 1,
+        // webrtc.org/experiments/rtp-hdrext/playout-delay: two 12-bit numbers.
+        ExtensionKind::PlayoutDelay => 3,
+        // RFC 5450 section 2: 24 bits.
+        ExtensionKind::TransmissionOffset => 3,
+        ExtensionKind::Mid | ExtensionKind::RtpStreamId | ExtensionKind::RepairedRtpStreamId => MAX_SDES_LEN,
+        ExtensionKind::DependencyDescriptor | ExtensionKind::VideoLayersAllocation => 255,
+        // RFC 9626 section 3.2: three bytes for scalable streams, one for others.
+        ExtensionKind::FrameMarking => 3,
+        // webrtc.org/experiments/rtp-hdrext/video-content-type: one byte.
+        ExtensionKind::VideoContentType => 1,
+        // webrtc.org/experiments/rtp-hdrext/video-timing: flags and six 16-bit deltas.
+        ExtensionKind::VideoTiming => 13,
+        // webrtc.org/experiments/rtp-hdrext/color-space: 4 bytes, 28 with HDR metadata.
+        ExtensionKind::ColorSpace => 28,
     }
 }
 
@@ -190,4 +225,28 @@ pub fn parse_sdes(data: &[u8]) -> Result<&str, WireError> {
         return Err(WireError::Value);
     }
     std::str::from_utf8(data).map_err(|_| WireError::Value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_uri_and_a_limit_that_an_element_can_hold() {
+        for (uri, kind) in URIS {
+            assert_eq!((ExtensionKind::from_uri(uri), kind.uri()), (Some(kind), uri));
+            assert!((1..=255).contains(&max_value_len(kind)), "{kind:?}");
+        }
+    }
+
+    /// What this module itself writes fits its own limits, and only the longest identifiers are at them.
+    #[test]
+    fn limits_hold_what_is_written() {
+        assert!(AudioLevel { voice: true, level: 1 }.encode().len() <= max_value_len(ExtensionKind::AudioLevel));
+        assert_eq!(AbsSendTime(1).encode().len(), max_value_len(ExtensionKind::AbsSendTime));
+        assert_eq!(PlayoutDelay { min: 0, max: 1 }.encode().len(), max_value_len(ExtensionKind::PlayoutDelay));
+        let longest = vec![b'a'; max_value_len(ExtensionKind::Mid)];
+        assert!(parse_sdes(&longest).is_ok());
+        assert!(parse_sdes(&[&longest[..], b"a"].concat()).is_err());
+    }
 }

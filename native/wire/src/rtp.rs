@@ -209,7 +209,10 @@ pub struct HeaderFields {
 /// Writes a header without CSRCs and returns its length. Elements go in one-byte form where every id is at most 14 and
 /// every value 1..=16 bytes long, otherwise in two-byte form. No elements: no extension block.
 ///
-/// Errors: `NoSpace`; `Value` for id 0 or a value longer than 255 bytes.
+/// Nothing is written behind the returned length: what the caller put where the payload goes survives. The length is the
+/// caller's to compare with the place it kept for the header.
+///
+/// Errors: `NoSpace`; `Value` for id 0, a value longer than 255 bytes, or more elements than the block can count.
 pub fn write_header(buf: &mut [u8], fields: &HeaderFields, exts: &[(u8, &[u8])]) -> Result<usize, WireError> {
     let mut w = Writer::new(buf);
     let x = if exts.is_empty() { 0 } else { 0x10 };
@@ -243,27 +246,42 @@ pub fn write_header(buf: &mut [u8], fields: &HeaderFields, exts: &[(u8, &[u8])])
     Ok(len)
 }
 
-/// Overwrites the payload type, keeping the marker. `packet` must hold a parsed RTP header.
+/// Overwrites the payload type, keeping the marker. This and the other setters leave bytes that cannot be an RTP packet
+/// (fewer than [`FIXED_HEADER_LEN`]) as they are.
 pub fn set_payload_type(packet: &mut [u8], payload_type: u8) {
-    packet[1] = packet[1] & 0x80 | payload_type & 0x7f;
+    if let Some(header) = fixed_header(packet) {
+        header[1] = header[1] & 0x80 | payload_type & 0x7f;
+    }
 }
 
-/// Overwrites the marker bit. `packet` must hold a parsed RTP header.
+/// Overwrites the marker bit.
 pub fn set_marker(packet: &mut [u8], marker: bool) {
-    packet[1] = packet[1] & 0x7f | if marker { 0x80 } else { 0 };
+    if let Some(header) = fixed_header(packet) {
+        header[1] = header[1] & 0x7f | if marker { 0x80 } else { 0 };
+    }
 }
 
-/// Overwrites the sequence number. `packet` must hold a parsed RTP header.
+/// Overwrites the sequence number.
 pub fn set_sequence_number(packet: &mut [u8], sequence_number: u16) {
-    packet[2..4].copy_from_slice(&sequence_number.to_be_bytes());
+    if let Some(header) = fixed_header(packet) {
+        header[2..4].copy_from_slice(&sequence_number.to_be_bytes());
+    }
 }
 
-/// Overwrites the timestamp. `packet` must hold a parsed RTP header.
+/// Overwrites the timestamp.
 pub fn set_timestamp(packet: &mut [u8], timestamp: u32) {
-    packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    if let Some(header) = fixed_header(packet) {
+        header[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    }
 }
 
-/// Overwrites the SSRC. `packet` must hold a parsed RTP header.
+/// Overwrites the SSRC.
 pub fn set_ssrc(packet: &mut [u8], ssrc: Ssrc) {
-    packet[8..12].copy_from_slice(&ssrc.0.to_be_bytes());
+    if let Some(header) = fixed_header(packet) {
+        header[8..12].copy_from_slice(&ssrc.0.to_be_bytes());
+    }
+}
+
+fn fixed_header(packet: &mut [u8]) -> Option<&mut [u8; FIXED_HEADER_LEN]> {
+    packet.first_chunk_mut()
 }

@@ -95,6 +95,86 @@ fn written_headers_parse_back() {
     }
 }
 
+/// Whatever the elements and the buffer, writing a header is refused or gives one that parses back, and never touches what
+/// lies behind it. Values of 255 bytes and more, id 0 and buffers of any size are drawn on purpose.
+#[test]
+fn any_elements_in_any_buffer() {
+    let mut rng = Rng(7);
+    let fields = HeaderFields {
+        marker: false,
+        payload_type: 96,
+        sequence_number: 1,
+        timestamp: 2,
+        ssrc: Ssrc(3),
+        padding: false,
+    };
+    let (mut written, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let values: Vec<(u8, Vec<u8>)> = (0..rng.below(8))
+            .map(|_| {
+                let id = if rng.chance(50) { rng.below(16) } else { rng.below(256) };
+                let len = match rng.below(4) {
+                    0 => rng.below(3),
+                    1 => 250 + rng.below(10),
+                    _ => rng.below(40),
+                };
+                (id as u8, rng.bytes(len as usize))
+            })
+            .collect();
+        let exts: Vec<(u8, &[u8])> = values.iter().map(|(id, v)| (*id, &v[..])).collect();
+        let valid = exts.iter().all(|(id, v)| *id > 0 && v.len() <= 255);
+        let one_byte = exts.iter().all(|(id, v)| *id <= 14 && (1..=16).contains(&v.len()));
+        let elements: usize = exts.iter().map(|(_, v)| v.len() + if one_byte { 1 } else { 2 }).sum();
+        let needed = if exts.is_empty() { 12 } else { 12 + 4 + elements.next_multiple_of(4) };
+        let mut buf = vec![0xee; rng.below(2 * needed as u64 + 2) as usize];
+        match rtp::write_header(&mut buf, &fields, &exts) {
+            Ok(len) => {
+                written += 1;
+                assert_eq!(len, needed);
+                let h = RtpHeader::parse(&buf[..len]).unwrap();
+                let got: Vec<(u8, &[u8])> = h.extensions(&buf).map(|e| (e.id, e.data)).collect();
+                assert_eq!(got, exts);
+                assert!(buf[len..].iter().all(|b| *b == 0xee));
+            }
+            Err(WireError::Value) => assert!(!valid),
+            Err(error) => {
+                refused += 1;
+                assert_eq!(error, WireError::NoSpace);
+                assert!(buf.len() < needed || !valid);
+            }
+        }
+    }
+    assert!(written > 1000 && refused > 1000, "{written} {refused}");
+}
+
+/// The block's length field counts at most 65,535 words.
+#[test]
+fn a_block_too_long_for_its_length_field_is_refused() {
+    let fields = HeaderFields {
+        marker: false,
+        payload_type: 96,
+        sequence_number: 1,
+        timestamp: 2,
+        ssrc: Ssrc(3),
+        padding: false,
+    };
+    let value = [1u8; 255];
+    let exts = vec![(1u8, &value[..]); 1025];
+    let mut buf = vec![0; 300_000];
+    assert_eq!(rtp::write_header(&mut buf, &fields, &exts), Err(WireError::Value));
+}
+
+#[test]
+fn setters_leave_alone_what_is_no_packet() {
+    let mut bytes = [0xff; 11];
+    rtp::set_marker(&mut bytes, false);
+    rtp::set_payload_type(&mut bytes, 0);
+    rtp::set_sequence_number(&mut bytes, 0);
+    rtp::set_timestamp(&mut bytes, 0);
+    rtp::set_ssrc(&mut bytes, Ssrc(0));
+    assert_eq!(bytes, [0xff; 11]);
+}
+
 #[test]
 fn setters_change_only_their_field() {
     let mut packet = hex("806f 1234 00010203 deadbeef ab");

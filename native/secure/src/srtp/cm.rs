@@ -3,6 +3,8 @@
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
 
+use zeroize::Zeroize;
+
 use super::kdf::{self, Labels};
 use super::{E_FLAG, MasterKey, RTCP_HEADER_LEN, RTCP_INDEX_LEN, SrtpError, read_u32};
 use crate::mac::{HmacSha1Key, constant_time_eq};
@@ -12,7 +14,8 @@ const TAG_LEN: usize = 10;
 /// Length of the rollover counter that the tag of an RTP packet covers.
 const ROC_LEN: usize = 4;
 
-/// Session keys: the AES key schedule and both HMAC pads are computed once.
+/// Session keys: the AES key schedule and both HMAC pads are computed once. All are wiped on drop, the first two by
+/// aws-lc-rs.
 pub(super) struct CmKey {
     cipher: EncryptingKey,
     /// The session salt shifted into its place in the initial counter.
@@ -92,6 +95,12 @@ impl CmKey {
         let len = message.len() - RTCP_INDEX_LEN;
         self.apply(read_u32(buf, 4), u64::from(word & !E_FLAG), &mut buf[RTCP_HEADER_LEN..len]);
         Ok(len)
+    }
+}
+
+impl Drop for CmKey {
+    fn drop(&mut self) {
+        self.salt.zeroize();
     }
 }
 

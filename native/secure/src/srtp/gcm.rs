@@ -2,13 +2,16 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
+use zeroize::Zeroize;
+
 use super::kdf::{self, Labels};
 use super::{E_FLAG, MasterKey, Profile, RTCP_HEADER_LEN, RTCP_INDEX_LEN, SrtpError, read_u32};
 
 /// Length of a GCM tag in bytes.
 const TAG_LEN: usize = 16;
 
-/// A session key. The AEAD context holds the expanded key and the GHASH tables, so a packet costs no key setup.
+/// A session key. The AEAD context holds the expanded key and the GHASH tables, so a packet costs no key setup. It is
+/// wiped by AWS-LC when it is freed.
 pub(super) struct GcmKey {
     key: LessSafeKey,
     /// The 12-byte salt as a number, to be combined with SSRC and index in two instructions.
@@ -93,6 +96,12 @@ impl GcmKey {
             .open_in_place(nonce, Aad::from(&aad), &mut buf[RTCP_HEADER_LEN..end])
             .map_err(|_| SrtpError::Authentication)?;
         Ok(RTCP_HEADER_LEN + payload.len())
+    }
+}
+
+impl Drop for GcmKey {
+    fn drop(&mut self) {
+        self.salt.zeroize();
     }
 }
 

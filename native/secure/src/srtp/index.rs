@@ -15,29 +15,42 @@ pub fn estimate_index(highest: u64, seq: u16) -> u64 {
     if estimate < 0 { (estimate + 0x1_0000) as u64 } else { (estimate as u64).min((1 << 48) - 1) }
 }
 
-/// Index estimation and replay protection for one received SSRC.
+/// Index estimation and replay protection for one received SSRC. It belongs to the SRTP key: a source that is forgotten
+/// while the key lives on loses its rollover counter and lets old packets in again.
 #[derive(Debug, Clone, Default)]
 pub struct RxSource {
     window: ReplayWindow,
 }
 
 impl RxSource {
-    /// The index to open a packet with sequence number `seq` with, or `None` when that index was accepted before or
-    /// is too old to know. Changes nothing.
+    /// The index to open a packet with sequence number `seq` with, accepted before or not. Changes nothing.
     #[inline]
-    pub fn index_of(&self, seq: u16) -> Option<u64> {
-        let index = match self.window.highest() {
+    pub fn estimate(&self, seq: u16) -> u64 {
+        match self.window.highest() {
             Some(highest) => estimate_index(highest, seq),
             // The rollover counter starts at 0 (RFC 3711, 3.3.1).
             None => u64::from(seq),
-        };
+        }
+    }
+
+    /// The same, or `None` when that index was accepted before or is too old to know, for who has no use for such packets.
+    #[inline]
+    pub fn index_of(&self, seq: u16) -> Option<u64> {
+        let index = self.estimate(seq);
         self.window.is_fresh(index).then_some(index)
     }
 
-    /// Records `index` after its packet was authenticated.
+    /// Whether `index` was not accepted yet and is young enough to know.
     #[inline]
-    pub fn accept(&mut self, index: u64) {
-        self.window.accept(index);
+    pub fn is_fresh(&self, index: u64) -> bool {
+        self.window.is_fresh(index)
+    }
+
+    /// Records `index` after its packet was authenticated. `false` when it was accepted before or is too old to know: the
+    /// packet is a replay.
+    #[inline]
+    pub fn accept(&mut self, index: u64) -> bool {
+        self.window.accept(index)
     }
 
     /// The highest accepted index.
@@ -72,8 +85,9 @@ mod tests {
         for index in 65_000u64..200_000 {
             let seq = index as u16;
             assert_eq!(source.index_of(seq), Some(index));
-            source.accept(index);
-            assert_eq!(source.index_of(seq), None);
+            assert!(source.accept(index));
+            assert_eq!((source.index_of(seq), source.estimate(seq)), (None, index));
+            assert!(!source.is_fresh(index) && !source.accept(index));
         }
         assert_eq!(source.highest(), Some(199_999));
     }

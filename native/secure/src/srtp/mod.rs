@@ -16,6 +16,8 @@ mod rtcp;
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 pub use index::{RxSource, estimate_index};
 pub use replay::ReplayWindow;
 
@@ -124,7 +126,7 @@ impl fmt::Display for SrtpError {
 
 impl std::error::Error for SrtpError {}
 
-/// The master key and salt of one direction.
+/// The master key and salt of one direction. Its bytes are wiped when it is dropped, and never printed.
 #[derive(Clone)]
 pub struct MasterKey {
     profile: Profile,
@@ -151,6 +153,13 @@ impl MasterKey {
 
     fn key(&self) -> &[u8] {
         &self.key[..self.profile.key_len()]
+    }
+}
+
+impl Drop for MasterKey {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.salt.zeroize();
     }
 }
 

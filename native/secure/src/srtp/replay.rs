@@ -33,9 +33,9 @@ impl ReplayWindow {
         self.end - index <= SIZE && self.seen[word(index)] & bit(index) == 0
     }
 
-    /// Records `index`. One that is too old is ignored.
+    /// Records `index`. `false`, and nothing recorded, when it was accepted before or is too old to know.
     #[inline]
-    pub fn accept(&mut self, index: u64) {
+    pub fn accept(&mut self, index: u64) -> bool {
         if index >= self.end {
             if index - self.end >= SIZE {
                 self.seen = [0; WORDS];
@@ -45,10 +45,11 @@ impl ReplayWindow {
                 }
             }
             self.end = index + 1;
-        } else if self.end - index > SIZE {
-            return;
+        } else if !self.is_fresh(index) {
+            return false;
         }
         self.seen[word(index)] |= bit(index);
+        true
     }
 }
 
@@ -108,8 +109,8 @@ mod tests {
             let fresh =
                 accepted.is_empty() || index > highest || (highest - index < SIZE && !accepted.contains(&index));
             assert_eq!(window.is_fresh(index), fresh, "{index} of {highest}");
+            assert_eq!(window.accept(index), fresh, "{index} of {highest}");
             if fresh {
-                window.accept(index);
                 accepted.insert(index);
                 highest = highest.max(index);
             }

@@ -74,7 +74,7 @@ fn key_derivation_matches_rfc_3711() {
     let master = MasterKey::new(Profile::Aes128CmSha1_80, &key, &salt).unwrap();
     assert_eq!(kdf::encryption_key(&master, kdf::RTP)[..16].to_vec(), hex("C61E7A93744F39EE10734AFE3FF7A087"));
     assert_eq!(kdf::salt(&master, kdf::RTP).to_vec(), hex("30CBBC08863D8C85D49DB34A9AE1"));
-    let authentication: [u8; 94] = kdf::derive(&master, 1);
+    let authentication = kdf::derive::<94>(&master, 1);
     let expected = "CEBE321F6FF7716B6FD4AB49AF256A15 6D38BAA48F0A0ACF3C34E2359E6CDBCE E049646C43D9327AD175578EF7227098
                     6371C10C9A369AC2F94A8C5FBCDDDC25 6D6E919A48B610EF17C2041E47403576 6B68642C59BBFC2F34DB60DBDFB2";
     assert_eq!(authentication.to_vec(), hex(expected));
@@ -287,6 +287,18 @@ fn sealing_rtcp_stops_before_an_index_repeats() {
     let mut buf = [0x80; 60];
     assert!(tx.seal_rtcp(&mut buf, 28).is_ok());
     assert_eq!(tx.seal_rtcp(&mut buf, 28), Err(SrtpError::KeyExhausted));
+}
+
+#[test]
+fn a_dropped_master_key_leaves_nothing_and_prints_nothing() {
+    for profile in PROFILES {
+        let mut key = std::mem::ManuallyDrop::new(master(profile, 0x5a));
+        assert!(key.key().iter().any(|b| *b != 0));
+        assert_eq!(format!("{:?}", *key), format!("MasterKey({})", profile.name()));
+        // SAFETY: dropped once. What is read afterwards are byte arrays in a place that still exists.
+        unsafe { std::mem::ManuallyDrop::drop(&mut key) };
+        assert_eq!((key.key, key.salt), ([0; 32], [0; 14]));
+    }
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn finish(
         attribute(&mut w, MESSAGE_INTEGRITY, &digest)?;
     }
     // The checksum covers the final length, its own attribute included.
-    let len = (w.len() + 8 - HEADER_LEN) as u16;
+    let len = u16::try_from(w.len() + 8 - HEADER_LEN).map_err(|_| WireError::Value)?;
     w.written()[2..4].copy_from_slice(&len.to_be_bytes());
     let fingerprint = crc32::crc32(w.written()) ^ FINGERPRINT_XOR;
     attribute(&mut w, FINGERPRINT, &fingerprint.to_be_bytes())?;

@@ -104,6 +104,11 @@ impl SendArena {
         self.sends.push(Send { path, start, len, segment: len });
     }
 
+    /// The segment size of the last run when it goes to `path` and could take another datagram.
+    pub(crate) fn open_run(&self, path: Path) -> Option<usize> {
+        self.sends.last().filter(|last| last.path == path && last.len % last.segment == 0).map(|last| last.segment)
+    }
+
     /// One whole datagram.
     pub fn push(&mut self, path: Path, datagram: &[u8]) {
         self.reserve(datagram.len()).copy_from_slice(datagram);

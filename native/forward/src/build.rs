@@ -1,4 +1,4 @@
-//! RTP out: from the cache of a layer to sealed packets of a subscriber, written once, in runs of equal size.
+//! RTP out: from the cache of a stream to sealed packets of a subscriber, written once, in runs of equal size.
 use std::time::Instant;
 
 use greenroom_secure::srtp::MAX_OVERHEAD;
@@ -7,75 +7,77 @@ use greenroom_wire::rtp::{HeaderFields, write_header};
 use greenroom_wire::vp8::Descriptor;
 use greenroom_wire::{Ssrc, red};
 
-use crate::arena::SendArena;
 use crate::cache::CachedPacket;
 use crate::codec_map::{PayloadRule, Treatment};
+use crate::elements::FORWARDED;
 use crate::history::Stamp;
+use crate::outgoing::{Delivery, Outgoing};
 use crate::picture::Picture;
-use crate::send_stream::{Delivery, Outgoing};
 use crate::shard::Shard;
+use crate::slab::Key;
 
 /// Padding spent to make a packet as long as its neighbours, in bytes: encoders split a frame into packets that differ
 /// by one byte, and speakers' packets differ by a few. A run of one size is one send.
 const MAX_PADDING: usize = 16;
 /// Nor more than this part of the packet: padding is paid for on the subscriber's link.
 const MAX_PADDING_SHARE: usize = 8;
-/// Header, extension block and original sequence number.
-const MAX_HEADER: usize = 12 + 4 + 256 + 2;
+/// Extension elements of one packet: ours and those that came with it.
+const MAX_ELEMENTS: usize = 3 + FORWARDED.len();
+/// Bytes by which a payload may grow: a short VP8 picture id becomes a long one (RFC 7741, 4.2).
+const MAX_GROWTH: usize = 1;
 
 impl Shard {
     /// Builds everything that waits for one peer.
-    pub(crate) fn build_burst(&mut self, now: Instant, index: u32) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
-        let mut pending = std::mem::take(&mut peer.pending);
-        self.waiting = self.waiting.saturating_sub(pending.len());
-        let (Some(tx), Some(path)) = (&mut peer.tx, peer.ice.selected()) else {
-            pending.clear();
-            peer.pending = pending;
-            return;
-        };
-        let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
+    pub(crate) fn build_burst(&mut self, now: Instant, key: Key, burst: &[Outgoing]) {
+        let micros = self.micros(now);
+        let Shard { peers, media, out, limits, pad_runs, .. } = self;
+        let Some(peer) = peers.get_mut(key) else { return };
+        let Some((tx, path)) = peer.link.sealer() else { return };
+        let send_time_now = AbsSendTime::from_micros(micros).0;
         let mut goal = Goal::default();
-        for position in 0..pending.len() {
-            let item = &pending[position];
-            let Some(packet) = self.layers.get(item.layer).and_then(|layer| layer.cache.get(item.seq)) else {
-                self.counters.dropped_cache += 1;
+        for (position, item) in burst.iter().enumerate() {
+            let packet = media.inbounds.get(item.inbound).and_then(|inbound| inbound.packet(item.seq));
+            let (Some(packet), Some(stream)) = (packet, media.outbounds.get_mut(item.outbound)) else {
+                out.counters.dropped_cache += 1;
                 continue;
             };
-            let stream = &mut self.streams[item.stream];
             let rule = item.rule;
             let before = match item.delivery {
-                Delivery::Again => stream.history.stamp(item.out_seq),
+                Delivery::Repeat => match stream.stamp(item.out_seq) {
+                    Some(stamp) => Some(stamp),
+                    None => {
+                        // Forgotten since it was asked for: other bytes under its number would betray the key.
+                        out.counters.dropped_cache += 1;
+                        continue;
+                    }
+                },
                 _ => None,
             };
-            let send_time = before.map_or_else(|| AbsSendTime::from_micros(micros).0, |b| b.send_time);
-            let transport_cc = before.map_or(peer.next_transport_cc, |b| b.transport_cc);
-            let ids = stream.extensions;
+            let send_time = before.map_or(send_time_now, |b| b.send_time);
+            let transport_cc = before.map_or(peer.sending.transport_cc(), |b| b.transport_cc);
+            let ids = stream.extensions();
             let send_time_bytes = AbsSendTime(send_time).encode();
             let transport_cc_bytes = transport_cc.to_be_bytes();
-            let mut extensions: [(u8, &[u8]); 10] = [(0, &[]); 10];
+            let own = [
+                (ids.mid, stream.mid()),
+                (ids.abs_send_time, &send_time_bytes[..]),
+                (ids.transport_cc, &transport_cc_bytes[..]),
+            ];
+            let came = packet.extensions().map(|(kind, value)| (ids.forwarded(kind), value));
+            let mut elements: [(u8, &[u8]); MAX_ELEMENTS] = [(0, &[]); MAX_ELEMENTS];
             let mut count = 0;
-            if let Some(id) = ids.mid {
-                extensions[count] = (id, stream.mid());
+            // 12 bytes and the head of the extension block.
+            let mut room = 16;
+            for (slot, element) in
+                elements.iter_mut().zip(own.into_iter().chain(came).filter_map(|(id, value)| Some((id?, value))))
+            {
+                room += 2 + element.1.len();
                 count += 1;
-            }
-            if let Some(id) = ids.abs_send_time {
-                extensions[count] = (id, &send_time_bytes);
-                count += 1;
-            }
-            if let Some(id) = ids.transport_cc {
-                extensions[count] = (id, &transport_cc_bytes);
-                count += 1;
-            }
-            for (kind, value) in packet.extensions() {
-                if let Some(id) = ids.forwarded(kind) {
-                    extensions[count] = (id, value);
-                    count += 1;
-                }
+                *slot = element;
             }
             let (payload_type, ssrc, srtp_index) = match item.delivery {
-                Delivery::Rtx(seq) => (rule.rtx, stream.rtx_ssrc, seq),
-                _ => (rule.to, stream.ssrc, item.out_seq),
+                Delivery::Rtx(seq) => (rule.rtx, stream.rtx_ssrc(), seq),
+                _ => (rule.to, stream.ssrc(), item.out_seq),
             };
             let fields = HeaderFields {
                 marker: packet.marker,
@@ -85,25 +87,18 @@ impl Shard {
                 ssrc: Ssrc(ssrc),
                 padding: false,
             };
-            let run = self.arena.open_run(path);
-            let buf = self.arena.reserve(MAX_HEADER + packet.payload.len() + 8 + MAX_PADDING + MAX_OVERHEAD);
-            let Ok(header_len) = write_header(buf, &fields, &extensions[..count]) else {
-                self.counters.dropped_malformed += 1;
+            let run = out.arena.open_run(path);
+            // The block is filled up to whole words; an RTX payload begins with the original sequence number.
+            let room = room + 3 + 2 + packet.payload.len() + MAX_GROWTH;
+            let buf = out.arena.reserve(room + MAX_PADDING + MAX_OVERHEAD);
+            let written = write_packet(&mut buf[..room], &fields, &elements[..count], item, &packet);
+            let Some((header_len, mut len, payload_len)) = written else {
+                out.counters.dropped_malformed += 1;
                 continue;
             };
-            let mut len = header_len;
-            if let Delivery::Rtx(_) = item.delivery {
-                buf[len..len + 2].copy_from_slice(&(item.out_seq as u16).to_be_bytes());
-                len += 2;
-            }
-            let Some(payload_len) = write_payload(&mut buf[len..], &packet, &rule, item.picture) else {
-                self.counters.dropped_malformed += 1;
-                continue;
-            };
-            len += payload_len;
             let padding = match before {
                 Some(before) => usize::from(before.padding),
-                None if self.pad_runs => goal.padding(&pending, position, len + tx.profile().tag_len(), run),
+                None if *pad_runs => goal.padding(burst, position, len + tx.profile().tag_len(), run),
                 None => 0,
             };
             if padding > 0 {
@@ -113,24 +108,39 @@ impl Shard {
                 len += padding;
             }
             let len = tx.seal_rtp(buf, header_len, len, srtp_index);
-            self.arena.commit(path, len);
-            self.counters.rtp_out += 1;
+            out.arena.commit(path, len);
+            out.counters.rtp_out += 1;
             if ids.transport_cc.is_some() && before.is_none() {
-                peer.next_transport_cc = peer.next_transport_cc.wrapping_add(1);
+                peer.sending.count_transport_cc();
             }
-            match item.delivery {
-                Delivery::First => {
-                    stream.packets += 1;
-                    stream.octets += payload_len as u64;
-                    let stamp = Stamp { send_time, transport_cc, padding: padding as u8 };
-                    stream.history.record(stream.kind, item, stamp);
-                }
-                _ => self.counters.rtx_out += 1,
+            if item.delivery == Delivery::Original {
+                stream.record(item, Stamp { send_time, transport_cc, padding: padding as u8 }, payload_len);
+                peer.sending.earn_rtx(limits, len);
+            } else {
+                out.counters.rtx_out += 1;
             }
         }
-        pending.clear();
-        self.peers[index].pending = pending;
     }
+}
+
+/// Header, for a retransmission the original sequence number, and the payload as the subscriber shall see it. Returns the
+/// length of the header, of all, and of the payload; `None` when the payload is malformed.
+#[inline(always)]
+fn write_packet(
+    buf: &mut [u8],
+    fields: &HeaderFields,
+    elements: &[(u8, &[u8])],
+    item: &Outgoing,
+    packet: &CachedPacket<'_>,
+) -> Option<(usize, usize, usize)> {
+    let header_len = write_header(buf, fields, elements).ok()?;
+    let mut len = header_len;
+    if let Delivery::Rtx(_) = item.delivery {
+        buf.get_mut(len..len + 2)?.copy_from_slice(&(item.out_seq as u16).to_be_bytes());
+        len += 2;
+    }
+    let payload_len = write_payload(buf.get_mut(len..)?, packet, &item.rule, item.picture)?;
+    Some((header_len, len + payload_len, payload_len))
 }
 
 /// Writes the payload as the subscriber shall see it; `None` when it is malformed.
@@ -146,27 +156,29 @@ fn write_payload(
         let rest = &payload[descriptor.len..];
         picture.apply(&mut descriptor);
         let written = descriptor.write(buf).ok()?;
-        buf[written..written + rest.len()].copy_from_slice(rest);
-        return Some(written + rest.len());
+        return Some(written + put(buf.get_mut(written..)?, rest)?);
     }
     match rule.treatment {
-        Treatment::Pass => buf[..payload.len()].copy_from_slice(payload),
-        Treatment::PrimaryOnly => {
-            let primary = red::primary(payload).ok()?.data;
-            buf[..primary.len()].copy_from_slice(primary);
-            return Some(primary.len());
-        }
+        Treatment::Pass => put(buf, payload),
+        Treatment::PrimaryOnly => put(buf, red::primary(payload).ok()?.data),
         Treatment::RenumberRed(pt) => {
-            buf[..payload.len()].copy_from_slice(payload);
+            let len = put(buf, payload)?;
             let mut at = 0;
             while payload.get(at)? & 0x80 != 0 {
                 buf[at] = 0x80 | pt;
                 at += 4;
             }
             buf[at] = pt;
+            Some(len)
         }
     }
-    Some(payload.len())
+}
+
+/// Copies `bytes` to the beginning of `buf`; `None` when they do not fit.
+#[inline(always)]
+fn put(buf: &mut [u8], bytes: &[u8]) -> Option<usize> {
+    buf.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(bytes.len())
 }
 
 /// The size that the packets of a run are padded to.
@@ -198,12 +210,5 @@ impl Goal {
         }
         self.until = position + count;
         if count > 1 { usize::from(longest - first) } else { 0 }
-    }
-}
-
-impl SendArena {
-    /// The segment size of the last run when it goes to `path` and could take another datagram.
-    fn open_run(&self, path: crate::Path) -> Option<usize> {
-        self.sends().last().filter(|last| last.path == path && last.len % last.segment == 0).map(|last| last.segment)
     }
 }

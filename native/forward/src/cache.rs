@@ -1,9 +1,13 @@
 //! The recent packets of one received stream: every forwarding and every retransmission reads from here, so a packet is
 //! kept once however many subscribers there are.
+use std::collections::VecDeque;
+
 use greenroom_wire::ext::ExtensionKind;
 
-/// Extension values kept per packet. Senders use at most four of those that are forwarded.
-const MAX_EXTENSIONS: usize = 6;
+use crate::elements::FORWARDED;
+
+/// Extension values kept per packet: one of each kind that is forwarded.
+const MAX_EXTENSIONS: usize = FORWARDED.len();
 /// A packet younger than this is worth more memory rather than being overwritten, in milliseconds.
 const KEEP_MS: u32 = 1000;
 
@@ -28,8 +32,10 @@ struct Entry {
     seq: u64,
     at: u64,
     millis: u32,
+    timestamp: u32,
     payload_len: u16,
     values_len: u16,
+    pt: u8,
     marker: bool,
     count: u8,
     extensions: [(ExtensionKind, u8); MAX_EXTENSIONS],
@@ -39,8 +45,10 @@ const VACANT: Entry = Entry {
     seq: u64::MAX,
     at: 0,
     millis: 0,
+    timestamp: 0,
     payload_len: 0,
     values_len: 0,
+    pt: 0,
     marker: false,
     count: 0,
     extensions: [(ExtensionKind::Mid, 0); MAX_EXTENSIONS],
@@ -50,12 +58,19 @@ const VACANT: Entry = Entry {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CachedPacket<'a> {
     pub(crate) marker: bool,
+    pub(crate) pt: u8,
+    pub(crate) timestamp: u32,
     pub(crate) payload: &'a [u8],
     values: &'a [u8],
     extensions: &'a [(ExtensionKind, u8)],
 }
 
 impl<'a> CachedPacket<'a> {
+    /// Payload and extension values, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.values.len() + self.payload.len()
+    }
+
     /// The kept extension values, in order.
     pub(crate) fn extensions(&self) -> impl Iterator<Item = (ExtensionKind, &'a [u8])> + use<'a> {
         let (values, mut at) = (self.values, 0);
@@ -71,6 +86,8 @@ impl<'a> CachedPacket<'a> {
 pub(crate) struct NewPacket<'a> {
     pub(crate) seq: u64,
     pub(crate) marker: bool,
+    pub(crate) pt: u8,
+    pub(crate) timestamp: u32,
     pub(crate) payload: &'a [u8],
     pub(crate) extensions: &'a [(ExtensionKind, &'a [u8])],
 }
@@ -82,12 +99,14 @@ pub(crate) struct PacketCache {
     bytes: Box<[u8]>,
     /// Bytes ever written, gaps at the end of the ring included. Position in the ring: modulo its length.
     head: u64,
+    /// Where each packet in the ring of bytes began, and when it came: oldest first. What is overwritten next is in front.
+    order: VecDeque<(u64, u32)>,
 }
 
 impl PacketCache {
     /// Allocates nothing until the first packet.
     pub(crate) fn new(limits: CacheLimits) -> Self {
-        PacketCache { limits, entries: Box::default(), bytes: Box::default(), head: 0 }
+        PacketCache { limits, entries: Box::default(), bytes: Box::default(), head: 0, order: VecDeque::new() }
     }
 
     /// Keeps a packet. One with the same or a newer sequence number on its place is left alone when `seq` is older.
@@ -95,6 +114,7 @@ impl PacketCache {
         if self.entries.is_empty() {
             self.entries = vec![VACANT; self.limits.packets].into_boxed_slice();
             self.bytes = vec![0; self.limits.bytes].into_boxed_slice();
+            self.order.reserve(self.limits.packets);
         }
         let slot = packet.seq as usize & (self.limits.packets - 1);
         if self.entries[slot].seq != u64::MAX && self.entries[slot].seq > packet.seq {
@@ -112,8 +132,10 @@ impl PacketCache {
             seq: packet.seq,
             at,
             millis,
+            timestamp: packet.timestamp,
             payload_len: packet.payload.len() as u16,
             values_len: values_len as u16,
+            pt: packet.pt,
             marker: packet.marker,
             count: count as u8,
             ..VACANT
@@ -139,6 +161,8 @@ impl PacketCache {
         let middle = start + usize::from(entry.values_len);
         Some(CachedPacket {
             marker: entry.marker,
+            pt: entry.pt,
+            timestamp: entry.timestamp,
             values: &self.bytes[start..middle],
             payload: &self.bytes[middle..middle + usize::from(entry.payload_len)],
             extensions: &entry.extensions[..usize::from(entry.count)],
@@ -156,25 +180,24 @@ impl PacketCache {
             let offset = self.head % size;
             let at = if offset + need as u64 > size { self.head + size - offset } else { self.head };
             let end = at + need as u64;
-            if self.bytes.len() < self.limits.max_bytes && self.overwrites_young(end, millis) {
+            // Packets that began before the new tail are lost; the oldest of them decides.
+            let tail = end.saturating_sub(size);
+            if self.bytes.len() < self.limits.max_bytes
+                && self.order.front().is_some_and(|(at, came)| *at < tail && millis.wrapping_sub(*came) < KEEP_MS)
+            {
                 self.grow();
                 continue;
             }
+            while self.order.front().is_some_and(|(at, _)| *at < tail) {
+                self.order.pop_front();
+            }
+            if self.order.len() == self.limits.packets {
+                self.order.pop_front();
+            }
+            self.order.push_back((at, millis));
             self.head = end;
             return at;
         }
-    }
-
-    fn overwrites_young(&self, end: u64, millis: u32) -> bool {
-        let size = self.bytes.len() as u64;
-        // Only entries between the old and the new tail are lost; the oldest of them decides.
-        let (old_tail, new_tail) = (self.head.saturating_sub(size), end.saturating_sub(size));
-        if new_tail == 0 {
-            return false;
-        }
-        self.entries.iter().any(|e| {
-            e.seq != u64::MAX && e.at >= old_tail && e.at < new_tail && millis.wrapping_sub(e.millis) < KEEP_MS
-        })
     }
 
     fn grow(&mut self) {
@@ -183,6 +206,7 @@ impl PacketCache {
             entries: vec![VACANT; self.limits.packets].into_boxed_slice(),
             bytes: vec![0; self.bytes.len() * 2].into_boxed_slice(),
             head: 0,
+            order: VecDeque::with_capacity(self.limits.packets),
         };
         let mut live: Vec<&Entry> = self.entries.iter().filter(|e| e.seq != u64::MAX && self.holds(e)).collect();
         live.sort_unstable_by_key(|e| e.at);
@@ -191,7 +215,14 @@ impl PacketCache {
             let values: Vec<_> = packet.extensions().collect();
             larger.insert(
                 entry.millis,
-                &NewPacket { seq: entry.seq, marker: entry.marker, payload: packet.payload, extensions: &values },
+                &NewPacket {
+                    seq: entry.seq,
+                    marker: entry.marker,
+                    pt: entry.pt,
+                    timestamp: entry.timestamp,
+                    payload: packet.payload,
+                    extensions: &values,
+                },
             );
         }
         *self = larger;
@@ -206,7 +237,14 @@ mod tests {
         let level = [0x85];
         cache.insert(
             millis,
-            &NewPacket { seq, marker: seq % 2 == 0, payload, extensions: &[(ExtensionKind::AudioLevel, &level)] },
+            &NewPacket {
+                seq,
+                marker: seq % 2 == 0,
+                pt: 96,
+                timestamp: seq as u32 * 3000,
+                payload,
+                extensions: &[(ExtensionKind::AudioLevel, &level)],
+            },
         );
     }
 

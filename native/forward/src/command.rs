@@ -22,6 +22,8 @@ pub enum Command {
     SetSenders { peer: PeerId, senders: Vec<Sender> },
     /// Start SCTP and open these channels.
     SetData { peer: PeerId, max_message_size: usize, channels: Vec<Channel> },
+    /// How a room with peers in it is served: only this many of its loudest audio tracks are forwarded (`None`: all).
+    SetRoom { room: RoomId, top_speakers: Option<usize> },
     /// Stop or resume forwarding a track.
     SetMuted { track: TrackId, muted: bool },
     /// Send one binary message to each of these peers.

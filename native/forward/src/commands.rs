@@ -1,76 +1,59 @@
 //! Commands: from how things should be to what has to change.
 use std::time::Instant;
 
-use greenroom_congestion::SPEAKER_INTERVAL;
-use greenroom_secure::dtls::Dtls;
 use greenroom_wire::Ssrc;
 
-use crate::data_lane::DataLane;
-use crate::ice::{Credentials, IceLite};
+use crate::ice::Credentials;
 use crate::layer::Layer;
-use crate::peer::{Peer, Publication, Source, SourceKind};
-use crate::send_stream::SendStream;
+use crate::outbound::Outbound;
+use crate::peer::Peer;
+use crate::receiving::Publication;
 use crate::shard::Shard;
+use crate::slab::Key;
 use crate::timers::Owner;
-use crate::track::Track;
-use crate::{Command, Kind, PeerId, Receiver, RoomId, Sender, TrackId};
+use crate::{Channel, Command, Kind, PeerId, Receiver, RoomId, Sender, TrackId};
+use greenroom_congestion::SPEAKER_INTERVAL;
 
 impl Shard {
     /// Takes one command.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::AddPeer { peer, room, ufrag, pwd } => self.add_peer(now, peer, room, Credentials { ufrag, pwd }),
-            Command::SetRemote { peer, fingerprint, .. } => {
-                // ICE-lite sends no checks, so the other side's credentials are not needed.
-                if let Some(&index) = self.peer_index.get(&peer) {
-                    self.peers[index].fingerprint = Some(fingerprint);
-                    self.verify(now, index);
-                }
-            }
-            Command::StartDtls { peer } => {
-                if let Some(&index) = self.peer_index.get(&peer) {
-                    self.peers[index].dtls_active = true;
-                    self.start_dtls(now, index);
-                }
-            }
+            // ICE-lite sends no checks, so the other side's credentials are not needed.
+            Command::SetRemote { peer, fingerprint, .. } => self.with_peer(peer, |shard, key| {
+                let change = shard.peers[key].link.set_fingerprint(now, fingerprint, &mut shard.out);
+                shard.link_changed(now, key, change);
+            }),
+            Command::StartDtls { peer } => self.with_peer(peer, |shard, key| {
+                shard.peers[key].link.be_dtls_client();
+                shard.start_dtls(now, key);
+            }),
             Command::RestartIce { peer, ufrag, pwd } => self.restart_ice(peer, Credentials { ufrag, pwd }),
             Command::SetReceivers { peer, receivers } => {
-                if let Some(&index) = self.peer_index.get(&peer) {
-                    self.set_receivers(now, index, receivers);
-                }
+                self.with_peer(peer, |shard, key| shard.set_receivers(now, key, receivers));
             }
             Command::SetSenders { peer, senders } => {
-                if let Some(&index) = self.peer_index.get(&peer) {
-                    self.set_senders(now, index, senders);
-                }
+                self.with_peer(peer, |shard, key| shard.set_senders(now, key, senders));
             }
             Command::SetData { peer, max_message_size, channels } => {
-                if let Some(&index) = self.peer_index.get(&peer) {
-                    let data = self.peers[index].data.get_or_insert_with(|| DataLane::new(now, max_message_size));
-                    data.open(&channels);
-                    self.pump(now, index, None);
-                    self.arm(index);
-                }
+                self.with_peer(peer, |shard, key| shard.set_data(now, key, max_message_size, &channels));
             }
+            Command::SetRoom { room, top_speakers } => self.set_room(now, room, top_speakers),
             Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
             Command::SendData { peers, label, payload } => {
                 for peer in peers {
-                    let Some(&index) = self.peer_index.get(&peer) else { continue };
-                    let Some(data) = &mut self.peers[index].data else {
-                        self.counters.dropped_data += 1;
-                        continue;
-                    };
-                    data.send(&label, &payload, &mut self.counters);
-                    self.pump(now, index, None);
-                    self.arm(index);
+                    let Some(&key) = self.peer_index.get(&peer) else { continue };
+                    let change = self.peers[key].link.send_data(now, &label, &payload, &mut self.out);
+                    self.link_changed(now, key, change);
+                    self.arm(key);
                 }
             }
             Command::RequestKeyframe { track } => {
-                if let Some(&index) = self.track_index.get(&track) {
-                    for layer in self.tracks[index].layers.clone() {
-                        if self.layers[layer].is_live(now) {
-                            self.request_keyframe(now, layer);
-                        }
+                let Some(track) = self.media.find(track) else { return };
+                for layer in self.media.tracks[track].layers.clone() {
+                    let inbound = self.media.layers[layer].inbound.map(|inbound| &self.media.inbounds[inbound]);
+                    if inbound.is_some_and(|inbound| inbound.last_packet().is_some()) {
+                        self.request_keyframe(now, layer);
                     }
                 }
             }
@@ -78,101 +61,118 @@ impl Shard {
         }
     }
 
+    fn with_peer(&mut self, id: PeerId, act: impl FnOnce(&mut Shard, Key)) {
+        if let Some(&key) = self.peer_index.get(&id) {
+            act(self, key);
+        }
+    }
+
     fn add_peer(&mut self, now: Instant, id: PeerId, room: RoomId, credentials: Credentials) {
         if self.peer_index.contains_key(&id) {
             return self.restart_ice(id, credentials);
         }
-        self.generation = self.generation.wrapping_add(1);
         let ssrc = Ssrc(self.next_random() as u32 | 1);
         let ufrag = credentials.ufrag.clone();
-        let peer = Peer::new(id, room, self.generation, IceLite::new(credentials), ssrc, now);
-        let index = self.peers.insert(peer);
-        self.peer_index.insert(id, index);
-        self.ufrags.insert(ufrag, index);
-        self.rooms.entry(room).or_default().peers += 1;
+        let key = self.peers.insert(Peer::new(id, room, credentials, ssrc, &self.limits, now));
+        self.peer_index.insert(id, key);
+        self.ufrags.insert(ufrag, key);
+        self.media.rooms.entry(room).or_default().peers += 1;
     }
 
     fn restart_ice(&mut self, id: PeerId, credentials: Credentials) {
-        let Some(&index) = self.peer_index.get(&id) else { return };
-        self.ufrags.insert(credentials.ufrag.clone(), index);
-        if let Some(retired) = self.peers[index].ice.restart(credentials) {
+        let Some(&key) = self.peer_index.get(&id) else { return };
+        self.ufrags.insert(credentials.ufrag.clone(), key);
+        if let Some(retired) = self.peers[key].link.restart_ice(credentials) {
             self.ufrags.remove(&retired.ufrag);
         }
     }
 
     fn remove_peer(&mut self, now: Instant, id: PeerId) {
-        let Some(index) = self.peer_index.remove(&id) else { return };
-        if let Some(data) = &mut self.peers[index].data {
-            data.close();
-        }
-        self.pump(now, index, None);
-        if let Some(dtls) = &mut self.peers[index].dtls {
-            dtls.close();
-        }
-        self.pump(now, index, None);
-        self.set_receivers(now, index, Vec::new());
-        self.set_senders(now, index, Vec::new());
-        self.dirty.retain(|dirty| *dirty != index);
-        let Some(peer) = self.peers.remove(index) else { return };
-        self.waiting = self.waiting.saturating_sub(peer.pending.len());
-        for ufrag in peer.ice.ufrags() {
+        let Some(key) = self.peer_index.remove(&id) else { return };
+        self.peers[key].link.shut_down(now, &mut self.out);
+        self.set_receivers(now, key, Vec::new());
+        self.set_senders(now, key, Vec::new());
+        self.media.backlog.remove(key);
+        let Some(peer) = self.peers.remove(key) else { return };
+        for ufrag in peer.link.ufrags() {
             self.ufrags.remove(ufrag);
         }
-        for path in peer.ice.paths() {
-            if self.paths.get(&path) == Some(&index) {
+        for path in peer.link.paths() {
+            if self.paths.get(&path) == Some(&key) {
                 self.paths.remove(&path);
             }
         }
-        if let Some(room) = self.rooms.get_mut(&peer.room) {
+        if let Some(room) = self.media.rooms.get_mut(&peer.room) {
             room.peers -= 1;
             if room.peers == 0 {
-                self.rooms.remove(&peer.room);
+                self.media.rooms.remove(&peer.room);
             }
         }
     }
 
-    fn set_receivers(&mut self, now: Instant, index: u32, receivers: Vec<Receiver>) {
-        let mut former = std::mem::take(&mut self.peers[index].publications);
+    fn set_data(&mut self, now: Instant, key: Key, max_message_size: usize, channels: &[Channel]) {
+        let Shard { peers, limits, out, .. } = self;
+        let change = peers[key].link.open_channels(now, max_message_size, channels, limits, out);
+        self.link_changed(now, key, change);
+        self.arm(key);
+    }
+
+    /// Of a room that has peers: options come after the first of them and go with the last.
+    fn set_room(&mut self, now: Instant, id: RoomId, top_speakers: Option<usize>) {
+        let Some(room) = self.media.rooms.get_mut(&id) else { return };
+        if room.set_top_speakers(top_speakers) {
+            for track in room.audio.clone() {
+                for stream in &self.media.tracks[track].subscribers {
+                    self.media.outbounds[*stream].restart();
+                }
+                self.retarget(now, track);
+            }
+        }
+    }
+
+    fn set_receivers(&mut self, now: Instant, key: Key, receivers: Vec<Receiver>) {
+        let mut former = self.peers[key].receiving.take_publications();
         let mut publications = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             let known = former.iter().position(|p| p.spec.track == receiver.track && p.spec.kind == receiver.kind);
             let publication = match known {
                 Some(position) => former.swap_remove(position),
-                None => self.publish(now, index, &receiver),
+                None => self.publish(now, key, &receiver),
             };
-            publications.push(self.update_publication(index, publication, receiver));
+            publications.push(self.update_publication(key, publication, receiver));
         }
         for publication in former {
-            self.unpublish(index, publication);
+            self.unpublish(key, publication);
         }
-        let peer = &mut self.peers[index];
-        peer.extensions.fill(None);
-        for (id, kind) in publications.iter().flat_map(|p| p.spec.extensions.pairs()) {
-            peer.extensions[usize::from(*id)] = Some(*kind);
+        for publication in &publications {
+            self.announce_ssrcs(key, publication);
         }
-        peer.transport_cc = publications.iter().any(|p| p.spec.transport_cc);
-        peer.publications = publications;
-        self.arm(index);
+        let tracks: Vec<Key> = publications.iter().map(|publication| publication.track).collect();
+        self.peers[key].receiving.set_publications(publications);
+        for track in tracks {
+            self.retarget(now, track);
+        }
+        self.arm(key);
     }
 
-    fn publish(&mut self, now: Instant, index: u32, receiver: &Receiver) -> Publication {
-        let room_id = self.peers[index].room;
-        let track_index = self.track(receiver.track);
-        let track = &mut self.tracks[track_index];
-        track.publisher = Some(index);
-        track.room = Some(room_id);
+    fn publish(&mut self, now: Instant, key: Key, receiver: &Receiver) -> Publication {
+        let id = self.peers[key].room;
+        let track_key = self.media.track(receiver.track);
+        let track = &mut self.media.tracks[track_key];
+        track.publisher = Some(key);
+        track.room = Some(id);
         if receiver.kind == Kind::Audio {
-            let room = self.rooms.entry(room_id).or_default();
-            room.audio.push(track_index);
+            let room = self.media.rooms.entry(id).or_default();
+            room.audio.push(track_key);
             if !std::mem::replace(&mut room.armed, true) {
-                self.timers.push(now + SPEAKER_INTERVAL, Owner::Room(room_id));
+                self.timers.push(now + SPEAKER_INTERVAL, Owner::Room(id));
             }
         }
-        Publication { spec: receiver.clone(), track: track_index, layers: Vec::new() }
+        Publication { spec: receiver.clone(), track: track_key, layers: Vec::new() }
     }
 
     /// Makes the layers of a publication those of its section, and tells subscribers what arrives.
-    fn update_publication(&mut self, index: u32, mut publication: Publication, receiver: Receiver) -> Publication {
+    fn update_publication(&mut self, key: Key, mut publication: Publication, receiver: Receiver) -> Publication {
         let wanted: Vec<(&str, u8)> = if receiver.layers.is_empty() {
             vec![("", 0)]
         } else {
@@ -180,197 +180,202 @@ impl Shard {
         };
         let former = std::mem::take(&mut publication.layers);
         for layer in former {
-            let state = &self.layers[layer];
+            let state = &self.media.layers[layer];
             if wanted.contains(&(state.rid.as_str(), state.spatial)) {
                 publication.layers.push(layer);
             } else {
-                self.remove_layer(index, publication.track, layer);
+                self.remove_layer(key, layer);
             }
         }
-        for (position, (rid, spatial)) in wanted.iter().enumerate() {
-            let ssrcs = receiver.ssrcs.get(position).copied().unwrap_or((0, 0));
-            let known = publication.layers.iter().copied().find(|l| self.layers[*l].rid == *rid);
-            let layer = match known {
-                Some(layer) => layer,
-                None => {
-                    let layer = Layer::new(index, publication.track, &receiver, rid, *spatial, ssrcs);
-                    let layer = self.layers.insert(layer);
-                    publication.layers.push(layer);
-                    layer
-                }
-            };
-            self.layers[layer].update(&receiver);
-            self.announce_ssrcs(index, layer, ssrcs);
+        for (rid, spatial) in &wanted {
+            let known = publication.layers.iter().copied().find(|l| self.media.layers[*l].rid == *rid);
+            let layer = known.unwrap_or_else(|| {
+                let layer = Layer::new(key, publication.track, &receiver, rid, *spatial);
+                let layer = self.media.layers.insert(layer);
+                publication.layers.push(layer);
+                layer
+            });
+            let state = &mut self.media.layers[layer];
+            state.update(&receiver);
+            if let Some(inbound) = state.inbound {
+                self.media.inbounds[inbound].set_nack(receiver.nack);
+            }
         }
-        let Shard { tracks, streams, .. } = self;
-        let track = &mut tracks[publication.track];
+        let track = &mut self.media.tracks[publication.track];
         track.layers.clone_from(&publication.layers);
         if track.codecs != receiver.codecs {
             track.codecs.clone_from(&receiver.codecs);
         }
         for stream in &track.subscribers {
-            streams[*stream].set_publisher(Some(&track.codecs));
+            self.media.outbounds[*stream].set_publisher(Some(&track.codecs));
         }
         publication.spec = receiver;
         publication
     }
 
     /// SSRCs that the SDP names are known before their first packet.
-    fn announce_ssrcs(&mut self, index: u32, layer: u32, (ssrc, rtx_ssrc): (u32, u32)) {
-        let state = &mut self.layers[layer];
-        let clock_rate = state.formats.first().map_or(90_000, |format| format.clock_rate);
-        let sources = &mut self.peers[index].sources;
-        for (ssrc, kind) in [(ssrc, SourceKind::Media(layer)), (rtx_ssrc, SourceKind::Rtx(layer))] {
-            if ssrc == 0 || sources.get(&ssrc).is_some_and(|source| source.kind == kind) {
-                continue;
-            }
-            let former = match kind {
-                SourceKind::Media(_) => {
-                    let former = state.ssrc;
-                    state.adopt(ssrc, clock_rate);
-                    former
+    fn announce_ssrcs(&mut self, key: Key, publication: &Publication) {
+        let names = publication.spec.layers.iter().map(|(rid, _)| rid.as_str()).chain(std::iter::repeat(""));
+        let announced = publication.spec.ssrcs.iter().zip(names).take(publication.layers.len());
+        for ((ssrc, rtx_ssrc), rid) in announced {
+            let Some(&layer) = publication.layers.iter().find(|l| self.media.layers[**l].rid == rid) else { continue };
+            let state = &self.media.layers[layer];
+            let receiving = &self.peers[key].receiving;
+            let known = receiving.media(*ssrc).is_some_and(|inbound| state.inbound == Some(inbound));
+            let rtx_known = receiving.repairs(*rtx_ssrc, layer);
+            let clock_rate = state.clock_rate();
+            if *ssrc != 0 && !known {
+                self.free_ssrc(key, *ssrc);
+                if self.adopt(layer, *ssrc, clock_rate).is_none() {
+                    log::warn!("SSRC {ssrc} of peer {}: too many were used", self.peers[key].id.0);
                 }
-                SourceKind::Rtx(_) => std::mem::replace(&mut state.rtx_ssrc, ssrc),
-            };
-            if former != ssrc {
-                sources.remove(&former);
             }
-            sources.insert(ssrc, Source { kind, window: Default::default() });
+            if *rtx_ssrc != 0 && !rtx_known {
+                self.free_ssrc(key, *rtx_ssrc);
+                self.adopt_repair(layer, *rtx_ssrc);
+            }
         }
     }
 
-    fn unpublish(&mut self, index: u32, publication: Publication) {
+    /// Whatever an SSRC was until now, it is not any more.
+    fn free_ssrc(&mut self, key: Key, ssrc: u32) {
+        let receiving = &mut self.peers[key].receiving;
+        let inbound = receiving.media(ssrc).and_then(|inbound| self.media.inbounds.remove(inbound));
+        if let Some(inbound) = &inbound {
+            self.media.layers[inbound.layer()].inbound = None;
+        }
+        receiving.retire(ssrc, inbound.and_then(|inbound| inbound.highest()));
+    }
+
+    fn unpublish(&mut self, key: Key, publication: Publication) {
         for layer in publication.layers {
-            self.remove_layer(index, publication.track, layer);
+            self.remove_layer(key, layer);
         }
-        let Shard { tracks, streams, rooms, .. } = self;
-        let track = &mut tracks[publication.track];
-        if let Some(room) = track.room.take().and_then(|id| rooms.get_mut(&id)) {
-            room.audio.retain(|audio| *audio != publication.track);
+        let track = &mut self.media.tracks[publication.track];
+        if let Some(room) = track.room.and_then(|id| self.media.rooms.get_mut(&id)) {
+            room.remove_audio(publication.track);
         }
-        track.publisher = None;
-        track.layers.clear();
-        track.codecs.clear();
-        track.live = 0;
+        track.unpublish();
         for stream in &track.subscribers {
-            streams[*stream].set_publisher(None);
+            let stream = &mut self.media.outbounds[*stream];
+            stream.set_publisher(None);
+            stream.restart();
         }
-        self.release_track(publication.track);
+        self.media.release(publication.track);
     }
 
-    fn remove_layer(&mut self, index: u32, track: u32, layer: u32) {
-        for stream in &self.tracks[track].subscribers {
-            let stream = &mut self.streams[*stream];
-            stream.forget_layer(layer);
-            let pending = &mut self.peers[stream.peer].pending;
-            let before = pending.len();
-            pending.retain(|item| item.layer != layer);
-            self.waiting -= before - pending.len();
+    fn remove_layer(&mut self, key: Key, layer: Key) {
+        let Some(layer) = self.media.layers.remove(layer) else { return };
+        let receiving = &mut self.peers[key].receiving;
+        receiving.retire(layer.rtx_ssrc, None);
+        if let Some(inbound) = layer.inbound.and_then(|inbound| self.media.inbounds.remove(inbound)) {
+            receiving.retire(inbound.ssrc(), inbound.highest());
         }
-        let kinds = [SourceKind::Media(layer), SourceKind::Rtx(layer)];
-        self.peers[index].sources.retain(|_, source| !kinds.contains(&source.kind));
-        self.layers.remove(layer);
     }
 
-    fn set_senders(&mut self, now: Instant, index: u32, senders: Vec<Sender>) {
-        let mut former = std::mem::take(&mut self.peers[index].senders);
-        let mut changed = Vec::new();
+    fn set_senders(&mut self, now: Instant, key: Key, senders: Vec<Sender>) {
+        let mut former = self.peers[key].sending.take_streams();
+        let mut streams: Vec<Key> = Vec::with_capacity(senders.len());
+        // What goes first, goes first: its SSRCs may be in use again.
+        let (mut kept, mut added) = (Vec::new(), Vec::new());
         for sender in senders {
-            let track = self.track(sender.track);
-            let ssrc = sender.ssrc;
-            let stream = match former.remove(&ssrc) {
-                Some(stream) => self.update_sender(stream, track, sender),
-                None => self.add_sender(index, track, sender),
-            };
-            if let Some(other) = self.peers[index].senders.insert(ssrc, stream) {
-                log::warn!("SSRC {ssrc} is in two sections of a peer; the later one counts");
-                self.remove_sender(index, other);
+            let same = former
+                .get(&sender.ssrc)
+                .copied()
+                .filter(|stream| self.media.outbounds[*stream].rtx_ssrc() == sender.rtx_ssrc);
+            match same {
+                Some(stream) => {
+                    former.remove(&sender.ssrc);
+                    kept.push((stream, sender));
+                }
+                None => added.push(sender),
             }
-            changed.push(stream);
         }
         for stream in former.into_values() {
-            self.remove_sender(index, stream);
+            self.remove_sender(key, stream);
         }
-        for stream in changed {
-            if self.streams.get(stream).is_some_and(|s| !s.started) {
-                self.want_keyframe(now, stream);
+        for (stream, sender) in kept {
+            self.update_sender(key, stream, sender);
+            streams.push(stream);
+        }
+        for sender in added {
+            streams.extend(self.add_sender(now, key, sender));
+        }
+        for stream in &streams {
+            if self.media.outbounds[*stream].following().is_none() {
+                self.want_keyframe(now, *stream);
             }
         }
         // A changed wish for another layer is one for its key frame.
-        let tracks: Vec<u32> = self.peers[index].senders.values().map(|s| self.streams[*s].track).collect();
-        for track in tracks {
-            self.retarget(now, track);
+        for stream in streams {
+            self.retarget(now, self.media.outbounds[stream].track());
         }
     }
 
-    fn add_sender(&mut self, index: u32, track: u32, sender: Sender) -> u32 {
+    /// A stream on SSRCs that are free on these keys; `None`, with a word in the log, where they are not.
+    fn add_sender(&mut self, now: Instant, key: Key, sender: Sender) -> Option<Key> {
         // Below 2^15, so that the loss of the first packets cannot be taken for a rollover (RFC 3711, 3.3.1).
         let (first, rtx_first) = (1 + self.next_random() % 0x3fff, 1 + self.next_random() % 0x3fff);
-        let peer = &mut self.peers[index];
-        let (first, rtx_first) = peer.retired.remove(&sender.ssrc).unwrap_or((first, rtx_first));
-        let mut stream = SendStream::new(index, track, sender, first, rtx_first);
-        stream.ready = peer.tx.is_some();
-        let published = &self.tracks[track];
+        let Shard { peers, media, limits, .. } = self;
+        let peer = &mut peers[key];
+        let (ssrc, rtx_ssrc) = (sender.ssrc, sender.rtx_ssrc);
+        let Some((first, rtx_first)) = peer.sending.begin((ssrc, first), (rtx_ssrc, rtx_first)) else {
+            log::warn!("peer {}: SSRC {ssrc} or {rtx_ssrc} is in use, or too many were; not sent", peer.id.0);
+            return None;
+        };
+        let is_connected = peer.link.sealer().is_some();
+        let track = media.track(sender.track);
+        let mut stream = Outbound::new(key, track, sender, first, rtx_first, now, limits);
+        stream.set_ready(is_connected);
+        let published = &mut media.tracks[track];
         stream.set_publisher(published.publisher.map(|_| published.codecs.as_slice()));
-        let stream = self.streams.insert(stream);
-        self.tracks[track].subscribers.push(stream);
-        stream
+        let stream = media.outbounds.insert(stream);
+        published.subscribers.push(stream);
+        peer.sending.insert(ssrc, stream);
+        Some(stream)
     }
 
-    fn update_sender(&mut self, index: u32, track: u32, sender: Sender) -> u32 {
-        let former = self.streams[index].track;
+    fn update_sender(&mut self, peer: Key, key: Key, sender: Sender) {
+        let media = &mut self.media;
+        let (track, former) = (media.track(sender.track), media.outbounds[key].track());
         if former != track {
-            self.tracks[former].subscribers.retain(|stream| *stream != index);
-            self.tracks[track].subscribers.push(index);
+            media.tracks[former].subscribers.retain(|stream| *stream != key);
+            media.tracks[track].subscribers.push(key);
         }
-        let published = &self.tracks[track];
+        let published = &media.tracks[track];
         let codecs = published.publisher.map(|_| published.codecs.as_slice());
-        self.streams[index].update(track, sender, codecs);
+        self.peers[peer].sending.insert(sender.ssrc, key);
+        media.outbounds[key].update(track, sender, codecs);
         if former != track {
-            self.release_track(former);
+            media.release(former);
         }
-        index
     }
 
-    fn remove_sender(&mut self, peer: u32, index: u32) {
-        let Some(stream) = self.streams.remove(index) else { return };
-        self.tracks[stream.track].subscribers.retain(|other| *other != index);
-        self.release_track(stream.track);
-        let peer = &mut self.peers[peer];
-        let before = peer.pending.len();
-        peer.pending.retain(|item| item.stream != index);
-        self.waiting -= before - peer.pending.len();
-        peer.retired.insert(stream.ssrc, stream.next_numbers());
+    fn remove_sender(&mut self, peer: Key, key: Key) {
+        let Some(stream) = self.media.outbounds.remove(key) else { return };
+        self.media.tracks[stream.track()].subscribers.retain(|other| *other != key);
+        self.media.release(stream.track());
+        for (ssrc, next) in stream.next_numbers() {
+            self.peers[peer].sending.end(ssrc, next);
+        }
     }
 
     fn set_muted(&mut self, now: Instant, id: TrackId, muted: bool) {
         // Before it is published, too: the publication may cross the wish.
-        let index = self.track(id);
-        if std::mem::replace(&mut self.tracks[index].muted, muted) == muted {
-            return self.release_track(index);
+        let key = self.media.track(id);
+        let media = &mut self.media;
+        let track = &mut media.tracks[key];
+        if std::mem::replace(&mut track.muted, muted) == muted {
+            return media.release(key);
         }
-        for stream in &self.tracks[index].subscribers {
-            self.streams[*stream].restart();
+        for stream in &track.subscribers {
+            media.outbounds[*stream].restart();
         }
-        self.retarget(now, index);
-    }
-
-    /// The index of a track, made on first mention.
-    fn track(&mut self, id: TrackId) -> u32 {
-        if let Some(&index) = self.track_index.get(&id) {
-            return index;
+        if muted {
+            // The last picture before is not for anybody who comes later.
+            let inbounds = track.layers.iter().filter_map(|layer| media.layers[*layer].inbound);
+            inbounds.for_each(|inbound| media.inbounds[inbound].forget_picture());
         }
-        let index = self.tracks.insert(Track::new(id));
-        self.track_index.insert(id, index);
-        index
-    }
-
-    /// Forgets a track that neither side names.
-    fn release_track(&mut self, index: u32) {
-        if self.tracks.get(index).is_some_and(Track::is_unused)
-            && let Some(track) = self.tracks.remove(index)
-        {
-            self.track_index.remove(&track.id);
-        }
+        self.retarget(now, key);
     }
 }

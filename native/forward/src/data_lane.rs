@@ -1,19 +1,22 @@
 //! The data channels of one peer, by label.
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use greenroom_secure::dtls::Role;
 use greenroom_secure::sctp::{
     Association, ChannelConfig, ChannelId, DataTransport, Reliability, SctpConfig, SctpError, SctpEvent,
 };
 
+use crate::budget::{Bucket, Limits, Rate};
 use crate::{Channel, Counters, Event, PeerId};
 
 /// Messages held per label while its channel is not open, or its buffer is full.
 const MAX_WAITING: usize = 256;
 /// What a channel that may lose messages holds unacknowledged: beyond this, new ones are late anyway.
 const LOSSY_BUFFER: usize = 256 << 10;
+/// Pause of a peer that used up its budget of messages: a run of them is one wake-up.
+const HOLD: Duration = Duration::from_millis(5);
 /// Labels for which messages are held.
 const MAX_LABELS: usize = 16;
 
@@ -35,10 +38,16 @@ pub(crate) struct DataLane {
     /// In the order of opening.
     channels: Vec<OpenChannel>,
     waiting: Vec<Waiting>,
+    message_rate: Rate,
+    byte_rate: Rate,
+    messages: Bucket,
+    bytes: Bucket,
+    /// Nothing is taken from the association before this: its window fills, and the sender waits.
+    held_until: Option<Instant>,
 }
 
 impl DataLane {
-    pub(crate) fn new(now: Instant, max_message_size: usize) -> Self {
+    pub(crate) fn new(now: Instant, max_message_size: usize, limits: &Limits) -> Self {
         let mut config = SctpConfig::new(Role::Server);
         if max_message_size > 0 {
             config.max_send_message = max_message_size;
@@ -48,6 +57,11 @@ impl DataLane {
             requested: Vec::new(),
             channels: Vec::new(),
             waiting: Vec::new(),
+            message_rate: limits.messages,
+            byte_rate: limits.message_bytes,
+            messages: Bucket::new(now, limits.messages),
+            bytes: Bucket::new(now, limits.message_bytes),
+            held_until: None,
         }
     }
 
@@ -146,11 +160,24 @@ impl DataLane {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.held_until = self.held_until.filter(|at| now < *at);
         self.sctp.handle_timeout(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.sctp.poll_timeout()
+        self.sctp.poll_timeout().into_iter().chain(self.held_until).min()
+    }
+
+    /// An event of the peer was taken; sets when to look again where that was beyond its budget.
+    fn charge(&mut self, now: Instant, bytes: usize) {
+        let messages = (&mut self.messages, self.message_rate, 1);
+        let bytes = (&mut self.bytes, self.byte_rate, bytes as u64);
+        for (bucket, rate, cost) in [messages, bytes] {
+            if !bucket.take(now, rate, cost) {
+                bucket.spend(cost);
+                self.held_until = Some(now.max(bucket.ready_at(rate)) + HOLD);
+            }
+        }
     }
 
     /// The next packet to the peer.
@@ -158,9 +185,19 @@ impl DataLane {
         self.sctp.poll_transmit(now)
     }
 
-    /// Takes what happened since.
-    pub(crate) fn poll_events(&mut self, peer: PeerId, counters: &mut Counters, events: &mut VecDeque<Event>) {
-        while let Some(event) = self.sctp.poll_event() {
+    /// Takes what happened since, as far as the peer's budget goes.
+    pub(crate) fn poll_events(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        counters: &mut Counters,
+        events: &mut VecDeque<Event>,
+    ) {
+        while self.held_until.is_none()
+            && let Some(event) = self.sctp.poll_event()
+        {
+            let size = if let SctpEvent::Message { data, .. } = &event { data.len() } else { 0 };
+            self.charge(now, size);
             match event {
                 SctpEvent::ChannelOpen { id, config, .. } => {
                     let label: Arc<str> = config.label.as_str().into();

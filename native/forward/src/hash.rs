@@ -48,3 +48,5 @@ impl Hasher for WordHasher {
 }
 
 pub(crate) type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<WordHasher>>;
+
+pub(crate) type Set<K> = std::collections::HashSet<K, BuildHasherDefault<WordHasher>>;

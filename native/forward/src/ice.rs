@@ -5,8 +5,8 @@ use crate::Path;
 
 /// Addresses kept per peer: every interface of a client times our addresses, and some for those it lost.
 const MAX_PATHS: usize = 16;
-/// A nominated path is left for another working one after this silence. Clients that lose an interface nominate again
-/// within seconds; media should not wait for it.
+/// A nominated path is left for another working one after this silence, of checks and of media. Clients that lose an
+/// interface nominate again within seconds; media should not wait for it.
 const SILENT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// One pair of local credentials.
@@ -34,11 +34,13 @@ pub(crate) struct IceLite {
     previous: Option<Credentials>,
     paths: Vec<(Path, Instant)>,
     selected: Option<Path>,
+    /// When anything authentic came on the selected path.
+    heard: Option<Instant>,
 }
 
 impl IceLite {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        IceLite { current: credentials, previous: None, paths: Vec::new(), selected: None }
+        IceLite { current: credentials, previous: None, paths: Vec::new(), selected: None, heard: None }
     }
 
     /// New credentials; the old ones stay good until a check with the new ones. Returns what is not good any more.
@@ -91,12 +93,20 @@ impl IceLite {
                 learned.added = true;
             }
         }
-        let heard = |p: Path| self.paths.iter().find(|(known, _)| *known == p).map(|(_, at)| *at);
-        let silent = self.selected.and_then(heard).is_none_or(|at| now > at + SILENT);
-        if nominated || silent {
+        self.note_heard(now, path);
+        if nominated || self.heard.is_none_or(|at| now > at + SILENT) {
             self.selected = Some(path);
+            self.heard = Some(now);
         }
         learned
+    }
+
+    /// Something authentic came on a path.
+    #[inline]
+    pub(crate) fn note_heard(&mut self, now: Instant, path: Path) {
+        if self.selected == Some(path) {
+            self.heard = Some(now);
+        }
     }
 }
 
@@ -125,6 +135,9 @@ mod tests {
         assert_eq!(ice.selected(), Some(path(2)));
         ice.checked(now + Duration::from_secs(4), path(1), "u1", false);
         assert_eq!(ice.selected(), Some(path(1)), "the nominated path fell silent");
+        ice.note_heard(now + Duration::from_secs(8), path(1));
+        ice.checked(now + Duration::from_secs(9), path(2), "u1", false);
+        assert_eq!(ice.selected(), Some(path(1)), "media flows on it");
     }
 
     #[test]

@@ -1,281 +1,244 @@
 //! RTP in: open, recognise, account, keep, and hand to whoever subscribed.
 use std::time::{Duration, Instant};
 
-use greenroom_secure::srtp::{ReplayWindow, estimate_index};
-use greenroom_wire::ext::{AudioLevel, ExtensionKind, parse_sdes, parse_transport_cc};
+use greenroom_wire::ext::ExtensionKind;
 use greenroom_wire::rtp::{self, RtpHeader};
-use greenroom_wire::seq::{diff32, extend16};
 
 use crate::cache::NewPacket;
+use crate::elements::{Elements, FORWARDED};
 use crate::frame;
-use crate::layer::Layer;
-use crate::peer::{Publication, Source, SourceKind};
-use crate::send_stream::{Inbound, is_forwarded};
+use crate::inbound::Inbound;
+use crate::outgoing::Arrival;
+use crate::receiving::{Claim, Route};
+use crate::room::Admission;
 use crate::shard::Shard;
-use crate::slab::Slab;
-use crate::{Event, Kind};
+use crate::slab::Key;
+use crate::{Event, Kind, Path};
 
-/// Header extensions of one packet, by position.
-#[derive(Default)]
-struct Elements<'a> {
-    mid: Option<&'a str>,
-    rid: Option<&'a str>,
-    repaired_rid: Option<&'a str>,
-    transport_cc: Option<u16>,
-    level: Option<AudioLevel>,
-    forwarded: [Option<(ExtensionKind, &'a [u8])>; 6],
-    forwarded_len: usize,
-}
-
-impl<'a> Elements<'a> {
-    fn read(header: &RtpHeader, packet: &'a [u8], kinds: &[Option<ExtensionKind>; 256]) -> Self {
-        let mut elements = Elements::default();
-        if !header.has_extension_block() {
-            return elements;
-        }
-        for element in header.extensions(packet) {
-            let Some(kind) = kinds[usize::from(element.id)] else { continue };
-            match kind {
-                ExtensionKind::Mid => elements.mid = parse_sdes(element.data).ok(),
-                ExtensionKind::RtpStreamId => elements.rid = parse_sdes(element.data).ok(),
-                ExtensionKind::RepairedRtpStreamId => elements.repaired_rid = parse_sdes(element.data).ok(),
-                ExtensionKind::TransportCc => elements.transport_cc = parse_transport_cc(element.data).ok(),
-                ExtensionKind::AudioLevel => elements.level = AudioLevel::parse(element.data).ok(),
-                _ => {}
-            }
-            if is_forwarded(kind) && elements.forwarded_len < elements.forwarded.len() {
-                elements.forwarded[elements.forwarded_len] = Some((kind, element.data));
-                elements.forwarded_len += 1;
-            }
-        }
-        elements
-    }
-}
+/// Largest RTP packet taken: more does not travel as one datagram on the way here, and would not on the way on.
+const MAX_RTP: usize = 1500;
+/// Time between two looks at which simulcast layers have stopped.
+const LAYERS_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Shard {
     /// One SRTP packet from a known path.
-    pub(crate) fn handle_rtp(&mut self, now: Instant, index: u32, data: &mut [u8]) {
+    pub(crate) fn handle_rtp(&mut self, now: Instant, key: Key, path: Path, data: &mut [u8]) {
+        let Shard { peers, media, out, limits, .. } = self;
+        let peer = &mut peers[key];
+        if data.len() > MAX_RTP {
+            out.counters.dropped_oversize += 1;
+            return;
+        }
+        if !peer.link.may_send_rtp(now, limits, data.len()) {
+            out.counters.dropped_budget += 1;
+            return;
+        }
         let Ok(header) = RtpHeader::parse(data) else {
-            self.counters.dropped_malformed += 1;
+            out.counters.dropped_malformed += 1;
             return;
         };
-        let peer = &mut self.peers[index];
-        let Some(rx) = &mut peer.rx else {
-            self.counters.dropped_early += 1;
+        let (route, index) = peer.receiving.route(&media.inbounds, header.ssrc.0, header.sequence_number);
+        let Some(rx) = peer.link.opener() else {
+            out.counters.dropped_early += 1;
             return;
         };
-        let known = peer.sources.get(&header.ssrc.0);
-        let seq = header.sequence_number;
-        let srtp_index =
-            known.and_then(|s| s.window.highest()).map_or(u64::from(seq), |highest| estimate_index(highest, seq));
-        let Ok(len) = rx.open_rtp(data, header.header_len, srtp_index) else {
-            self.counters.dropped_auth += 1;
+        let Ok(len) = rx.open_rtp(data, header.header_len, index) else {
+            out.counters.dropped_auth += 1;
             return;
         };
-        self.counters.rtp_in += 1;
-        if peer.link == crate::peer::Link::Up {
-            peer.heard = now;
-        } else {
-            self.note_heard(now, index);
-        }
-        let peer = &mut self.peers[index];
+        out.counters.rtp_in += 1;
+        let change = peer.link.note_heard(now, path, out);
         let packet = &data[..len];
-        let elements = Elements::read(&header, packet, &peer.extensions);
+        let elements = Elements::read(&header, packet, peer.receiving.dictionary());
         // Firefox probes with packets sent before: they count for the bandwidth estimate, and for nothing else.
-        if let Some(number) = elements.transport_cc.filter(|_| peer.transport_cc) {
-            peer.twcc.record(now, header.ssrc, number, header.marker);
-            if let Some(at) = peer.twcc.poll_timeout() {
-                peer.feedback_by(at);
-            }
+        let feedback = elements
+            .transport_cc
+            .and_then(|number| peer.receiving.note_transport_cc(now, header.ssrc, number, header.marker));
+        if let Some(at) = feedback {
+            self.feedback_by(key, at);
         }
-        let kind = match peer.sources.get_mut(&header.ssrc.0) {
-            Some(source) if !source.window.is_fresh(srtp_index) => {
-                self.counters.dropped_replay += 1;
-                self.arm(index);
-                return;
-            }
-            Some(source) => {
-                source.window.accept(srtp_index);
-                source.kind
-            }
-            None => {
-                let Some(kind) = self.identify(index, &header, &elements) else {
-                    self.counters.dropped_ssrc += 1;
-                    self.arm(index);
-                    return;
-                };
-                let mut window = ReplayWindow::default();
-                window.accept(srtp_index);
-                self.peers[index].sources.insert(header.ssrc.0, Source { kind, window });
-                kind
-            }
-        };
-        match kind {
-            SourceKind::Media(layer) => self.take_media(now, layer, &header, srtp_index, packet, &elements),
-            SourceKind::Rtx(layer) => self.take_rtx(now, layer, &header, len, data),
+        if change.is_some() {
+            self.link_changed(now, key, change);
         }
-        self.arm(index);
+        match route {
+            Route::Media(inbound) if self.media.inbounds[inbound].accept(index) => {
+                self.take_media(now, inbound, &header, index, packet, &elements);
+            }
+            Route::Repair(layer) if self.peers[key].receiving.accept_repair(header.ssrc.0, index) => {
+                self.take_rtx(now, layer, &header, len, data);
+            }
+            Route::Media(_) | Route::Repair(_) => self.out.counters.dropped_replay += 1,
+            Route::Unclaimed => match self.claim(now, key, &header, &elements) {
+                Some(Route::Media(inbound)) if self.media.inbounds[inbound].accept(index) => {
+                    self.take_media(now, inbound, &header, index, packet, &elements);
+                }
+                Some(Route::Repair(layer)) if self.peers[key].receiving.accept_repair(header.ssrc.0, index) => {
+                    self.take_rtx(now, layer, &header, len, data);
+                }
+                _ => {
+                    self.peers[key].receiving.note_unclaimed(header.ssrc.0, index);
+                    self.out.counters.dropped_ssrc += 1;
+                }
+            },
+        }
     }
 
-    /// Finds out which layer an SSRC not seen before belongs to: by mid and rid where the packet carries them, else by a
-    /// payload type that only one waiting section knows.
-    fn identify(&mut self, index: u32, header: &RtpHeader, elements: &Elements<'_>) -> Option<SourceKind> {
-        let peer = &self.peers[index];
-        let rid = elements.rid.or(elements.repaired_rid);
-        let by_mid = elements.mid.and_then(|mid| peer.publications.iter().find(|p| p.spec.mid == mid));
-        let publication = match (by_mid, rid) {
-            (Some(publication), _) => Some(publication),
-            (None, Some(rid)) => {
-                only(peer.publications.iter().filter(|p| p.layers.iter().any(|l| self.layers[*l].rid == rid)))
-            }
-            (None, None) => only(peer.publications.iter().filter(|p| may_carry(p, &self.layers, header.payload_type))),
-        }?;
-        let layer = match rid {
-            Some(rid) => *publication.layers.iter().find(|l| self.layers[**l].rid == rid)?,
-            None => only(publication.layers.iter().copied())?,
+    /// A packet of an SSRC that is not in use: the layer it names takes it, if the peer may change SSRCs now.
+    #[cold]
+    fn claim(&mut self, now: Instant, key: Key, header: &RtpHeader, elements: &Elements<'_>) -> Option<Route> {
+        let Shard { peers, media, limits, out, .. } = self;
+        let receiving = &mut peers[key].receiving;
+        if !receiving.may_look(now, limits) {
+            out.counters.dropped_budget += 1;
+            return None;
+        }
+        let Claim { layer, repair, clock_rate } = receiving.claim(&media.layers, header, elements)?;
+        let former = match repair {
+            true => media.layers[layer].rtx_ssrc != 0,
+            false => media.layers[layer].inbound.is_some(),
         };
-        let state = &mut self.layers[layer];
-        let is_rtx = elements.repaired_rid.is_some() || state.repaired(header.payload_type).is_some();
-        if is_rtx {
-            let old = std::mem::replace(&mut state.rtx_ssrc, header.ssrc.0);
-            self.forget_source(index, old);
-            return Some(SourceKind::Rtx(layer));
+        if former && !receiving.may_change(now, limits) {
+            out.counters.dropped_budget += 1;
+            return None;
         }
-        let format = state.format(header.payload_type)?;
-        let old = state.ssrc;
-        if old != header.ssrc.0 {
-            state.adopt(header.ssrc.0, format.clock_rate);
-            self.forget_source(index, old);
-            let track = self.layers[layer].track;
-            for stream in &self.tracks[track].subscribers {
-                self.streams[*stream].forget_layer(layer);
-            }
+        if repair {
+            return self.adopt_repair(layer, header.ssrc.0).then_some(Route::Repair(layer));
         }
-        Some(SourceKind::Media(layer))
+        let inbound = self.adopt(layer, header.ssrc.0, clock_rate)?;
+        Some(Route::Media(inbound))
     }
 
-    fn forget_source(&mut self, peer: u32, ssrc: u32) {
-        if ssrc != 0 {
-            self.peers[peer].sources.remove(&ssrc);
+    /// Makes an SSRC the stream of a layer. `None` when the SSRC is something else, or the peer has used up what can be
+    /// remembered.
+    pub(crate) fn adopt(&mut self, layer_key: Key, ssrc: u32, clock_rate: u32) -> Option<Key> {
+        let Shard { peers, media, .. } = self;
+        let layer = &mut media.layers[layer_key];
+        let receiving = &mut peers[layer.publisher].receiving;
+        let before = receiving.before(ssrc)?;
+        if let Some(old) = layer.inbound.take().and_then(|old| media.inbounds.remove(old)) {
+            receiving.retire(old.ssrc(), old.highest());
         }
+        let inbound = Inbound::new(ssrc, layer_key, layer.kind, clock_rate, layer.nack(), before);
+        let inbound = media.inbounds.insert(inbound);
+        layer.inbound = Some(inbound);
+        receiving.set_media(ssrc, inbound);
+        Some(inbound)
+    }
+
+    /// Makes an SSRC the retransmissions of a layer; `false` as above.
+    pub(crate) fn adopt_repair(&mut self, layer_key: Key, ssrc: u32) -> bool {
+        let layer = &mut self.media.layers[layer_key];
+        let receiving = &mut self.peers[layer.publisher].receiving;
+        if !receiving.set_repair(ssrc, layer_key) {
+            return false;
+        }
+        let former = std::mem::replace(&mut layer.rtx_ssrc, ssrc);
+        if former != ssrc {
+            receiving.retire(former, None);
+        }
+        true
     }
 
     /// A retransmission (RFC 4588): the original packet with its sequence number in front of its payload.
-    fn take_rtx(&mut self, now: Instant, layer: u32, header: &RtpHeader, len: usize, data: &mut [u8]) {
-        let state = &self.layers[layer];
-        let Some(format) = state.repaired(header.payload_type) else {
-            self.counters.dropped_malformed += 1;
+    fn take_rtx(&mut self, now: Instant, layer: Key, header: &RtpHeader, len: usize, data: &mut [u8]) {
+        let layer = &self.media.layers[layer];
+        let (Some(format), Ok(body)) = (layer.repaired(header.payload_type), header.payload(&data[..len])) else {
+            self.out.counters.dropped_malformed += 1;
             return;
         };
-        let body = match header.payload(&data[..len]) {
-            Ok(body) if body.len() > 2 && state.last_packet.is_some() => body,
-            // Padding to probe bandwidth, or a repair of nothing.
-            Ok(_) => return,
-            Err(_) => {
-                self.counters.dropped_malformed += 1;
-                return;
-            }
-        };
-        let original = u16::from_be_bytes([body[0], body[1]]);
-        let seq = extend16(state.highest, original);
-        if self.layers[layer].cache.get(seq).is_some() {
-            // Sent again to probe bandwidth, or by a NACK that crossed the packet.
+        // Without a body it is padding to probe bandwidth, without a stream a repair of nothing.
+        let (&[high, low, _, ..], Some(key)) = (body, layer.inbound) else { return };
+        let original = u16::from_be_bytes([high, low]);
+        let publisher = layer.publisher;
+        let inbound = &mut self.media.inbounds[key];
+        let Some(index) = inbound.accept_repair(original) else {
+            self.out.counters.dropped_unasked += 1;
             return;
-        }
+        };
+        let ssrc = inbound.ssrc();
         data.copy_within(..header.header_len, 2);
         let packet = &mut data[2..len];
         rtp::set_sequence_number(packet, original);
         rtp::set_payload_type(packet, format.pt);
-        rtp::set_ssrc(packet, greenroom_wire::Ssrc(state.ssrc));
+        rtp::set_ssrc(packet, greenroom_wire::Ssrc(ssrc));
         let Ok(header) = RtpHeader::parse(packet) else { return };
         let packet = &data[2..len];
-        let elements = Elements::read(&header, packet, &self.peers[state.peer].extensions);
-        self.counters.recovered_in += 1;
-        self.take_media(now, layer, &header, seq, packet, &elements);
+        let elements = Elements::read(&header, packet, self.peers[publisher].receiving.dictionary());
+        self.out.counters.recovered_in += 1;
+        self.take_media(now, key, &header, index, packet, &elements);
     }
 
-    /// A media packet with its extended sequence number.
+    /// An accepted media packet.
     fn take_media(
         &mut self,
         now: Instant,
-        index: u32,
+        key: Key,
         header: &RtpHeader,
         seq: u64,
         packet: &[u8],
         elements: &Elements<'_>,
     ) {
         let millis = self.millis(now);
-        let layer = &mut self.layers[index];
-        let Some(format) = layer.format(header.payload_type) else {
-            self.counters.dropped_malformed += 1;
+        let Shard { media, out, .. } = self;
+        let inbound = &mut media.inbounds[key];
+        let layer_key = inbound.layer();
+        let layer = &mut media.layers[layer_key];
+        let (Some(format), Ok(payload)) = (layer.format(header.payload_type), header.payload(packet)) else {
+            out.counters.dropped_malformed += 1;
             return;
         };
-        let Ok(payload) = header.payload(packet) else {
-            self.counters.dropped_malformed += 1;
-            return;
-        };
-        let publisher = layer.peer;
-        if layer.last_packet.is_none() {
-            layer.adopt(header.ssrc.0, format.clock_rate);
-        }
-        layer.stats.received(now, header.sequence_number, header.timestamp, payload.len());
-        if let Some(nack) = &mut layer.nack {
-            nack.received(now, header.sequence_number);
-            if nack.tracked() > 0
-                && let Some(at) = nack.poll_timeout()
-            {
-                self.peers[publisher].feedback_by(at);
-            }
-        }
-        let layer = &mut self.layers[index];
-        layer.last_packet = Some(now);
-        if seq >= layer.highest {
-            layer.highest = seq;
-            layer.newest_timestamp = header.timestamp;
-        }
-        let track_index = layer.track;
+        let (publisher, track_key) = (layer.publisher, layer.track);
+        let feedback = inbound.account(now, header, seq, payload.len(), format.clock_rate);
         if payload.is_empty() {
-            for stream in &self.tracks[track_index].subscribers {
-                self.streams[*stream].skip(index, seq);
+            for stream in &media.tracks[track_key].subscribers {
+                media.outbounds[*stream].skip(key, seq);
             }
             return;
         }
-        let facts = frame::inspect(format.codec, payload);
-        if facts.keyframe && layer.kind == Kind::Video {
-            layer.keyframe_wanted = false;
+        let facts = frame::inspect(format, payload);
+        let is_video = layer.kind == Kind::Video;
+        if facts.keyframe && is_video {
             layer.throttle.keyframe_received();
         }
-        let mut extensions = [(ExtensionKind::Mid, &[][..]); 6];
-        let mut size = payload.len();
-        for (slot, element) in extensions.iter_mut().zip(elements.forwarded.iter().flatten()) {
-            *slot = *element;
+        let mut extensions = [(ExtensionKind::Mid, &[][..]); FORWARDED.len()];
+        let (mut size, mut count) = (payload.len(), 0);
+        for (slot, element) in extensions.iter_mut().zip(elements.forwarded()) {
             size += element.1.len();
+            count += 1;
+            *slot = element;
         }
-        layer.cache.insert(
-            millis,
-            &NewPacket { seq, marker: header.marker, payload, extensions: &extensions[..elements.forwarded_len] },
-        );
-        let (spatial, ssrc) = (layer.spatial, layer.ssrc);
-        let track = &mut self.tracks[track_index];
-        if !layer.announced {
-            layer.announced = true;
-            self.events.push_back(Event::Track { track: track.id, layer: spatial, ssrc, pt: header.payload_type });
+        let new = NewPacket {
+            seq,
+            marker: header.marker,
+            pt: header.payload_type,
+            timestamp: header.timestamp,
+            payload,
+            extensions: &extensions[..count],
+        };
+        inbound.keep(now, millis, &new, facts.start && is_video);
+        let unrepaired = is_video && inbound.poll_unrepaired();
+        let track = &mut media.tracks[track_key];
+        if !std::mem::replace(&mut layer.announced, true) {
+            let (ssrc, pt) = (header.ssrc.0, header.payload_type);
+            out.events.push_back(Event::Track { track: track.id, layer: layer.spatial, ssrc, pt });
         }
-        if let Some(level) = elements.level.filter(|_| layer.kind == Kind::Audio) {
-            let last = track.last_level_timestamp.replace(header.timestamp).unwrap_or(header.timestamp);
-            let ticks = diff32(header.timestamp, last).clamp(0, (format.clock_rate / 2) as i32) as u64;
-            track
-                .speaker
-                .observe(level, Duration::from_micros(ticks * 1_000_000 / u64::from(format.clock_rate.max(1))));
+        let (spatial, simulcast) = (layer.spatial, layer.simulcast);
+        let newly_live = track.note_live(spatial);
+        if let Some(at) = feedback {
+            self.feedback_by(publisher, at);
         }
-        let bit = 1u8 << spatial.min(7);
-        let newly_live = track.live & bit == 0;
-        track.live |= bit;
-        if track.muted {
+        if simulcast && self.peers[publisher].schedule.layers.is_none() {
+            self.peers[publisher].schedule.layers = Some(now + LAYERS_INTERVAL);
+            self.arm_at(publisher, now + LAYERS_INTERVAL);
+        }
+        if !is_video && !self.is_on_stage(now, track_key, header.timestamp, format.clock_rate, elements) {
             return;
         }
-        let inbound = Inbound {
-            layer: index,
+        if self.media.tracks[track_key].muted {
+            return;
+        }
+        let arrival = Arrival {
+            inbound: key,
             spatial,
             seq,
             timestamp: header.timestamp,
@@ -284,63 +247,97 @@ impl Shard {
             size: size.min(usize::from(u16::MAX)) as u16,
             facts,
         };
-        self.fan_out(now, track_index, &inbound);
+        self.media.fan_out(now, track_key, &arrival);
         if newly_live {
-            self.retarget(now, track_index);
+            self.retarget(now, track_key);
+        }
+        if unrepaired {
+            self.mend(now, layer_key);
         }
     }
 
-    /// Queues a packet for every subscriber that follows its layer.
-    fn fan_out(&mut self, now: Instant, track: u32, packet: &Inbound) {
-        let track = &self.tracks[track];
-        for &index in &track.subscribers {
-            let stream = &mut self.streams[index];
-            let is_target = track.target(stream.max_layer) == Some(packet.spatial);
-            let Some(outgoing) = stream.accept(now, index, packet, is_target, &self.layers) else { continue };
-            let peer = &mut self.peers[stream.peer];
-            if peer.pending.is_empty() {
-                self.dirty.push_back(stream.peer);
-            }
-            peer.pending.push(outgoing);
-            self.waiting += 1;
-            self.urgent |= stream.kind == Kind::Video;
+    /// Notes how loud an audio packet is, and whether its track is among those the room forwards.
+    fn is_on_stage(
+        &mut self,
+        now: Instant,
+        key: Key,
+        timestamp: u32,
+        clock_rate: u32,
+        elements: &Elements<'_>,
+    ) -> bool {
+        let track = &mut self.media.tracks[key];
+        if let Some(level) = elements.level {
+            track.note_level(level, timestamp, clock_rate);
         }
+        let Some(room) = track.room.and_then(|id| self.media.rooms.get_mut(&id)) else { return true };
+        match room.admit(now, key, elements.level.map(|level| level.level)) {
+            Admission::OnStage => true,
+            Admission::Offstage => false,
+            Admission::Enters => {
+                // What was left out is no loss.
+                for stream in &track.subscribers {
+                    self.media.outbounds[*stream].restart();
+                }
+                true
+            }
+        }
+    }
+
+    /// Asks to be called for a peer's feedback.
+    pub(crate) fn feedback_by(&mut self, key: Key, at: Instant) {
+        self.peers[key].schedule.feedback_by(at);
+        self.arm_at(key, at);
+    }
+
+    /// Packets of a video layer were lost for good: a key frame mends it for those who follow it.
+    pub(crate) fn mend(&mut self, now: Instant, layer: Key) {
+        let state = &self.media.layers[layer];
+        let followed = state.inbound.is_some()
+            && self.media.tracks[state.track]
+                .subscribers
+                .iter()
+                .any(|stream| self.media.outbounds[*stream].following() == state.inbound);
+        if followed {
+            self.request_keyframe(now, layer);
+        }
+    }
+
+    /// Looks at which layers of a peer's tracks have packets, and where subscribers should go then.
+    pub(crate) fn refresh_layers(&mut self, now: Instant, key: Key) {
+        let tracks: Vec<Key> = self.peers[key]
+            .receiving
+            .publications()
+            .iter()
+            .filter(|publication| publication.layers.len() > 1)
+            .map(|publication| publication.track)
+            .collect();
+        let mut recent = false;
+        for track in tracks {
+            let Shard { media, .. } = self;
+            recent |= media.tracks[track].layers.iter().any(|layer| {
+                let inbound = media.layers[*layer].inbound.and_then(|inbound| media.inbounds.get(inbound));
+                let last = inbound.and_then(Inbound::last_packet);
+                last.is_some_and(|at| now < at + Duration::from_secs(2))
+            });
+            if media.tracks[track].refresh_live(&media.layers, &media.inbounds) {
+                self.retarget(now, track);
+            }
+        }
+        // Without packets nothing changes; the next one begins again.
+        self.peers[key].schedule.layers = recent.then_some(now + LAYERS_INTERVAL);
     }
 
     /// Asks for key frames of the layers that subscribers should follow and do not.
-    pub(crate) fn retarget(&mut self, now: Instant, index: u32) {
-        let track = &self.tracks[index];
-        let mut wanted = 0u8;
-        for stream in track.subscribers.iter().map(|index| &self.streams[*index]).filter(|stream| stream.wants_media())
-        {
-            let Some(target) = track.target(stream.max_layer) else { continue };
-            let follows = stream.source.filter(|_| stream.started).and_then(|l| self.layers.get(l)).map(|l| l.spatial);
-            if follows != Some(target) {
-                wanted |= 1 << target.min(7);
-            }
-        }
-        if wanted == 0 || track.muted {
+    pub(crate) fn retarget(&mut self, now: Instant, track: Key) {
+        let lacking = self.media.lacking(track);
+        if lacking == 0 {
             return;
         }
-        for position in 0..track.layers.len() {
-            let layer = self.tracks[index].layers[position];
-            if wanted & (1 << self.layers[layer].spatial.min(7)) != 0 {
+        for position in 0..self.media.tracks[track].layers.len() {
+            let layer = self.media.tracks[track].layers[position];
+            if lacking & (1 << self.media.layers[layer].spatial.min(7)) != 0 {
                 self.request_keyframe(now, layer);
             }
         }
     }
-}
-
-/// Whether a section could be where an unannounced SSRC belongs.
-fn may_carry(publication: &Publication, layers: &Slab<Layer>, pt: u8) -> bool {
-    publication.layers.len() == 1
-        && publication.layers.iter().map(|index| &layers[*index]).any(|layer| {
-            (layer.format(pt).is_some() && layer.ssrc == 0) || (layer.repaired(pt).is_some() && layer.rtx_ssrc == 0)
-        })
-}
-
-/// The only item, if there is exactly one.
-fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
-    let first = items.next()?;
-    items.next().is_none().then_some(first)
 }

@@ -7,25 +7,34 @@
 #![warn(missing_docs)]
 
 mod arena;
+mod backlog;
+mod budget;
 mod build;
 mod cache;
 mod codec_map;
 mod command;
 mod commands;
 mod data_lane;
+mod elements;
 mod feedback;
 mod frame;
 mod hash;
 mod history;
 mod ice;
 mod ids;
+mod inbound;
 mod ingest;
 mod layer;
+mod link;
+mod media;
+mod outbound;
+mod outgoing;
 mod peer;
 mod picture;
+mod receiving;
 mod reports;
 mod room;
-mod send_stream;
+mod sending;
 mod sequence;
 mod shard;
 mod slab;
@@ -36,8 +45,9 @@ mod track;
 mod transport;
 
 pub use arena::{MAX_SEGMENTS, MAX_SEND_BYTES, Send, SendArena};
+pub use budget::{Limits, Rate};
 pub use command::{Channel, Command, Event};
 pub use ids::{Path, PeerId, RoomId, TrackId};
-pub use shard::{Shard, ShardConfig};
+pub use shard::{Shard, ShardConfig, Waiting};
 pub use spec::{Codec, CodecKind, Extensions, Kind, Receiver, Sender};
 pub use stats::{Counters, PeerStats, StreamStats};

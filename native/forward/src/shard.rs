@@ -10,21 +10,18 @@ use greenroom_wire::demux::{Kind as Protocol, classify};
 
 use crate::arena::SendArena;
 use crate::hash::Map;
-use crate::layer::Layer;
+use crate::link::Output;
+use crate::media::Media;
 use crate::peer::Peer;
-use crate::room::Room;
-use crate::send_stream::SendStream;
-use crate::slab::Slab;
+use crate::slab::{Key, Slab};
 use crate::timers::{Owner, Timers};
-use crate::track::Track;
-use crate::{Counters, Event, Path, PeerId, RoomId, TrackId};
+use crate::{Counters, Event, Limits, Path, PeerId};
 
 /// Built bytes after which [`Shard::prepare`] lets the caller send: about what stays in a second-level cache.
 const PREPARE_BYTES: usize = 192 << 10;
-/// Received packets or waiting packets after which the caller should send before it feeds more: caches must not wrap
-/// over packets that still wait.
+/// Received packets after which the caller should send before it feeds more: caches must not wrap over packets that
+/// still wait.
 const BACKLOG_IN: usize = 128;
-const BACKLOG_OUT: usize = 8192;
 
 /// What a shard is made with.
 pub struct ShardConfig {
@@ -38,85 +35,91 @@ pub struct ShardConfig {
     pub pad_runs: bool,
 }
 
+/// What waits to be prepared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Audio packets, for their first time.
+    pub audio: bool,
+    /// Video packets, for their first time.
+    pub video: bool,
+    /// Packets sent again, and everything that is built already: feedback, answers, data.
+    pub repairs: bool,
+}
+
 /// See the module.
 pub struct Shard {
     pub(crate) certificate: Certificate,
-    pub(crate) random: u64,
-    pub(crate) epoch: Instant,
+    pub(crate) limits: Limits,
     pub(crate) pad_runs: bool,
     pub(crate) peers: Slab<Peer>,
-    pub(crate) peer_index: Map<PeerId, u32>,
-    pub(crate) generation: u32,
-    pub(crate) paths: Map<Path, u32>,
+    pub(crate) peer_index: Map<PeerId, Key>,
+    pub(crate) paths: Map<Path, Key>,
     /// Keyed by what strangers send: the standard, keyed hasher.
-    pub(crate) ufrags: std::collections::HashMap<String, u32>,
-    pub(crate) rooms: Map<RoomId, Room>,
-    pub(crate) tracks: Slab<Track>,
-    pub(crate) track_index: Map<TrackId, u32>,
-    pub(crate) layers: Slab<Layer>,
-    pub(crate) streams: Slab<SendStream>,
+    pub(crate) ufrags: std::collections::HashMap<String, Key>,
+    pub(crate) media: Media,
     pub(crate) timers: Timers,
-    /// Peers with packets to build, each once.
-    pub(crate) dirty: VecDeque<u32>,
-    pub(crate) events: VecDeque<Event>,
-    pub(crate) arena: SendArena,
-    pub(crate) counters: Counters,
+    pub(crate) out: Output,
+    /// Layers found to need a key frame while something else was looked at. Empty between calls; they keep their memory.
+    pub(crate) requests: Vec<Key>,
+    pub(crate) unrepaired: Vec<Key>,
+    random: u64,
+    epoch: Instant,
     received: usize,
-    pub(crate) waiting: usize,
-    /// Something waits that must not be held back.
-    pub(crate) urgent: bool,
 }
 
 impl Shard {
     /// An empty shard.
     pub fn new(config: ShardConfig, now: Instant) -> Shard {
+        let out = Output {
+            arena: SendArena::with_capacity(PREPARE_BYTES * 2),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        };
         Shard {
             certificate: config.certificate,
-            random: config.seed,
-            // Absolute send time needs a phase only; real time makes captures readable.
-            epoch: now.checked_sub(Duration::from_micros(config.unix_micros % 64_000_000)).unwrap_or(now),
+            limits: Limits::default(),
             pad_runs: config.pad_runs,
             peers: Slab::default(),
             peer_index: Map::default(),
-            generation: 0,
             paths: Map::default(),
             ufrags: std::collections::HashMap::new(),
-            rooms: Map::default(),
-            tracks: Slab::default(),
-            track_index: Map::default(),
-            layers: Slab::default(),
-            streams: Slab::default(),
+            media: Media::default(),
             timers: Timers::default(),
-            dirty: VecDeque::new(),
-            events: VecDeque::new(),
-            arena: SendArena::with_capacity(PREPARE_BYTES * 2),
-            counters: Counters::default(),
+            out,
+            requests: Vec::new(),
+            unrepaired: Vec::new(),
+            random: config.seed,
+            // Absolute send time needs a phase only; real time makes captures readable.
+            epoch: now.checked_sub(Duration::from_micros(config.unix_micros % 64_000_000)).unwrap_or(now),
             received: 0,
-            waiting: 0,
-            urgent: false,
         }
+    }
+
+    /// Other limits than the default ones, for peers added from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Takes one datagram. It is decrypted in place.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, data: &mut [u8]) {
-        self.counters.packets_in += 1;
-        self.counters.bytes_in += data.len() as u64;
+        self.out.counters.packets_in += 1;
+        self.out.counters.bytes_in += data.len() as u64;
         let protocol = classify(data);
         if protocol == Protocol::Stun {
             return self.handle_stun(now, path, data);
         }
         let Some(&peer) = self.paths.get(&path) else {
-            self.counters.dropped_address += 1;
+            self.out.counters.dropped_address += 1;
             return;
         };
         match protocol {
             Protocol::Rtp => {
                 self.received += 1;
-                self.handle_rtp(now, peer, data);
+                self.handle_rtp(now, peer, path, data);
             }
-            Protocol::Rtcp => self.handle_rtcp(now, peer, data),
+            Protocol::Rtcp => self.handle_rtcp(now, peer, path, data),
             Protocol::Dtls => self.handle_dtls(now, peer, path, data),
-            _ => self.counters.dropped_unknown += 1,
+            _ => self.out.counters.dropped_unknown += 1,
         }
     }
 
@@ -124,14 +127,13 @@ impl Shard {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, owner)) = self.timers.pop_due(now) {
             match owner {
-                Owner::Peer(index, generation) => {
-                    let Some(peer) = self.peers.get_mut(index).filter(|p| p.generation == generation) else { continue };
-                    if peer.armed != Some(at) {
+                Owner::Peer(key) => {
+                    let Some(peer) = self.peers.get_mut(key).filter(|peer| peer.schedule.armed == Some(at)) else {
                         continue;
-                    }
-                    peer.armed = None;
-                    self.handle_peer_timeout(now, index);
-                    self.arm(index);
+                    };
+                    peer.schedule.armed = None;
+                    self.handle_peer_timeout(now, key);
+                    self.arm(key);
                 }
                 Owner::Room(id) => self.handle_room_timeout(now, id),
             }
@@ -145,48 +147,57 @@ impl Shard {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.events.pop_front()
     }
 
     /// Whether the caller should send before it feeds more.
     pub fn is_backlogged(&self) -> bool {
-        self.received >= BACKLOG_IN || self.waiting >= BACKLOG_OUT || self.arena.len() >= PREPARE_BYTES
+        self.received >= BACKLOG_IN || self.media.backlog.is_full() || self.out.arena.len() >= PREPARE_BYTES
+    }
+
+    /// What waits for [`Shard::prepare`].
+    pub fn waiting(&self) -> Waiting {
+        let mut waiting = self.media.backlog.holds();
+        waiting.repairs |= !self.out.arena.is_empty();
+        waiting
     }
 
     /// Whether something waits, and all of it may wait a little longer: audio for its first time.
     pub fn is_patient(&self) -> bool {
-        !self.urgent && self.arena.is_empty() && !self.dirty.is_empty()
+        self.waiting() == Waiting { audio: true, ..Waiting::default() }
     }
 
     /// Builds what waits to be sent, up to a bounded amount. While it returns `true`, send what is in
     /// [`Shard::outgoing`], call [`Shard::sent`], and call it again.
     pub fn prepare(&mut self, now: Instant) -> bool {
-        while self.arena.len() < PREPARE_BYTES {
-            let Some(index) = self.dirty.pop_front() else {
+        while self.out.arena.len() < PREPARE_BYTES {
+            let Some((peer, mut burst)) = self.media.backlog.pop() else {
                 self.received = 0;
-                self.urgent = false;
                 break;
             };
-            self.build_burst(now, index);
+            self.build_burst(now, peer, &burst);
+            burst.clear();
+            self.media.backlog.reuse(peer, burst);
         }
-        !self.arena.is_empty()
+        !self.out.arena.is_empty()
     }
 
     /// What was prepared.
     pub fn outgoing(&self) -> &SendArena {
-        &self.arena
+        &self.out.arena
     }
 
     /// The prepared datagrams were sent.
     pub fn sent(&mut self) {
-        self.counters.packets_out += self.arena.sends().iter().map(|send| send.segments() as u64).sum::<u64>();
-        self.counters.bytes_out += self.arena.len() as u64;
-        self.arena.clear();
+        let Output { arena, counters, .. } = &mut self.out;
+        counters.packets_out += arena.sends().iter().map(|send| send.segments() as u64).sum::<u64>();
+        counters.bytes_out += arena.len() as u64;
+        arena.clear();
     }
 
     /// Totals since start.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.out.counters
     }
 
     /// How many peers there are.
@@ -200,19 +211,29 @@ impl Shard {
     }
 
     /// Puts the peer's next deadline into the heap, unless an earlier entry is there.
-    pub(crate) fn arm(&mut self, index: u32) {
-        let peer = &mut self.peers[index];
-        if let Some(at) = peer.deadline()
-            && peer.armed.is_none_or(|armed| at < armed)
-        {
-            peer.armed = Some(at);
-            self.timers.push(at, Owner::Peer(index, peer.generation));
+    pub(crate) fn arm(&mut self, key: Key) {
+        if let Some(at) = self.peers[key].deadline() {
+            self.arm_at(key, at);
+        }
+    }
+
+    /// The same for a deadline that is known to be the peer's.
+    pub(crate) fn arm_at(&mut self, key: Key, at: Instant) {
+        let armed = &mut self.peers[key].schedule.armed;
+        if armed.is_none_or(|armed| at < armed) {
+            *armed = Some(at);
+            self.timers.push(at, Owner::Peer(key));
         }
     }
 
     /// Milliseconds of the shard's clock, wrapping.
     pub(crate) fn millis(&self, now: Instant) -> u32 {
         now.saturating_duration_since(self.epoch).as_millis() as u32
+    }
+
+    /// Microseconds of the shard's clock.
+    pub(crate) fn micros(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_micros() as u64
     }
 
     /// The next number of the seeded generator (SplitMix64).

@@ -72,6 +72,14 @@ counters! {
     dropped_rtcp,
     /// Packets that left the cache before they could be sent.
     dropped_cache,
+    /// RTP larger than a datagram needs to be.
+    dropped_oversize,
+    /// Beyond what one peer may send or ask for.
+    dropped_budget,
+    /// Retransmissions from publishers that nobody asked for: bandwidth probes, and answers that crossed their packet.
+    dropped_unasked,
+    /// Retransmissions to subscribers beyond their share.
+    dropped_rtx,
     /// Data-channel messages not sent to slow readers.
     dropped_data,
 }

@@ -4,12 +4,12 @@ use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use crate::RoomId;
+use crate::slab::Key;
 
 /// Whose deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
-    /// Index and generation of a peer.
-    Peer(u32, u32),
+    Peer(Key),
     /// Speakers of a room.
     Room(RoomId),
 }

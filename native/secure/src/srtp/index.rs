@@ -23,6 +23,11 @@ pub struct RxSource {
 }
 
 impl RxSource {
+    /// A source that was in use earlier under the same key, with `highest` as the highest index accepted then.
+    pub fn after(highest: u64) -> Self {
+        RxSource { window: ReplayWindow::after(highest) }
+    }
+
     /// The index to open a packet with sequence number `seq` with, accepted before or not. Changes nothing.
     #[inline]
     pub fn estimate(&self, seq: u16) -> u64 {

@@ -18,6 +18,11 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// As if everything up to `highest` had been accepted.
+    pub fn after(highest: u64) -> Self {
+        ReplayWindow { end: highest + 1, seen: [u64::MAX; WORDS] }
+    }
+
     /// The highest accepted index.
     #[inline]
     pub fn highest(&self) -> Option<u64> {
@@ -80,6 +85,14 @@ mod tests {
         // 1030 - 1023 = 7 is the oldest index the window knows.
         assert!(!window.is_fresh(6));
         assert!(window.is_fresh(9));
+    }
+
+    #[test]
+    fn after_a_number_only_higher_ones_are_fresh() {
+        let mut window = ReplayWindow::after(70_000);
+        assert!((69_000..=70_000).all(|index| !window.is_fresh(index)));
+        assert!(window.accept(70_003) && window.accept(70_001) && !window.accept(70_001));
+        assert_eq!(window.highest(), Some(70_003));
     }
 
     #[test]

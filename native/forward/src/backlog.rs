@@ -1,0 +1,117 @@
+//! What waits to be built: a queue for each peer, and the peers that have something in theirs.
+use std::collections::VecDeque;
+
+use crate::outgoing::{Delivery, Outgoing};
+use crate::slab::Key;
+use crate::{Kind, Waiting};
+
+/// Waiting packets after which the caller should send before it feeds more: caches must not wrap over packets that
+/// still wait.
+const MAX_WAITING: usize = 8192;
+
+/// All queues of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// By slot of the peer. They keep their memory.
+    queues: Vec<Vec<Outgoing>>,
+    /// Peers with packets, each once.
+    dirty: VecDeque<Key>,
+    waiting: usize,
+    holds: Waiting,
+}
+
+impl Backlog {
+    /// Queues a packet for a peer.
+    pub(crate) fn push(&mut self, peer: Key, kind: Kind, item: Outgoing) {
+        if peer.slot() >= self.queues.len() {
+            self.queues.resize_with(peer.slot() + 1, Vec::new);
+        }
+        let queue = &mut self.queues[peer.slot()];
+        if queue.is_empty() {
+            self.dirty.push_back(peer);
+        }
+        queue.push(item);
+        self.waiting += 1;
+        match (item.delivery, kind) {
+            (Delivery::Original, Kind::Audio) => self.holds.audio = true,
+            (Delivery::Original, Kind::Video) => self.holds.video = true,
+            _ => self.holds.repairs = true,
+        }
+    }
+
+    /// The next peer and all it waits for. Give the memory back with [`Backlog::reuse`].
+    pub(crate) fn pop(&mut self) -> Option<(Key, Vec<Outgoing>)> {
+        let Some(peer) = self.dirty.pop_front() else {
+            self.holds = Waiting::default();
+            return None;
+        };
+        let queue = std::mem::take(&mut self.queues[peer.slot()]);
+        self.waiting -= queue.len();
+        Some((peer, queue))
+    }
+
+    /// Takes back what [`Backlog::pop`] gave.
+    pub(crate) fn reuse(&mut self, peer: Key, mut queue: Vec<Outgoing>) {
+        queue.clear();
+        let place = &mut self.queues[peer.slot()];
+        if place.is_empty() {
+            *place = queue;
+        }
+    }
+
+    /// Forgets what waits for a peer, and its memory.
+    pub(crate) fn remove(&mut self, peer: Key) {
+        let Some(queue) = self.queues.get_mut(peer.slot()) else { return };
+        self.waiting -= std::mem::take(queue).len();
+        self.dirty.retain(|dirty| *dirty != peer);
+    }
+
+    /// Whether more should not be added before something is sent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting >= MAX_WAITING
+    }
+
+    /// What kinds of packets wait.
+    pub(crate) fn holds(&self) -> Waiting {
+        if self.dirty.is_empty() { Waiting::default() } else { self.holds }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec_map::PayloadRule;
+    use crate::slab::Slab;
+
+    fn item(delivery: Delivery) -> Outgoing {
+        Outgoing {
+            outbound: Key::NOWHERE,
+            inbound: Key::NOWHERE,
+            seq: 0,
+            out_seq: 0,
+            timestamp: 0,
+            picture: None,
+            size: 0,
+            rule: PayloadRule::NONE,
+            delivery,
+        }
+    }
+
+    #[test]
+    fn peers_come_once_each_and_the_count_follows() {
+        let mut peers = Slab::default();
+        let (alice, bob) = (peers.insert(()), peers.insert(()));
+        let mut backlog = Backlog::default();
+        assert_eq!(backlog.holds(), Waiting::default());
+        for peer in [alice, bob, alice] {
+            backlog.push(peer, Kind::Audio, item(Delivery::Original));
+        }
+        assert_eq!(backlog.holds(), Waiting { audio: true, ..Waiting::default() });
+        backlog.push(bob, Kind::Audio, item(Delivery::Rtx(1)));
+        assert!(backlog.holds().repairs && !backlog.holds().video);
+        assert_eq!(backlog.pop().map(|(peer, queue)| (peer, queue.len())), Some((alice, 2)));
+        backlog.remove(bob);
+        assert!(backlog.pop().is_none());
+        assert_eq!((backlog.waiting, backlog.holds()), (0, Waiting::default()));
+    }
+}

@@ -8,7 +8,8 @@ use openh264::encoder::{
 use openh264::formats::{YUVSlices, YUVSource};
 
 use crate::CodecError;
-use crate::video::{EncodedPicture, I420, MAX_SIDE, VideoDecoder, VideoEncoder, VideoSettings};
+use crate::coding::{EncodedPicture, VideoDecoder, VideoEncoder, VideoSettings};
+use crate::picture::{I420, MAX_SIDE};
 
 fn failed(error: openh264::Error) -> CodecError {
     CodecError::new(format!("H264: {error}"))

@@ -9,6 +9,8 @@ pub mod resample;
 pub mod video;
 pub mod vp8;
 
+mod coding;
 mod error;
+mod picture;
 
 pub use error::CodecError;

@@ -10,7 +10,7 @@ use yuv::{
 };
 
 use crate::CodecError;
-use crate::video::{I420, MAX_SIDE};
+use crate::picture::{I420, MAX_SIDE};
 
 /// Values as in `VideoBufferType` of the LiveKit protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

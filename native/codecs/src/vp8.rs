@@ -7,7 +7,8 @@ use std::ptr;
 use vpx_sys::*;
 
 use crate::CodecError;
-use crate::video::{EncodedPicture, I420, MAX_SIDE, VideoDecoder, VideoEncoder, VideoSettings};
+use crate::coding::{EncodedPicture, VideoDecoder, VideoEncoder, VideoSettings};
+use crate::picture::{I420, MAX_SIDE};
 
 /// Speed over quality, on libvpx's scale of 0 to -16.
 const CPU_USED: i32 = -6;

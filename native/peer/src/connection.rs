@@ -106,6 +106,11 @@ impl Connection {
         self.rtc.as_mut().ok_or_else(PeerError::closed)
     }
 
+    /// The session and what is to be negotiated for it.
+    pub fn negotiating(&mut self) -> Result<(&mut Rtc, &mut Negotiation), PeerError> {
+        Ok((self.rtc.as_mut().ok_or_else(PeerError::closed)?, &mut self.negotiation))
+    }
+
     /// A datagram from the network. What is not for us is dropped.
     pub fn receive(
         &mut self,

@@ -13,6 +13,7 @@ mod event;
 mod negotiate;
 mod peer;
 mod pool;
+mod reactor;
 mod ring;
 pub mod sdp;
 mod sending;

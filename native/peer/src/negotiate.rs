@@ -8,7 +8,6 @@ use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, Reliability};
 use str0m::media::{Direction, MediaKind, Mid, Rid, Simulcast};
 
-use crate::connection::Connection;
 use crate::error::PeerError;
 use crate::sdp;
 
@@ -94,43 +93,39 @@ impl Negotiation {
             protocol: String::new(),
         }));
     }
-}
 
-impl Connection {
     /// Add a section to the next offer; returns its mid.
     ///
     /// str0m draws a mid when a section is added to an offer, not earlier, and lets nobody choose it. It draws from a
     /// generator that can be seeded per thread, so the draw is made now to learn the mid and repeated from the same seed
     /// when the offer is made. `create_offer` checks that both agree.
-    pub fn add_section(&mut self, section: NewSection) -> Result<Mid, PeerError> {
+    pub fn add_section(&mut self, rtc: &mut Rtc, section: NewSection) -> Result<Mid, PeerError> {
         let seed = loop {
             let seed = entropy();
-            let mid = draw(self.rtc()?, seed, &section);
-            if !self.negotiation.knows(mid) {
+            let mid = draw(rtc, seed, &section);
+            if !self.knows(mid) {
                 break seed;
             }
         };
-        let mid = draw(self.rtc()?, seed, &section);
-        self.negotiation.sections.push(Wanted { mid, direction: section.direction });
+        let mid = draw(rtc, seed, &section);
+        self.sections.push(Wanted { mid, direction: section.direction });
         if section.kind == MediaKind::Video && section.direction == Direction::SendOnly {
             let rids = match &section.simulcast {
                 Some(simulcast) => simulcast.send.iter().map(|layer| Some(layer.rid)).collect(),
                 None => vec![None],
             };
-            self.negotiation.video.push((mid, rids));
+            self.video.push((mid, rids));
         }
-        self.negotiation.changes.push(Change::Section { seed, mid, section });
+        self.changes.push(Change::Section { seed, mid, section });
         Ok(mid)
     }
 
-    pub fn create_offer(&mut self, ice_restart: bool) -> Result<String, PeerError> {
-        if self.negotiation.pending.is_some() {
+    pub fn create_offer(&mut self, rtc: &mut Rtc, ice_restart: bool) -> Result<String, PeerError> {
+        if self.pending.is_some() {
             return Err(PeerError::state("an offer is waiting for its answer already"));
         }
-        let rtc = self.rtc.as_mut().ok_or_else(PeerError::closed)?;
-        let negotiation = &mut self.negotiation;
         let mut api = rtc.sdp_api();
-        for change in negotiation.changes.drain(..) {
+        for change in self.changes.drain(..) {
             match change {
                 Change::Section { seed, mid, section } => {
                     fastrand::seed(seed);
@@ -147,7 +142,7 @@ impl Connection {
             }
         }
         // An answer may have made a section inactive for a while; each offer asks for what is wanted.
-        for wanted in &negotiation.sections {
+        for wanted in &self.sections {
             api.set_direction(wanted.mid, wanted.direction);
         }
         if ice_restart {
@@ -155,15 +150,15 @@ impl Connection {
         }
         let offered = match api.apply() {
             Some(offered) => offered,
-            None => repeat_offer(rtc, &negotiation.sections)?,
+            None => repeat_offer(rtc, &self.sections)?,
         };
         let (offer, pending) = offered;
-        negotiation.pending = Some(pending);
-        Ok(negotiation.tidied(&offer.to_sdp_string()))
+        self.pending = Some(pending);
+        Ok(self.tidied(&offer.to_sdp_string()))
     }
 
-    pub fn set_answer(&mut self, answer: &str) -> Result<(), PeerError> {
-        let Some(pending) = self.negotiation.pending.take() else {
+    pub fn set_answer(&mut self, rtc: &mut Rtc, answer: &str) -> Result<(), PeerError> {
+        let Some(pending) = self.pending.take() else {
             return Err(PeerError::state("no offer is waiting for an answer"));
         };
         let parsed = SdpAnswer::from_sdp_string(&sdp::tidy_remote(answer, false));
@@ -171,18 +166,17 @@ impl Connection {
             Ok(answer) => answer,
             Err(error) => {
                 // The offer still stands; a readable answer may follow.
-                self.negotiation.pending = Some(pending);
+                self.pending = Some(pending);
                 return Err(PeerError::invalid(format!("the answer cannot be read: {error}")));
             }
         };
-        let rtc = self.rtc.as_mut().ok_or_else(PeerError::closed)?;
         rtc.sdp_api()
             .accept_answer(pending, answer)
             .map_err(|error| PeerError::invalid(format!("the answer cannot be used: {error}")))?;
-        for (mid, red) in &self.negotiation.red {
+        for (mid, red) in &self.red {
             rtc.direct_api().set_red_send(*mid, *red);
         }
-        for (mid, rids) in std::mem::take(&mut self.negotiation.video) {
+        for (mid, rids) in std::mem::take(&mut self.video) {
             for rid in rids {
                 // The default drops queued retransmissions when they pass 15 % of the rate: on a bad path each of them
                 // is a frozen picture.
@@ -194,18 +188,17 @@ impl Connection {
         Ok(())
     }
 
-    pub fn accept_offer(&mut self, offer: &str) -> Result<String, PeerError> {
+    pub fn accept_offer(&mut self, rtc: &mut Rtc, offer: &str) -> Result<String, PeerError> {
         let offer = SdpOffer::from_sdp_string(&sdp::tidy_remote(offer, true))
             .map_err(|error| PeerError::invalid(format!("the offer cannot be read: {error}")))?;
-        if self.negotiation.pending.is_some() {
+        if self.pending.is_some() {
             return Err(PeerError::state("an offer of ours is waiting for its answer"));
         }
-        let answer = self
-            .rtc()?
+        let answer = rtc
             .sdp_api()
             .accept_offer(offer)
             .map_err(|error| PeerError::invalid(format!("the offer cannot be used: {error}")))?;
-        Ok(self.negotiation.tidied(&answer.to_sdp_string()))
+        Ok(self.tidied(&answer.to_sdp_string()))
     }
 }
 

@@ -4,15 +4,15 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use greenroom_codecs::video::VideoCodec;
-use str0m::Candidate;
 use str0m::media::{Direction, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
+use str0m::{Candidate, Rtc};
 
 use crate::audio::input::{AudioInput, AudioSending};
 use crate::audio::sink::{AudioFormat, AudioRing, HARD_LIMIT_MS, SinkFeed};
 use crate::connection::{Connection, VideoSending};
 use crate::error::PeerError;
 use crate::event::{Event, Id};
-use crate::negotiate::NewSection;
+use crate::negotiate::{Negotiation, NewSection};
 use crate::sending::{AudioSection, Sending, VideoSection};
 use crate::shared::PeerShared;
 use crate::sinks::{AudioSink, VideoSink};
@@ -36,18 +36,28 @@ impl Peer {
         self.shared.id
     }
 
+    fn negotiate<R>(
+        &self,
+        change: impl FnOnce(&mut Negotiation, &mut Rtc) -> Result<R, PeerError>,
+    ) -> Result<R, PeerError> {
+        self.shared.with(|connection, _| {
+            let (rtc, negotiation) = connection.negotiating()?;
+            change(negotiation, rtc)
+        })
+    }
+
     /// Recvonly sections in the next offer. Returns their mids.
     pub fn add_receive(&self, kind: MediaKind, count: usize) -> Result<Vec<String>, PeerError> {
-        self.shared.with(|connection, _| {
+        self.negotiate(|negotiation, rtc| {
             let section =
                 NewSection { kind, direction: Direction::RecvOnly, stream_id: None, track_id: None, simulcast: None };
-            (0..count).map(|_| connection.add_section(section.clone()).map(|mid| mid.to_string())).collect()
+            (0..count).map(|_| negotiation.add_section(rtc, section.clone()).map(|mid| mid.to_string())).collect()
         })
     }
 
     pub fn add_data_channel(&self, label: &str, ordered: bool, max_retransmits: Option<u16>) -> Result<(), PeerError> {
-        self.shared.with(|connection, _| {
-            connection.negotiation.add_channel(label, ordered, max_retransmits);
+        self.negotiate(|negotiation, _| {
+            negotiation.add_channel(label, ordered, max_retransmits);
             Ok(())
         })
     }
@@ -62,15 +72,16 @@ impl Peer {
         dtx: bool,
         red: bool,
     ) -> Result<String, PeerError> {
-        let mid = self.shared.with(|connection, _| {
-            let mid = connection.add_section(NewSection {
+        let mid = self.negotiate(|negotiation, rtc| {
+            let section = NewSection {
                 kind: MediaKind::Audio,
                 direction: Direction::SendOnly,
                 stream_id: Some(stream_id.to_owned()),
                 track_id: Some(cid.to_owned()),
                 simulcast: None,
-            })?;
-            connection.negotiation.set_red(mid, red);
+            };
+            let mid = negotiation.add_section(rtc, section)?;
+            negotiation.set_red(mid, red);
             Ok(mid)
         })?;
         let section = Arc::new(AudioSection::new(&self.shared, mid));
@@ -107,14 +118,16 @@ impl Peer {
         let sending =
             Arc::new(VideoSending { input: Arc::downgrade(source), rids, keyframes: AtomicU32::new(u32::MAX) });
         let mid = self.shared.with(|connection, _| {
-            let mid = connection.add_section(NewSection {
+            let section = NewSection {
                 kind: MediaKind::Video,
                 direction: Direction::SendOnly,
                 stream_id: Some(stream_id.to_owned()),
                 track_id: Some(cid.to_owned()),
                 simulcast,
-            })?;
-            connection.negotiation.prefer(mid, if codec == VideoCodec::H264 { "H264" } else { "VP8" });
+            };
+            let (rtc, negotiation) = connection.negotiating()?;
+            let mid = negotiation.add_section(rtc, section)?;
+            negotiation.prefer(mid, if codec == VideoCodec::H264 { "H264" } else { "VP8" });
             connection.set_video_sending(mid, sending.clone());
             Ok(mid)
         })?;
@@ -133,8 +146,8 @@ impl Peer {
         let section = sending.swap_remove(index);
         drop(sending);
         section.remove();
-        self.shared.with(|connection, _| {
-            connection.negotiation.stop(section.mid());
+        self.negotiate(|negotiation, _| {
+            negotiation.stop(section.mid());
             Ok(())
         })
     }
@@ -149,15 +162,15 @@ impl Peer {
     }
 
     pub fn create_offer(&self, ice_restart: bool) -> Result<String, PeerError> {
-        self.shared.with(|connection, _| connection.create_offer(ice_restart))
+        self.negotiate(|negotiation, rtc| negotiation.create_offer(rtc, ice_restart))
     }
 
     pub fn set_answer(&self, sdp: &str) -> Result<(), PeerError> {
-        self.shared.with(|connection, _| connection.set_answer(sdp))
+        self.negotiate(|negotiation, rtc| negotiation.set_answer(rtc, sdp))
     }
 
     pub fn accept_offer(&self, sdp: &str) -> Result<String, PeerError> {
-        self.shared.with(|connection, _| connection.accept_offer(sdp))
+        self.negotiate(|negotiation, rtc| negotiation.accept_offer(rtc, sdp))
     }
 
     /// `candidate:...` as in SDP. What cannot be used (mDNS, TCP) is ignored.
@@ -176,12 +189,12 @@ impl Peer {
         format.check()?;
         let hard_limit = HARD_LIMIT_MS / format.frame_ms as usize;
         let capacity = if capacity == 0 { hard_limit } else { capacity.min(hard_limit) };
-        let engine = &self.shared.engine;
-        let ring = Arc::new(AudioRing::new(engine.next_id(), capacity, Event::Audio, engine.events.clone()));
+        let host = &self.shared.host;
+        let ring = Arc::new(AudioRing::new(host.next_id(), capacity, Event::Audio, host.events.clone()));
         let mid = Mid::from(mid);
         let receiver = self.shared.with(|connection, _| {
             check_section(connection, mid, MediaKind::Audio)?;
-            Ok(connection.audio_receiver(mid, &engine.pool))
+            Ok(connection.audio_receiver(mid, &host.pool))
         })?;
         receiver.attach(SinkFeed::new(ring.clone(), format));
         Ok(AudioSink { ring, receiver })
@@ -191,8 +204,8 @@ impl Peer {
     /// may still want, a third of a second.
     pub fn receive_video(&self, mid: &str, capacity: usize) -> Result<VideoSink, PeerError> {
         let capacity = if capacity == 0 { 10 } else { capacity.min(120) };
-        let engine = &self.shared.engine;
-        let ring = Arc::new(VideoRing::new(engine.next_id(), capacity, Event::Video, engine.events.clone()));
+        let host = &self.shared.host;
+        let ring = Arc::new(VideoRing::new(host.next_id(), capacity, Event::Video, host.events.clone()));
         let mid = Mid::from(mid);
         let peer = Arc::downgrade(&self.shared);
         let receiver = self.shared.with(|connection, _| {
@@ -206,7 +219,7 @@ impl Peer {
                         Ok(())
                     });
                 };
-                VideoReceiver::new(&engine.pool, Box::new(request))
+                VideoReceiver::new(&host.pool, Box::new(request))
             }))
         })?;
         receiver.attach(ring.clone());

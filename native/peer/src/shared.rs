@@ -7,19 +7,39 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use str0m::config::DtlsCert;
+
 use crate::connection::{Connection, Receivers};
-use crate::engine::EngineShared;
 use crate::error::PeerError;
-use crate::event::{Event, Id};
+use crate::event::{Event, EventQueue, Id};
 use crate::lock;
+use crate::pool::CodecPool;
+use crate::reactor::{NEVER, Reactor};
 use crate::sockets::Socket;
 
-/// No deadline.
-pub(crate) const NEVER: u64 = u64::MAX;
+/// What an engine has for its peers.
+pub(crate) struct Host {
+    pub events: Arc<EventQueue>,
+    pub pool: CodecPool,
+    pub certificate: DtlsCert,
+    pub reactor: Reactor,
+    ids: AtomicU64,
+}
+
+impl Host {
+    pub fn new(pool: CodecPool, certificate: DtlsCert) -> std::io::Result<Self> {
+        let events = Arc::new(EventQueue::new()?);
+        Ok(Self { events, pool, certificate, reactor: Reactor::new()?, ids: AtomicU64::new(1) })
+    }
+
+    pub fn next_id(&self) -> Id {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+}
 
 pub(crate) struct PeerShared {
     pub id: Id,
-    pub engine: Arc<EngineShared>,
+    pub host: Arc<Host>,
     pub sockets: Vec<Socket>,
     /// When the session wants to be driven, in engine time.
     pub deadline: AtomicU64,
@@ -28,11 +48,11 @@ pub(crate) struct PeerShared {
 }
 
 impl PeerShared {
-    pub fn new(id: Id, engine: Arc<EngineShared>, sockets: Vec<Socket>) -> Self {
-        let connection = Connection::new(id, engine.events.clone(), &engine.certificate, &sockets, Instant::now());
+    pub fn new(id: Id, host: Arc<Host>, sockets: Vec<Socket>) -> Self {
+        let connection = Connection::new(id, host.events.clone(), &host.certificate, &sockets, Instant::now());
         Self {
             id,
-            engine,
+            host,
             sockets,
             deadline: AtomicU64::new(0),
             connection: Mutex::new(connection),
@@ -73,7 +93,7 @@ impl PeerShared {
                 self.unregister();
                 receivers.end();
                 if !self.closed.load(Ordering::Acquire) {
-                    self.engine.events.push(Event::Failed(self.id, reason));
+                    self.host.events.push(Event::Failed(self.id, reason));
                 }
             }
         }
@@ -86,9 +106,9 @@ impl PeerShared {
     }
 
     fn set_deadline(&self, deadline: Option<Instant>) {
-        let deadline = deadline.map_or(NEVER, |at| self.engine.micros(at));
+        let deadline = deadline.map_or(NEVER, |at| self.host.reactor.micros(at));
         self.deadline.store(deadline, Ordering::SeqCst);
-        self.engine.note_deadline(deadline);
+        self.host.reactor.note_deadline(deadline);
     }
 
     /// Datagrams of one wake-up, read from socket `index` until it is empty or the thread owes others its time.
@@ -112,9 +132,9 @@ impl PeerShared {
 
     fn unregister(&self) {
         for socket in &self.sockets {
-            self.engine.unwatch(socket.socket.as_raw_fd());
+            self.host.reactor.unwatch(socket.socket.as_raw_fd());
         }
-        self.engine.forget(self.id);
+        self.host.reactor.forget(self.id);
     }
 
     pub fn is_closed(&self) -> bool {

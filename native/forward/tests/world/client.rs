@@ -53,6 +53,8 @@ pub struct Client {
     dtls_at: Option<Instant>,
     tx: Option<SrtpTx>,
     rx: Option<SrtpRx>,
+    /// Opens what the client itself sent.
+    echo: Option<SrtpRx>,
     sources: HashMap<u32, RxSource>,
     check_at: Option<Instant>,
     now: Instant,
@@ -78,6 +80,7 @@ impl Client {
             dtls_at: None,
             tx: None,
             rx: None,
+            echo: None,
             sources: HashMap::new(),
             check_at: None,
             now,
@@ -108,6 +111,16 @@ impl Client {
 
     pub fn is_connected(&self) -> bool {
         self.tx.is_some()
+    }
+
+    /// Opens what comes from the shard.
+    pub fn opener(&mut self) -> Option<&mut SrtpRx> {
+        self.rx.as_mut()
+    }
+
+    /// Opens what the client sent.
+    pub fn echo(&mut self) -> Option<&mut SrtpRx> {
+        self.echo.as_mut()
     }
 
     pub fn check(&mut self, nominate: bool) -> Vec<u8> {
@@ -177,6 +190,7 @@ impl Client {
                 DtlsOutput::Connected(keys) => {
                     self.tx = Some(SrtpTx::new(&keys.local));
                     self.rx = Some(SrtpRx::new(&keys.remote));
+                    self.echo = Some(SrtpRx::new(&keys.local));
                     continue;
                 }
                 DtlsOutput::Data(packet) => {
@@ -246,7 +260,8 @@ impl Client {
         extensions: &[(u8, &[u8])],
         payload: &[u8],
     ) -> Vec<u8> {
-        let mut buf = vec![0; 2048];
+        let values: usize = extensions.iter().map(|(_, value)| 2 + value.len()).sum();
+        let mut buf = vec![0; values + payload.len() + 64];
         let header_len = write_header(&mut buf, fields, extensions).unwrap();
         buf[header_len..header_len + payload.len()].copy_from_slice(payload);
         let len = self.tx.as_mut().unwrap().seal_rtp(&mut buf, header_len, header_len + payload.len(), index);

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 mod client;
+pub mod oracle;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,6 +14,8 @@ use greenroom_forward::{
     Codec, Command, Event, Extensions, Kind, Path, PeerId, Receiver, RoomId, Sender, Shard, ShardConfig, TrackId,
 };
 use greenroom_secure::dtls::Certificate;
+use greenroom_wire::demux::{Kind as Protocol, classify};
+use oracle::Oracle;
 
 pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
@@ -48,6 +51,8 @@ pub struct World {
     pub network: Network,
     pub events: Vec<Event>,
     pub random: u64,
+    /// Watches everything that passes.
+    pub oracle: Oracle,
     flying: BinaryHeap<Reverse<Flying>>,
     order: u64,
 }
@@ -72,6 +77,7 @@ impl World {
             network,
             events: Vec::new(),
             random: seed,
+            oracle: Oracle::default(),
             flying: BinaryHeap::new(),
             order: 0,
         }
@@ -104,6 +110,7 @@ impl World {
     }
 
     pub fn command(&mut self, command: Command) {
+        self.oracle.command(&command);
         self.shard.handle_command(self.now, command);
         self.collect();
     }
@@ -134,7 +141,7 @@ impl World {
         while self.flying.peek().is_some_and(|f| f.0.at <= self.now) {
             let mut datagram = self.flying.pop().unwrap().0;
             if datagram.to_shard {
-                self.shard.handle_datagram(self.now, path(datagram.client), &mut datagram.bytes);
+                self.hand_over(datagram.client, &mut datagram.bytes);
             } else {
                 self.clients[datagram.client].handle(self.now, &mut datagram.bytes);
             }
@@ -144,7 +151,14 @@ impl World {
         }
         self.shard.handle_timeout(self.now);
         self.collect();
+        oracle::assert_ahead(self.now, self.shard.poll_timeout());
         true
+    }
+
+    /// Gives the shard a datagram of a client.
+    fn hand_over(&mut self, client: usize, bytes: &mut [u8]) {
+        self.oracle.received(self.now, client, bytes, self.clients[client].echo());
+        self.shard.handle_datagram(self.now, path(client), bytes);
     }
 
     /// Puts what everybody sent onto the network.
@@ -152,13 +166,20 @@ impl World {
         while let Some(event) = self.shard.poll_event() {
             self.events.push(event);
         }
-        let mut sent = Vec::new();
+        let mut sent: Vec<(bool, usize, Vec<u8>)> = Vec::new();
         while self.shard.prepare(self.now) {
             for (to, bytes) in self.shard.outgoing().datagrams() {
                 sent.push((false, usize::from(to.remote.port() - 1000), bytes.to_vec()));
             }
             self.shard.sent();
         }
+        let rtp = sent.iter().filter(|(_, _, bytes)| classify(bytes) == Protocol::Rtp).count();
+        self.oracle.drained(self.shard.counters(), rtp);
+        for (_, client, bytes) in &sent {
+            let keys = self.clients.get_mut(*client).and_then(Client::opener);
+            self.oracle.sent(self.now, *client, bytes, keys);
+        }
+        self.oracle.settle();
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.poll(self.now);
             sent.extend(client.outbox.drain(..).map(|bytes| (true, index, bytes)));
@@ -177,7 +198,7 @@ impl World {
 
     /// A datagram from `client`'s address, at once.
     pub fn inject(&mut self, client: usize, mut bytes: Vec<u8>) {
-        self.shard.handle_datagram(self.now, path(client), &mut bytes);
+        self.hand_over(client, &mut bytes);
         self.collect();
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::DtlsError;
+use super::error::DtlsError;
 use crate::mac::{constant_time_eq, sha256};
 
 /// A self-signed ECDSA P-256 certificate with its key. Make one per process; cloning is cheap next to a handshake.

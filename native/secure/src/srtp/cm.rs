@@ -1,12 +1,12 @@
 //! AES in counter mode with HMAC-SHA1-80: RFC 3711, sections 4.1.1 and 4.2.1.
 
-use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
-use aws_lc_rs::iv::FixedLength;
-
 use zeroize::Zeroize;
 
+use super::aes_ctr::AesCtr;
+use super::error::SrtpError;
 use super::kdf::{self, Labels};
-use super::{E_FLAG, MasterKey, RTCP_HEADER_LEN, RTCP_INDEX_LEN, SrtpError, read_u32};
+use super::master::MasterKey;
+use super::packet::{E_FLAG, RTCP_HEADER_LEN, RTCP_INDEX_LEN, read_u32};
 use crate::mac::{HmacSha1Key, constant_time_eq};
 
 /// Length of the truncated HMAC-SHA1 tag in bytes.
@@ -17,7 +17,7 @@ const ROC_LEN: usize = 4;
 /// Session keys: the AES key schedule and both HMAC pads are computed once. All are wiped on drop, the first two by
 /// aws-lc-rs.
 pub(super) struct CmKey {
-    cipher: EncryptingKey,
+    cipher: AesCtr,
     /// The session salt shifted into its place in the initial counter.
     salt: u128,
     mac: HmacSha1Key,
@@ -33,14 +33,14 @@ impl CmKey {
     pub(super) fn new(key: &[u8], salt: &[u8; 14], mac: &[u8; 20]) -> Self {
         let mut number = [0; 16];
         number[..14].copy_from_slice(salt);
-        Self { cipher: counter_mode(key), salt: u128::from_be_bytes(number), mac: HmacSha1Key::new(mac) }
+        Self { cipher: AesCtr::new(key), salt: u128::from_be_bytes(number), mac: HmacSha1Key::new(mac) }
     }
 
     /// Encrypts or decrypts: IV = salt * 2^16 XOR SSRC * 2^64 XOR index * 2^16 (RFC 3711, 4.1.1).
     #[inline]
     fn apply(&self, ssrc: u32, index: u64, payload: &mut [u8]) {
         let iv = self.salt ^ (u128::from(ssrc) << 64) ^ (u128::from(index & 0xffff_ffff_ffff) << 16);
-        apply(&self.cipher, iv.to_be_bytes(), payload);
+        self.cipher.apply(iv.to_be_bytes(), payload);
     }
 
     #[inline]
@@ -107,24 +107,4 @@ impl Drop for CmKey {
 #[inline]
 fn rollover_counter(index: u64) -> [u8; ROC_LEN] {
     ((index >> 16) as u32).to_be_bytes()
-}
-
-/// AES in counter mode under a key of 16 or 32 bytes.
-fn counter_mode(key: &[u8]) -> EncryptingKey {
-    let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
-    UnboundCipherKey::new(algorithm, key)
-        .and_then(EncryptingKey::ctr)
-        .expect("an AES key of its algorithm's length is valid")
-}
-
-#[inline]
-fn apply(cipher: &EncryptingKey, iv: [u8; 16], data: &mut [u8]) {
-    let context = EncryptionContext::Iv128(FixedLength::from(iv));
-    cipher.less_safe_encrypt(data, context).expect("counter mode takes any length and a 16-byte IV");
-}
-
-/// Fills `out` with the counter-mode keystream of `key` from `counter`: the pseudo-random function of key derivation.
-pub(super) fn keystream(key: &[u8], counter: [u8; 16], out: &mut [u8]) {
-    out.fill(0);
-    apply(&counter_mode(key), counter, out);
 }

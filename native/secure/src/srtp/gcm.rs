@@ -4,8 +4,10 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, Unbound
 
 use zeroize::Zeroize;
 
+use super::error::SrtpError;
 use super::kdf::{self, Labels};
-use super::{E_FLAG, MasterKey, Profile, RTCP_HEADER_LEN, RTCP_INDEX_LEN, SrtpError, read_u32};
+use super::master::{MasterKey, Profile};
+use super::packet::{E_FLAG, RTCP_HEADER_LEN, RTCP_INDEX_LEN, read_u32};
 
 /// Length of a GCM tag in bytes.
 const TAG_LEN: usize = 16;
@@ -22,7 +24,7 @@ impl GcmKey {
     pub(super) fn derive(master: &MasterKey, labels: Labels) -> Self {
         let key = kdf::encryption_key(master, labels);
         let salt = kdf::salt(master, labels);
-        Self::new(master.profile, &key, &salt)
+        Self::new(master.profile(), &key, &salt)
     }
 
     /// From session keys. Bytes beyond what the profile uses are ignored.

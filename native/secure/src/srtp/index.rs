@@ -1,6 +1,6 @@
 //! The packet index of a received RTP packet: RFC 3711, 3.3.1 and appendix A.
 
-use super::ReplayWindow;
+use super::replay::ReplayWindow;
 
 /// Estimates the 48-bit index of a packet with sequence number `seq` when `highest` is the highest authenticated index
 /// of its SSRC: the index nearest to `highest` that ends in `seq`.

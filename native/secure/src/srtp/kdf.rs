@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::MasterKey;
-use super::cm::keystream;
+use super::aes_ctr::AesCtr;
+use super::master::MasterKey;
 
 /// The labels of the three session keys (RFC 3711, 4.3.1 and 4.3.2).
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub(super) struct Labels {
 pub(super) const RTP: Labels = Labels { encryption: 0, authentication: 1, salt: 2 };
 pub(super) const RTCP: Labels = Labels { encryption: 3, authentication: 4, salt: 5 };
 
-/// The session encryption key: [`super::Profile::key_len`] bytes of the result.
+/// The session encryption key: [`super::master::Profile::key_len`] bytes of the result.
 pub(super) fn encryption_key(master: &MasterKey, labels: Labels) -> Zeroizing<[u8; 32]> {
     derive(master, labels.encryption)
 }
@@ -26,7 +26,7 @@ pub(super) fn authentication_key(master: &MasterKey, labels: Labels) -> Zeroizin
     derive(master, labels.authentication)
 }
 
-/// The session salt: [`super::Profile::salt_len`] bytes of the result.
+/// The session salt: [`super::master::Profile::salt_len`] bytes of the result.
 pub(super) fn salt(master: &MasterKey, labels: Labels) -> Zeroizing<[u8; 14]> {
     derive(master, labels.salt)
 }
@@ -36,9 +36,9 @@ pub(super) fn derive<const N: usize>(master: &MasterKey, label: u8) -> Zeroizing
     // x = (label << 48) XOR salt as 112-bit numbers, then x * 2^16 is the initial counter. The 12-byte salt of the AEAD
     // profiles is filled up with zeros on the right, as deployed implementations do.
     let mut counter = Zeroizing::new([0; 16]);
-    counter[..14].copy_from_slice(&master.salt);
+    counter[..14].copy_from_slice(master.salt());
     counter[7] ^= label;
     let mut out = Zeroizing::new([0; N]);
-    keystream(master.key(), *counter, &mut *out);
+    AesCtr::new(master.key()).apply(*counter, &mut *out);
     out
 }

@@ -7,167 +7,29 @@
 //!
 //! Not supported, because DTLS-SRTP never negotiates them: MKI, key derivation rates, unencrypted SRTCP.
 
+mod aes_ctr;
 mod cm;
+mod error;
 mod gcm;
 mod index;
 mod kdf;
+mod master;
+mod packet;
 mod replay;
 mod rtcp;
 
-use std::fmt;
-
-use zeroize::Zeroize;
-
+pub use error::SrtpError;
 pub use index::{RxSource, estimate_index};
+pub use master::{MasterKey, Profile};
 pub use replay::ReplayWindow;
 
 use cm::CmKey;
 use gcm::GcmKey;
+use packet::{E_FLAG, RTCP_HEADER_LEN, RTCP_INDEX_LEN, RTP_HEADER_LEN, read_u32};
 use rtcp::RtcpSources;
-
-/// Length of the fixed RTP header (RFC 3550, 5.1).
-const RTP_HEADER_LEN: usize = 12;
-/// What SRTCP leaves in clear: the first header word and the sender's SSRC.
-const RTCP_HEADER_LEN: usize = 8;
-/// Length of the E flag and SRTCP index.
-const RTCP_INDEX_LEN: usize = 4;
-/// The E flag: the packet is encrypted.
-const E_FLAG: u32 = 1 << 31;
 
 /// The most that sealing adds to a packet, in bytes: an AEAD tag and an SRTCP index.
 pub const MAX_OVERHEAD: usize = 16 + RTCP_INDEX_LEN;
-
-/// An SRTP protection profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Profile {
-    /// `SRTP_AEAD_AES_128_GCM` (RFC 7714).
-    AeadAes128Gcm,
-    /// `SRTP_AEAD_AES_256_GCM` (RFC 7714).
-    AeadAes256Gcm,
-    /// `SRTP_AES128_CM_HMAC_SHA1_80` (RFC 5764), what every WebRTC endpoint must have.
-    Aes128CmSha1_80,
-}
-
-impl Profile {
-    /// Length of the master key in bytes.
-    pub const fn key_len(self) -> usize {
-        match self {
-            Profile::AeadAes128Gcm | Profile::Aes128CmSha1_80 => 16,
-            Profile::AeadAes256Gcm => 32,
-        }
-    }
-
-    /// Length of the master salt in bytes.
-    pub const fn salt_len(self) -> usize {
-        match self {
-            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => 12,
-            Profile::Aes128CmSha1_80 => 14,
-        }
-    }
-
-    /// Length of the authentication tag in bytes: what sealing adds to an RTP packet.
-    pub const fn tag_len(self) -> usize {
-        match self {
-            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => 16,
-            Profile::Aes128CmSha1_80 => 10,
-        }
-    }
-
-    /// What sealing adds to an RTCP packet, in bytes.
-    pub const fn rtcp_overhead(self) -> usize {
-        self.tag_len() + RTCP_INDEX_LEN
-    }
-
-    /// The name in the registry of DTLS-SRTP protection profiles.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Profile::AeadAes128Gcm => "SRTP_AEAD_AES_128_GCM",
-            Profile::AeadAes256Gcm => "SRTP_AEAD_AES_256_GCM",
-            Profile::Aes128CmSha1_80 => "SRTP_AES128_CM_HMAC_SHA1_80",
-        }
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Why a packet was not opened or sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SrtpError {
-    /// Too short to hold its header and authentication tag.
-    TooShort,
-    /// The authentication tag does not match: wrong key, wrong index, or the packet was changed.
-    Authentication,
-    /// The SRTCP index was seen before or is too old to know.
-    Replay,
-    /// The SRTCP packet is not encrypted, which DTLS-SRTP never negotiates.
-    Unencrypted,
-    /// A master key or salt does not have the length its profile demands.
-    KeyLength,
-    /// 2^31 SRTCP packets were sealed; the key must not be used any more (RFC 3711, 9.2).
-    KeyExhausted,
-}
-
-impl fmt::Display for SrtpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SrtpError::TooShort => "packet too short for SRTP",
-            SrtpError::Authentication => "SRTP authentication failed",
-            SrtpError::Replay => "SRTCP packet replayed or too old",
-            SrtpError::Unencrypted => "SRTCP packet not encrypted",
-            SrtpError::KeyLength => "SRTP master key or salt of wrong length",
-            SrtpError::KeyExhausted => "SRTP key used up",
-        })
-    }
-}
-
-impl std::error::Error for SrtpError {}
-
-/// The master key and salt of one direction. Its bytes are wiped when it is dropped, and never printed.
-#[derive(Clone)]
-pub struct MasterKey {
-    profile: Profile,
-    key: [u8; 32],
-    salt: [u8; 14],
-}
-
-impl MasterKey {
-    /// Takes a key of [`Profile::key_len`] and a salt of [`Profile::salt_len`] bytes.
-    pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Result<Self, SrtpError> {
-        if key.len() != profile.key_len() || salt.len() != profile.salt_len() {
-            return Err(SrtpError::KeyLength);
-        }
-        let mut this = Self { profile, key: [0; 32], salt: [0; 14] };
-        this.key[..key.len()].copy_from_slice(key);
-        this.salt[..salt.len()].copy_from_slice(salt);
-        Ok(this)
-    }
-
-    /// The profile this key is for.
-    pub fn profile(&self) -> Profile {
-        self.profile
-    }
-
-    fn key(&self) -> &[u8] {
-        &self.key[..self.profile.key_len()]
-    }
-}
-
-impl Drop for MasterKey {
-    fn drop(&mut self) {
-        self.key.zeroize();
-        self.salt.zeroize();
-    }
-}
-
-impl fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MasterKey({})", self.profile)
-    }
-}
 
 /// The session keys for RTP or for RTCP under one master key. The rarer kind is boxed: it is forty times the size of
 /// the other, which would have to carry that room four times per peer.
@@ -178,7 +40,7 @@ enum Cipher {
 
 impl Cipher {
     fn derive(master: &MasterKey, labels: kdf::Labels) -> Self {
-        match master.profile {
+        match master.profile() {
             Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => Cipher::Gcm(GcmKey::derive(master, labels)),
             Profile::Aes128CmSha1_80 => Cipher::Cm(Box::new(CmKey::derive(master, labels))),
         }
@@ -197,7 +59,7 @@ impl SrtpTx {
     /// Derives the session keys (RFC 3711, 4.3).
     pub fn new(master: &MasterKey) -> Self {
         Self {
-            profile: master.profile,
+            profile: master.profile(),
             rtp: Cipher::derive(master, kdf::RTP),
             rtcp: Cipher::derive(master, kdf::RTCP),
             rtcp_index: 0,
@@ -259,7 +121,7 @@ impl SrtpRx {
     /// Derives the session keys (RFC 3711, 4.3).
     pub fn new(master: &MasterKey) -> Self {
         Self {
-            profile: master.profile,
+            profile: master.profile(),
             rtp: Cipher::derive(master, kdf::RTP),
             rtcp: Cipher::derive(master, kdf::RTCP),
             sources: RtcpSources::default(),
@@ -312,14 +174,6 @@ impl SrtpRx {
         self.sources.accept(ssrc, index);
         Ok(len)
     }
-}
-
-/// The big-endian 32-bit word at `at`.
-#[inline]
-fn read_u32(buf: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&buf[at..at + 4]);
-    u32::from_be_bytes(word)
 }
 
 #[cfg(test)]

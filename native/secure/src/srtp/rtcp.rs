@@ -1,6 +1,6 @@
 //! Replay protection of SRTCP: RFC 3711, 3.4 keeps an index per sending SSRC.
 
-use super::ReplayWindow;
+use super::replay::ReplayWindow;
 
 /// How many SSRCs are remembered. A peer that sends RTCP from more loses the replay protection of the one that was
 /// silent longest; only packets that authenticate get this far, so nobody else can push an SSRC out.

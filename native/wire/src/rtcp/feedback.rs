@@ -1,6 +1,6 @@
 //! Loss and picture feedback: NACK and PLI (RFC 4585 sections 6.2.1 and 6.3.1), FIR (RFC 5104 section 4.3.1).
 
-use super::feedback_ssrcs;
+use super::format::feedback_ssrcs;
 use crate::bytes::{u16_at, u32_at};
 use crate::{Ssrc, WireError};
 

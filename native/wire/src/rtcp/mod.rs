@@ -11,6 +11,7 @@
 
 mod bye;
 mod feedback;
+mod format;
 mod remb;
 mod report;
 mod sdes;
@@ -27,22 +28,9 @@ pub use twcc::{Twcc, TwccHeader, TwccStatuses, max_len as twcc_max_len};
 pub use writer::Builder;
 pub use xr::{DlrrEntries, DlrrEntry, Xr, XrBlock, XrBlocks};
 
-use crate::bytes::{u16_at, u32_at};
-use crate::{Ssrc, WireError};
-
-pub(crate) const SR: u8 = 200;
-pub(crate) const RR: u8 = 201;
-pub(crate) const SDES: u8 = 202;
-pub(crate) const BYE: u8 = 203;
-pub(crate) const RTPFB: u8 = 205;
-pub(crate) const PSFB: u8 = 206;
-pub(crate) const XR: u8 = 207;
-
-pub(crate) const FMT_NACK: u8 = 1;
-pub(crate) const FMT_TWCC: u8 = 15;
-pub(crate) const FMT_PLI: u8 = 1;
-pub(crate) const FMT_FIR: u8 = 4;
-pub(crate) const FMT_AFB: u8 = 15;
+use crate::WireError;
+use crate::bytes::u16_at;
+use format::{BYE, FMT_AFB, FMT_FIR, FMT_NACK, FMT_PLI, FMT_TWCC, PSFB, RR, RTPFB, SDES, SR, XR};
 
 /// One packet of a compound.
 #[derive(Clone, Debug)]
@@ -163,9 +151,4 @@ impl<'a> Raw<'a> {
             _ => Packet::Unknown { packet_type, count },
         })
     }
-}
-
-/// Sender and media SSRC that open every feedback packet (RFC 4585 section 6.1).
-fn feedback_ssrcs(body: &[u8]) -> Result<(Ssrc, Ssrc), WireError> {
-    Ok((Ssrc(u32_at(body, 0)?), Ssrc(u32_at(body, 4)?)))
 }

@@ -6,7 +6,7 @@
 //! |   SSRC feedback ...                                           |
 //! ```
 
-use super::feedback_ssrcs;
+use super::format::feedback_ssrcs;
 use crate::bytes::{u24_at, u32_at};
 use crate::{Ssrc, WireError};
 

@@ -7,7 +7,7 @@
 //! |   recv delta (250 us)  ...                       zero padding |
 //! ```
 
-use super::feedback_ssrcs;
+use super::format::feedback_ssrcs;
 use crate::bytes::{Writer, u16_at, u24_at};
 use crate::{Ssrc, WireError};
 

@@ -1,9 +1,10 @@
 //! Writing compound packets.
 
+use super::format::{BYE, FMT_AFB, FMT_FIR, FMT_NACK, FMT_PLI, FMT_TWCC, PSFB, RR, RTPFB, SDES, SR, XR};
+use super::remb;
 use super::report::{NtpTime, ReportBlock, SenderInfo};
 use super::twcc::{self, TwccHeader};
 use super::xr::{self, DlrrEntry};
-use super::{BYE, FMT_AFB, FMT_FIR, FMT_NACK, FMT_PLI, FMT_TWCC, PSFB, RR, RTPFB, SDES, SR, XR, remb};
 use crate::bytes::Writer;
 use crate::{Ssrc, WireError};
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{MAGIC, TransactionId};
+use super::format::{MAGIC, TransactionId};
 use crate::WireError;
 use crate::bytes::Writer;
 

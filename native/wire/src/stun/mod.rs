@@ -12,38 +12,23 @@
 
 mod address;
 mod crc32;
+mod format;
 mod write;
 
+pub use format::{HEADER_LEN, TransactionId};
 pub use write::{BindingRequest, IceRole, write_binding_error, write_binding_request, write_binding_success};
 
 use std::net::SocketAddr;
 
 use crate::WireError;
 use crate::bytes::{u16_at, u32_at};
-
-/// Length of the fixed header.
-pub const HEADER_LEN: usize = 20;
-const MAGIC: u32 = 0x2112_a442;
-const FINGERPRINT_XOR: u32 = 0x5354_554e;
-
-const USERNAME: u16 = 0x0006;
-const MESSAGE_INTEGRITY: u16 = 0x0008;
-const ERROR_CODE: u16 = 0x0009;
-const REALM: u16 = 0x0014;
-const NONCE: u16 = 0x0015;
-const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-const PRIORITY: u16 = 0x0024;
-const USE_CANDIDATE: u16 = 0x0025;
-const FINGERPRINT: u16 = 0x8028;
-const ICE_CONTROLLED: u16 = 0x8029;
-const ICE_CONTROLLING: u16 = 0x802a;
+use format::{
+    ERROR_CODE, FINGERPRINT, FINGERPRINT_XOR, ICE_CONTROLLED, ICE_CONTROLLING, MAGIC, MESSAGE_INTEGRITY, NONCE,
+    PRIORITY, REALM, USE_CANDIDATE, USERNAME, XOR_MAPPED_ADDRESS, integrity_header,
+};
 
 /// Longest username accepted (RFC 8489 section 14.3: fewer than 509 bytes).
 pub const MAX_USERNAME_LEN: usize = 508;
-
-/// Transaction id: ties a response to its request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TransactionId(pub [u8; 12]);
 
 /// Message class (RFC 8489 section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -213,12 +198,6 @@ impl<'a> Message<'a> {
         let given = &self.raw[at + 4..at + 24];
         expected.iter().zip(given).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
     }
-}
-
-/// Type and length as MESSAGE-INTEGRITY at offset `at` covers them: the length counts up to the end of that attribute.
-fn integrity_header(raw: &[u8], at: usize) -> [u8; 4] {
-    let len = (at + 24 - HEADER_LEN) as u16;
-    [raw[0], raw[1], (len >> 8) as u8, len as u8]
 }
 
 /// Class bits 4 and 8 are interleaved with the method's twelve bits.

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{
+use super::format::{
     ERROR_CODE, FINGERPRINT, FINGERPRINT_XOR, HEADER_LEN, ICE_CONTROLLED, ICE_CONTROLLING, MAGIC, MESSAGE_INTEGRITY,
-    PRIORITY, TransactionId, USE_CANDIDATE, USERNAME, XOR_MAPPED_ADDRESS, address, crc32, integrity_header,
+    PRIORITY, TransactionId, USE_CANDIDATE, USERNAME, XOR_MAPPED_ADDRESS, integrity_header,
 };
+use super::{address, crc32};
 use crate::WireError;
 use crate::bytes::Writer;
 

@@ -39,9 +39,9 @@ pub struct Limits {
     pub unclaimed: Rate,
     /// Key frames one subscriber may ask for on one stream.
     pub keyframes: Rate,
-    /// Bytes sent again to one subscriber before any are earned, and per second without media.
-    pub rtx_bytes: Rate,
-    /// One byte may be sent again for this many sent for the first time.
+    /// Bytes sent again to one subscriber before any are earned.
+    pub rtx_burst: u64,
+    /// One byte may be sent again for this many sent for the first time: enough for a path that loses a third of all.
     pub rtx_share: u64,
 }
 
@@ -59,7 +59,7 @@ impl Default for Limits {
             ssrc_changes: rate(1, 6),
             unclaimed: rate(50, 200),
             keyframes: rate(1, 5),
-            rtx_bytes: rate(4 << 10, 40 << 10),
+            rtx_burst: 40_000,
             rtx_share: 2,
         }
     }
@@ -78,65 +78,48 @@ impl Limits {
         ssrc_changes: Rate::UNLIMITED,
         unclaimed: Rate::UNLIMITED,
         keyframes: Rate::UNLIMITED,
-        rtx_bytes: Rate::UNLIMITED,
+        rtx_burst: u64::MAX,
         rtx_share: 1,
     };
 }
 
-/// A token bucket. It looks at the clock only when it is empty.
+/// What was taken of a rate, as the moment at which all of it will have been allowed (the generic cell rate algorithm of
+/// ITU-T I.371, annex A): one comparison, and no refilling.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bucket {
-    tokens: u64,
-    filled_at: Instant,
+pub(crate) struct Meter {
+    allowed_at: Instant,
 }
 
-impl Bucket {
-    /// Full.
-    pub(crate) fn new(now: Instant, rate: Rate) -> Self {
-        Bucket { tokens: rate.burst, filled_at: now }
+impl Meter {
+    /// Nothing was taken.
+    pub(crate) fn new(now: Instant) -> Self {
+        Meter { allowed_at: now }
     }
 
-    /// Whether `cost` is there; then it is spent.
+    /// Whether `cost` is within the rate; then it is taken.
     #[inline]
     pub(crate) fn take(&mut self, now: Instant, rate: Rate, cost: u64) -> bool {
-        if self.tokens < cost {
-            self.refill(now, rate);
-            if self.tokens < cost {
-                return false;
-            }
+        let allowed_at = self.allowed_at.max(now) + rate.time(cost);
+        let within = allowed_at <= now + rate.time(rate.burst);
+        if within {
+            self.allowed_at = allowed_at;
         }
-        self.tokens -= cost;
-        true
+        within
     }
 
-    /// Spends what turned out to be the cost, as far as it is there.
-    pub(crate) fn spend(&mut self, cost: u64) {
-        self.tokens = self.tokens.saturating_sub(cost);
+    /// Takes `cost`, which cannot be refused any more. When the rate allows something again, if it does not now.
+    pub(crate) fn take_anyway(&mut self, now: Instant, rate: Rate, cost: u64) -> Option<Instant> {
+        self.allowed_at = self.allowed_at.max(now) + rate.time(cost);
+        let free_at = self.allowed_at.checked_sub(rate.time(rate.burst))?;
+        (free_at > now).then_some(free_at)
     }
+}
 
-    /// Adds what was earned otherwise.
+impl Rate {
+    /// The time in which so much is allowed.
     #[inline]
-    pub(crate) fn earn(&mut self, rate: Rate, amount: u64) {
-        self.tokens = self.tokens.saturating_add(amount).min(rate.burst);
-    }
-
-    /// When [`Bucket::take`] will succeed for 1.
-    pub(crate) fn ready_at(&self, rate: Rate) -> Instant {
-        let wait = Duration::from_nanos(1_000_000_000u64.div_ceil(rate.per_second.max(1)));
-        self.filled_at + wait.max(Duration::from_millis(1))
-    }
-
-    #[cold]
-    fn refill(&mut self, now: Instant, rate: Rate) {
-        let micros = now.saturating_duration_since(self.filled_at).as_micros();
-        let earned = (micros * u128::from(rate.per_second) / 1_000_000).min(u128::from(rate.burst)) as u64;
-        if earned > 0 {
-            // What is less than one token stays in the time not accounted for.
-            let spent = u128::from(earned) * 1_000_000_000 / u128::from(rate.per_second.max(1));
-            self.tokens = self.tokens.saturating_add(earned).min(rate.burst);
-            self.filled_at =
-                if self.tokens == rate.burst { now } else { self.filled_at + Duration::from_nanos(spent as u64) };
-        }
+    fn time(self, amount: u64) -> Duration {
+        Duration::from_nanos(amount.saturating_mul(1_000_000_000) / self.per_second.max(1))
     }
 }
 
@@ -148,31 +131,31 @@ mod tests {
     fn a_burst_and_then_the_rate() {
         let start = Instant::now();
         let rate = Rate { per_second: 10, burst: 3 };
-        let mut bucket = Bucket::new(start, rate);
-        let taken = |bucket: &mut Bucket, from: u64, to: u64| {
-            (from..to).filter(|ms| bucket.take(start + Duration::from_millis(*ms), rate, 1)).count()
+        let mut meter = Meter::new(start);
+        let mut taken = |from: u64, to: u64| {
+            (from..to).filter(|ms| meter.take(start + Duration::from_millis(*ms), rate, 1)).count()
         };
-        assert_eq!(taken(&mut bucket, 0, 50), 3);
-        assert_eq!(taken(&mut bucket, 50, 1050), 10);
-        assert_eq!(taken(&mut bucket, 60_000, 60_050), 3, "a pause earns the burst, not more");
+        assert_eq!(taken(5000, 5050), 3);
+        assert_eq!(taken(5050, 6050), 10);
+        assert_eq!(taken(60_000, 60_050), 3, "a pause earns the burst, not more");
     }
 
     #[test]
-    fn costs_are_taken_whole() {
+    fn costs_are_taken_whole_or_owed() {
         let start = Instant::now();
         let rate = Rate { per_second: 1000, burst: 1500 };
-        let mut bucket = Bucket::new(start, rate);
-        assert!(bucket.take(start, rate, 1000) && !bucket.take(start, rate, 1000));
-        assert!(bucket.take(start + Duration::from_millis(500), rate, 1000));
-        bucket.earn(rate, 9999);
-        assert!(bucket.take(start, rate, 1500) && !bucket.take(start, rate, 1));
-        assert!(bucket.ready_at(rate) > start);
+        let mut meter = Meter::new(start);
+        assert!(meter.take(start, rate, 1000) && !meter.take(start, rate, 1000));
+        assert!(meter.take(start + Duration::from_millis(500), rate, 1000));
+        let mut meter = Meter::new(start);
+        assert_eq!(meter.take_anyway(start, rate, 1500), None);
+        assert_eq!(meter.take_anyway(start, rate, 3000), Some(start + Duration::from_secs(3)));
     }
 
     #[test]
     fn unlimited_is() {
         let now = Instant::now();
-        let mut bucket = Bucket::new(now, Rate::UNLIMITED);
-        assert!((0..1000).all(|_| bucket.take(now, Rate::UNLIMITED, 1 << 40)));
+        let mut meter = Meter::new(now);
+        assert!((0..1000).all(|_| meter.take(now, Rate::UNLIMITED, 1 << 30)));
     }
 }

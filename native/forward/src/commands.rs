@@ -316,16 +316,16 @@ impl Shard {
     fn add_sender(&mut self, now: Instant, key: Key, sender: Sender) -> Option<Key> {
         // Below 2^15, so that the loss of the first packets cannot be taken for a rollover (RFC 3711, 3.3.1).
         let (first, rtx_first) = (1 + self.next_random() % 0x3fff, 1 + self.next_random() % 0x3fff);
-        let Shard { peers, media, limits, .. } = self;
+        let Shard { peers, media, .. } = self;
         let peer = &mut peers[key];
         let (ssrc, rtx_ssrc) = (sender.ssrc, sender.rtx_ssrc);
-        let Some((first, rtx_first)) = peer.sending.begin((ssrc, first), (rtx_ssrc, rtx_first)) else {
+        let Some((begin, rtx_begin)) = peer.sending.begin((ssrc, first), (rtx_ssrc, rtx_first)) else {
             log::warn!("peer {}: SSRC {ssrc} or {rtx_ssrc} is in use, or too many were; not sent", peer.id.0);
             return None;
         };
         let is_connected = peer.link.sealer().is_some();
         let track = media.track(sender.track);
-        let mut stream = Outbound::new(key, track, sender, first, rtx_first, now, limits);
+        let mut stream = Outbound::new(key, track, sender, begin, rtx_begin, now);
         stream.set_ready(is_connected);
         let published = &mut media.tracks[track];
         stream.set_publisher(published.publisher.map(|_| published.codecs.as_slice()));
@@ -355,8 +355,8 @@ impl Shard {
         let Some(stream) = self.media.outbounds.remove(key) else { return };
         self.media.tracks[stream.track()].subscribers.retain(|other| *other != key);
         self.media.release(stream.track());
-        for (ssrc, next) in stream.next_numbers() {
-            self.peers[peer].sending.end(ssrc, next);
+        for (ssrc, from) in stream.continuations() {
+            self.peers[peer].sending.end(ssrc, from);
         }
     }
 

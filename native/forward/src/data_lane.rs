@@ -8,7 +8,7 @@ use greenroom_secure::sctp::{
     Association, ChannelConfig, ChannelId, DataTransport, Reliability, SctpConfig, SctpError, SctpEvent,
 };
 
-use crate::budget::{Bucket, Limits, Rate};
+use crate::budget::{Limits, Meter, Rate};
 use crate::{Channel, Counters, Event, PeerId};
 
 /// Messages held per label while its channel is not open, or its buffer is full.
@@ -40,8 +40,8 @@ pub(crate) struct DataLane {
     waiting: Vec<Waiting>,
     message_rate: Rate,
     byte_rate: Rate,
-    messages: Bucket,
-    bytes: Bucket,
+    messages: Meter,
+    bytes: Meter,
     /// Nothing is taken from the association before this: its window fills, and the sender waits.
     held_until: Option<Instant>,
 }
@@ -59,8 +59,8 @@ impl DataLane {
             waiting: Vec::new(),
             message_rate: limits.messages,
             byte_rate: limits.message_bytes,
-            messages: Bucket::new(now, limits.messages),
-            bytes: Bucket::new(now, limits.message_bytes),
+            messages: Meter::new(now),
+            bytes: Meter::new(now),
             held_until: None,
         }
     }
@@ -170,14 +170,9 @@ impl DataLane {
 
     /// An event of the peer was taken; sets when to look again where that was beyond its budget.
     fn charge(&mut self, now: Instant, bytes: usize) {
-        let messages = (&mut self.messages, self.message_rate, 1);
-        let bytes = (&mut self.bytes, self.byte_rate, bytes as u64);
-        for (bucket, rate, cost) in [messages, bytes] {
-            if !bucket.take(now, rate, cost) {
-                bucket.spend(cost);
-                self.held_until = Some(now.max(bucket.ready_at(rate)) + HOLD);
-            }
-        }
+        let messages = self.messages.take_anyway(now, self.message_rate, 1);
+        let bytes = self.bytes.take_anyway(now, self.byte_rate, bytes as u64);
+        self.held_until = messages.max(bytes).map(|at| at.max(now + HOLD));
     }
 
     /// The next packet to the peer.

@@ -14,6 +14,8 @@ use crate::{Kind, Path};
 const MAX_NACKED: usize = 512;
 /// A packet is not sent again within this time, nor within half a round trip: the request crossed the answer.
 const MIN_RESEND_MS: u32 = 10;
+/// Header, extensions of ours, padding and tag of a packet sent again, in bytes: about what they are at the most.
+const PACKET_OVERHEAD: usize = 72;
 
 impl Shard {
     /// One SRTCP packet from a known path.
@@ -103,7 +105,7 @@ impl Shard {
         let peer = &mut self.peers[stream.peer()];
         let pause = MIN_RESEND_MS.max(peer.rtt().map_or(0, |rtt| rtt.as_millis() as u32 / 2));
         let Some(size) = stream.resendable(number, millis, pause) else { return };
-        if !peer.sending.may_resend(now, &self.limits, size) {
+        if !peer.sending.may_resend(&self.limits, size + PACKET_OVERHEAD) {
             self.out.counters.dropped_rtx += 1;
             return;
         }

@@ -8,7 +8,7 @@ use greenroom_secure::srtp::{SrtpError, SrtpRx, SrtpTx};
 use greenroom_wire::stun::{self, Message};
 
 use crate::arena::SendArena;
-use crate::budget::{Bucket, Limits};
+use crate::budget::{Limits, Meter};
 use crate::data_lane::DataLane;
 use crate::ice::{Credentials, IceLite, Learned};
 use crate::{Channel, Counters, Event, Path, PeerId};
@@ -64,15 +64,15 @@ pub(crate) struct Link {
     state: State,
     heard: Instant,
     data: Option<DataLane>,
-    rtp_packets: Bucket,
-    rtp_bytes: Bucket,
-    rtcp_packets: Bucket,
-    dtls_packets: Bucket,
-    checks: Bucket,
+    rtp_packets: Meter,
+    rtp_bytes: Meter,
+    rtcp_packets: Meter,
+    dtls_packets: Meter,
+    checks: Meter,
 }
 
 impl Link {
-    pub(crate) fn new(id: PeerId, credentials: Credentials, limits: &Limits, now: Instant) -> Self {
+    pub(crate) fn new(id: PeerId, credentials: Credentials, now: Instant) -> Self {
         Link {
             id,
             ice: IceLite::new(credentials),
@@ -86,11 +86,11 @@ impl Link {
             state: State::New,
             heard: now,
             data: None,
-            rtp_packets: Bucket::new(now, limits.rtp_packets),
-            rtp_bytes: Bucket::new(now, limits.rtp_bytes),
-            rtcp_packets: Bucket::new(now, limits.rtcp_packets),
-            dtls_packets: Bucket::new(now, limits.dtls_packets),
-            checks: Bucket::new(now, limits.checks),
+            rtp_packets: Meter::new(now),
+            rtp_bytes: Meter::new(now),
+            rtcp_packets: Meter::new(now),
+            dtls_packets: Meter::new(now),
+            checks: Meter::new(now),
         }
     }
 

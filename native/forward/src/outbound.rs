@@ -6,13 +6,14 @@ use greenroom_wire::ext::{ExtensionKind, MAX_SDES_LEN};
 use greenroom_wire::rtcp::{NtpTime, ReportBlock, SenderInfo};
 use greenroom_wire::seq::{diff32, extend16, newer32};
 
-use crate::budget::{Bucket, Limits};
+use crate::budget::{Limits, Meter};
 use crate::codec_map::{PayloadRule, payload_rules};
 use crate::elements::FORWARDED;
 use crate::history::{History, Stamp};
 use crate::inbound::Inbound;
 use crate::outgoing::{Arrival, Delivery, Outgoing};
 use crate::picture::{Picture, PictureContinuity};
+use crate::sending::Continuation;
 use crate::sequence::Sequencer;
 use crate::slab::{Key, Slab};
 use crate::{Codec, Kind, Sender};
@@ -62,7 +63,7 @@ struct Detail {
     rules: Vec<PayloadRule>,
     pictures: PictureContinuity,
     previous: Option<Previous>,
-    keyframes: Bucket,
+    keyframes: Meter,
     /// From the subscriber's newest report block.
     reported: ReportBlock,
     /// Middle of the NTP time of our newest sender report, and when it left.
@@ -108,15 +109,14 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    /// `first` and `rtx_first` are the extended sequence numbers to begin with.
+    /// `begin` and `rtx_begin`: where the SSRCs go on from.
     pub(crate) fn new(
         peer: Key,
         track: Key,
         spec: Sender,
-        first: u64,
-        rtx_first: u64,
+        begin: Continuation,
+        rtx_begin: Continuation,
         now: Instant,
-        limits: &Limits,
     ) -> Self {
         let mut stream = Outbound {
             peer,
@@ -134,10 +134,10 @@ impl Outbound {
             mid_len: 0,
             mid: [0; MAX_SDES_LEN],
             timestamp_shift: 0,
-            newest: None,
-            sequencer: Sequencer::new(first),
+            newest: begin.newest,
+            sequencer: Sequencer::new(begin.next),
             history: History::default(),
-            rtx_next: rtx_first,
+            rtx_next: rtx_begin.next,
             packets: 0,
             octets: 0,
             detail: Box::new(Detail {
@@ -145,7 +145,7 @@ impl Outbound {
                 rules: Vec::new(),
                 pictures: PictureContinuity::default(),
                 previous: None,
-                keyframes: Bucket::new(now, limits.keyframes),
+                keyframes: Meter::new(now),
                 reported: ReportBlock::default(),
                 last_report: None,
             }),
@@ -207,9 +207,10 @@ impl Outbound {
         &self.mid[..usize::from(self.mid_len)]
     }
 
-    /// Extended numbers to continue with when these SSRCs are used again: an SRTP index must not repeat.
-    pub(crate) fn next_numbers(&self) -> [(u32, u64); 2] {
-        [(self.ssrc, self.sequencer.next()), (self.rtx_ssrc, self.rtx_next)]
+    /// Where to go on when its SSRCs are used again: an SRTP index must not repeat, and time goes forward.
+    pub(crate) fn continuations(&self) -> [(u32, Continuation); 2] {
+        let from = |next| Continuation { next, newest: self.newest };
+        [(self.ssrc, from(self.sequencer.next())), (self.rtx_ssrc, from(self.rtx_next))]
     }
 
     /// The received stream forwarded last.

@@ -6,7 +6,7 @@ use greenroom_secure::srtp::{RxSource, estimate_index};
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtp::RtpHeader;
 
-use crate::budget::Bucket;
+use crate::budget::Meter;
 use crate::elements::{Dictionary, Elements};
 use crate::hash::Map;
 use crate::inbound::Inbound;
@@ -62,21 +62,21 @@ pub(crate) struct Receiving {
     dictionary: Dictionary,
     twcc: TwccRecorder,
     transport_cc: bool,
-    changes: Bucket,
-    unclaimed: Bucket,
+    changes: Meter,
+    unclaimed: Meter,
 }
 
 impl Receiving {
     /// `ssrc`: that of our feedback.
-    pub(crate) fn new(ssrc: Ssrc, limits: &Limits, now: Instant) -> Self {
+    pub(crate) fn new(ssrc: Ssrc, now: Instant) -> Self {
         Receiving {
             publications: Vec::new(),
             sources: Map::default(),
             dictionary: Dictionary::default(),
             twcc: TwccRecorder::new(ssrc),
             transport_cc: false,
-            changes: Bucket::new(now, limits.ssrc_changes),
-            unclaimed: Bucket::new(now, limits.unclaimed),
+            changes: Meter::new(now),
+            unclaimed: Meter::new(now),
         }
     }
 

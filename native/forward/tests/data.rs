@@ -4,7 +4,7 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenroom_forward::{Channel, Command, Event, PeerId};
+use greenroom_forward::{Channel, Command, Event, Limits, PeerId, Rate};
 use greenroom_secure::sctp::{ChannelConfig, DataTransport, SctpEvent};
 use world::*;
 
@@ -103,4 +103,33 @@ fn the_server_opens_channels_where_it_is_told_to() {
     assert_eq!(messages(&world, alice), [b"early"]);
     let opened = world.take_events().iter().filter(|e| matches!(e, Event::ChannelOpen { .. })).count();
     assert_eq!(opened, 2);
+}
+
+#[test]
+fn a_flood_of_messages_is_slowed_down_and_loses_nothing() {
+    let mut world = World::new(9);
+    world.shard.set_limits(Limits { messages: Rate { per_second: 500, burst: 100 }, ..Limits::default() });
+    let alice = join_with_data(&mut world, &[ChannelConfig::reliable("_reliable")]);
+    world.run(Duration::from_millis(100));
+    let open = world.clients[alice].channels.iter().find_map(|e| match e {
+        SctpEvent::ChannelOpen { id, .. } => Some(*id),
+        _ => None,
+    });
+    for n in 0..2000u32 {
+        world.clients[alice].sctp.as_mut().unwrap().send(open.unwrap(), true, &n.to_be_bytes()).unwrap();
+    }
+    let start = world.now;
+    let arrived = |world: &World| -> Vec<Vec<u8>> {
+        let payload = |event: &Event| match event {
+            Event::Data { payload, .. } => Some(payload.clone()),
+            _ => None,
+        };
+        world.events.iter().filter_map(payload).collect()
+    };
+    world.run(Duration::from_secs(1));
+    let soon = arrived(&world).len();
+    assert!((400..=650).contains(&soon), "{soon} in the first second");
+    world.run_until(Duration::from_secs(20), |world| arrived(world).len() == 2000);
+    assert!(world.now - start > Duration::from_secs(3));
+    assert!(arrived(&world).iter().enumerate().all(|(n, payload)| *payload == (n as u32).to_be_bytes()));
 }

@@ -1,13 +1,24 @@
 //! What waits to be built: a queue for each peer, and the peers that have something in theirs.
 use std::collections::VecDeque;
 
+use crate::Kind;
 use crate::outgoing::{Delivery, Outgoing};
 use crate::slab::Key;
-use crate::{Kind, Waiting};
 
 /// Waiting packets after which the caller should send before it feeds more: caches must not wrap over packets that
 /// still wait.
 const MAX_WAITING: usize = 8192;
+
+/// What waits for [`crate::Shard::prepare`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Audio packets, for their first time.
+    pub audio: bool,
+    /// Video packets, for their first time.
+    pub video: bool,
+    /// Packets sent again, and everything that is built already: feedback, answers, data.
+    pub repairs: bool,
+}
 
 /// All queues of a shard.
 #[derive(Debug, Default)]

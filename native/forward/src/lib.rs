@@ -45,9 +45,10 @@ mod track;
 mod transport;
 
 pub use arena::{MAX_SEGMENTS, MAX_SEND_BYTES, Send, SendArena};
+pub use backlog::Waiting;
 pub use budget::{Limits, Rate};
 pub use command::{Channel, Command, Event};
 pub use ids::{Path, PeerId, RoomId, TrackId};
-pub use shard::{Shard, ShardConfig, Waiting};
+pub use shard::{Shard, ShardConfig};
 pub use spec::{Codec, CodecKind, Extensions, Kind, Receiver, Sender};
 pub use stats::{Counters, PeerStats, StreamStats};

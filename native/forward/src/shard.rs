@@ -9,6 +9,7 @@ use greenroom_secure::dtls::Certificate;
 use greenroom_wire::demux::{Kind as Protocol, classify};
 
 use crate::arena::SendArena;
+use crate::backlog::Waiting;
 use crate::hash::Map;
 use crate::link::Output;
 use crate::media::Media;
@@ -33,17 +34,6 @@ pub struct ShardConfig {
     pub unix_micros: u64,
     /// Whether runs of equal size are worth padding for: the sender has segmentation offload.
     pub pad_runs: bool,
-}
-
-/// What waits to be prepared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// Audio packets, for their first time.
-    pub audio: bool,
-    /// Video packets, for their first time.
-    pub video: bool,
-    /// Packets sent again, and everything that is built already: feedback, answers, data.
-    pub repairs: bool,
 }
 
 /// See the module.

@@ -3,7 +3,7 @@ mod world;
 
 use std::time::Duration;
 
-use greenroom_forward::{Event, RoomId, TrackId};
+use greenroom_forward::{Command, Event, RoomId, TrackId};
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtcp::{NtpTime, ReportBlock, SenderInfo};
 use world::*;
@@ -125,4 +125,30 @@ fn speakers_are_told_when_they_change() {
     assert!(say(&mut world, 15, 60).len() <= 1, "nothing new");
     let quiet = say(&mut world, 120, 100);
     assert!(!quiet.last().unwrap().1[0].2);
+}
+
+#[test]
+fn delayed_key_frame_requests_of_many_tracks_all_go_out() {
+    const TRACKS: u32 = 20;
+    let mut world = World::new(9);
+    let alice = world.join();
+    let mut sources: Vec<Source> = (0..TRACKS).map(|n| Source::new(500 + n, 96, &[])).collect();
+    let receivers = (0..TRACKS).map(|n| video_receiver(u64::from(n), &n.to_string(), &[(500 + n, 0)], &[]));
+    world.publish(alice, receivers.collect());
+    for source in &mut sources {
+        source.send_vp8(&mut world.clients[alice], true, 1);
+    }
+    world.run(Duration::from_millis(50));
+    world.clients[alice].take_feedback();
+    // The second request comes too soon after the first and is held back.
+    for _ in 0..2 {
+        for track in 0..TRACKS {
+            world.command(Command::RequestKeyframe { track: TrackId(track.into()) });
+        }
+    }
+    world.run(Duration::from_secs(2));
+    let feedback = world.clients[alice].take_feedback();
+    for ssrc in 500..500 + TRACKS {
+        assert_eq!(feedback.iter().filter(|packet| **packet == Rtcp::Pli(ssrc)).count(), 2, "{ssrc}");
+    }
 }

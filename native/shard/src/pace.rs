@@ -49,6 +49,11 @@ impl Pace {
         due
     }
 
+    /// Whether the shard is busy enough for holding to pay.
+    pub(crate) fn holds(&self) -> bool {
+        !self.hold.is_zero()
+    }
+
     /// When what is held must go.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.held_since.map(|since| since + self.hold)

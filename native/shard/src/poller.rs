@@ -1,6 +1,7 @@
 //! Waiting: epoll with a timeout in nanoseconds, and event file descriptors that wake it.
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A counter in the kernel that makes a file descriptor readable.
@@ -32,6 +33,38 @@ impl EventFd {
         let mut count: u64 = 0;
         // SAFETY: eight bytes are written to `count`. The only failure is a counter that is zero already.
         unsafe { libc::read(self.raw(), (&raw mut count).cast(), 8) };
+    }
+}
+
+/// An event file descriptor that many may signal at the price of one system call, until its reader clears it.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    fd: EventFd,
+    signalled: AtomicBool,
+}
+
+impl Waker {
+    pub(crate) fn new() -> io::Result<Waker> {
+        Ok(Waker { fd: EventFd::new()?, signalled: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd.raw()
+    }
+
+    /// Wakes the reader. Call it after what it is to find is there.
+    pub(crate) fn signal(&self) {
+        // Both sides swap: whoever sees `true` here knows that the reader has yet to clear, and the reader that clears
+        // sees all that was there before.
+        if !self.signalled.swap(true, Ordering::AcqRel) {
+            self.fd.signal();
+        }
+    }
+
+    /// For the reader, before it looks at what is there.
+    pub(crate) fn clear(&self) {
+        self.fd.clear();
+        self.signalled.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -103,5 +136,55 @@ impl Poller {
         let millis = timeout.as_nanos().div_ceil(1_000_000).min(60_000) as libc::c_int;
         // SAFETY: as above.
         unsafe { libc::epoll_wait(fd, events.as_mut_ptr(), events.len() as libc::c_int, millis) as libc::c_long }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readable(waker: &Waker) -> bool {
+        let mut poller = Poller::new().unwrap();
+        poller.add(waker.raw(), 1).unwrap();
+        let mut ready = false;
+        poller.wait(Duration::ZERO, |_| ready = true).unwrap();
+        ready
+    }
+
+    #[test]
+    fn a_waker_is_readable_from_the_first_signal_until_it_is_cleared() {
+        let waker = Waker::new().unwrap();
+        assert!(!readable(&waker));
+        for _ in 0..3 {
+            waker.signal();
+            waker.signal();
+            assert!(readable(&waker));
+            waker.clear();
+            assert!(!readable(&waker));
+        }
+    }
+
+    #[test]
+    fn no_wake_up_is_lost_between_threads() {
+        let waker = std::sync::Arc::new(Waker::new().unwrap());
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let other = waker.clone();
+        let thread = std::thread::spawn(move || {
+            for n in 0..100_000 {
+                sender.send(n).unwrap();
+                other.signal();
+            }
+        });
+        let mut poller = Poller::new().unwrap();
+        poller.add(waker.raw(), 1).unwrap();
+        let mut got = 0;
+        while got < 100_000 {
+            let mut woken = false;
+            poller.wait(Duration::from_secs(5), |_| woken = true).unwrap();
+            assert!(woken, "after {got}");
+            waker.clear();
+            got += receiver.try_iter().count();
+        }
+        thread.join().unwrap();
     }
 }

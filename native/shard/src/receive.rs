@@ -1,4 +1,5 @@
-//! Receiving in batches: `recvmmsg` over buffers large enough for what the kernel coalesced (`UDP_GRO`).
+//! Receiving in batches: `recvmmsg` over buffers large enough for what the kernel coalesced (`UDP_GRO`). A batch may be
+//! left half read and gone on with later, so that one socket cannot keep a shard from everything else.
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,13 +31,16 @@ pub(crate) struct Received<'a> {
 // SAFETY: the pointers in the headers are set before each system call and not used after it.
 unsafe impl Send for ReceiveBatch {}
 
-/// Buffers and headers of one batch, reused for the life of a shard.
+/// Buffers and headers of one batch of a socket, reused for the life of a shard. Memory that no message ever filled is
+/// not backed by pages.
 pub(crate) struct ReceiveBatch {
     buffers: Vec<u8>,
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
+    filled: usize,
+    next: usize,
 }
 
 impl ReceiveBatch {
@@ -50,6 +54,8 @@ impl ReceiveBatch {
             controls: vec![Control([0; CONTROL]); BATCH],
             vectors,
             headers,
+            filled: 0,
+            next: 0,
         }
     }
 
@@ -61,12 +67,14 @@ impl ReceiveBatch {
             controls: Vec::new(),
             vectors: Vec::new(),
             headers: Vec::new(),
+            filled: 0,
+            next: 0,
         }
     }
 
-    /// Takes what waits on `socket` and hands each message to `each`. Returns how many messages there were; fewer than
-    /// [`ReceiveBatch::FULL`] means that the socket is empty for now.
-    pub(crate) fn receive(&mut self, socket: RawFd, mut each: impl FnMut(Received<'_>)) -> io::Result<usize> {
+    /// Takes what waits on `socket`, when everything taken earlier was read. Zero messages: the socket is empty.
+    pub(crate) fn fill(&mut self, socket: RawFd) -> io::Result<usize> {
+        (self.filled, self.next) = (0, 0);
         for index in 0..BATCH {
             self.vectors[index] =
                 libc::iovec { iov_base: self.buffers[index * BUFFER..].as_mut_ptr().cast(), iov_len: BUFFER };
@@ -87,24 +95,59 @@ impl ReceiveBatch {
             let error = io::Error::last_os_error();
             return match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
-                // An ICMP answer to something sent earlier. It names no packet that waits here.
-                io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable => Ok(1),
                 _ => Err(error),
             };
         }
-        for index in 0..count as usize {
-            let len = self.headers[index].msg_len as usize;
+        self.filled = count as usize;
+        Ok(self.filled)
+    }
+
+    /// The next message of the batch.
+    pub(crate) fn next(&mut self) -> Option<Received<'_>> {
+        while self.next < self.filled {
+            let index = self.next;
+            self.next += 1;
+            let len = (self.headers[index].msg_len as usize).min(BUFFER);
             let Some(remote) = from_sockaddr(&self.names[index]) else { continue };
             let (segment, local) = read_control(&self.headers[index].msg_hdr);
             let bytes = &mut self.buffers[index * BUFFER..index * BUFFER + len];
-            each(Received { remote, local, bytes, segment: segment.filter(|s| *s > 0).unwrap_or(len.max(1)) });
+            return Some(Received { remote, local, bytes, segment: segment.filter(|s| *s > 0).unwrap_or(len.max(1)) });
         }
-        Ok(count as usize)
+        None
     }
 
-    pub(crate) const FULL: usize = BATCH;
+    /// Whether the last call got as many messages as a batch holds: more may wait.
+    pub(crate) fn was_full(&self) -> bool {
+        self.filled == BATCH
+    }
+}
+
+/// Whether an error of receiving is about a packet, a route or a moment, and not about the socket: ICMP answers to what
+/// was sent earlier, a firewall's refusal, memory that is short now (ip(7), udp(7), recv(2)).
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::ECONNRESET
+                | libc::ECONNABORTED
+                | libc::EHOSTUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENETUNREACH
+                | libc::ENETDOWN
+                | libc::ENETRESET
+                | libc::ETIMEDOUT
+                | libc::EMSGSIZE
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPERM
+                | libc::EACCES
+                | libc::ENOMEM
+                | libc::ENOBUFS
+                | libc::EIO
+        )
+    )
 }
 
 fn read_control(header: &libc::msghdr) -> (Option<usize>, Option<IpAddr>) {
@@ -132,4 +175,44 @@ fn read_control(header: &libc::msghdr) -> (Option<usize>, Option<IpAddr>) {
         }
     }
     (segment, local)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_can_be_left_and_gone_on_with() {
+        let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for n in 0..5u8 {
+            peer.send_to(&[n; 10], ours.local_addr().unwrap()).unwrap();
+        }
+        let mut batch = ReceiveBatch::new();
+        assert!(batch.next().is_none());
+        assert_eq!(batch.fill(ours.as_raw_fd()).unwrap(), 5);
+        assert!(!batch.was_full());
+        for n in 0..5u8 {
+            let message = batch.next().unwrap();
+            assert_eq!((message.remote, &*message.bytes), (peer.local_addr().unwrap(), [n; 10].as_slice()));
+        }
+        assert!(batch.next().is_none());
+        assert_eq!(batch.fill(ours.as_raw_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_about_the_socket_itself_is_not_passing() {
+        for code in [libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::EINVAL, libc::ENOTCONN] {
+            assert!(!is_passing(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        for code in [libc::ENOMEM, libc::ENOBUFS, libc::EPERM, libc::ECONNRESET, libc::EHOSTDOWN, libc::ECONNREFUSED] {
+            assert!(is_passing(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        let mut batch = ReceiveBatch::new();
+        let error = batch.fill(-1).unwrap_err();
+        assert_eq!((error.raw_os_error(), is_passing(&error)), (Some(libc::EBADF), false));
+    }
 }

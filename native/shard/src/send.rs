@@ -11,8 +11,9 @@ use crate::socket::{Locals, UdpSocket, in_addr, in6_addr, to_sockaddr};
 /// Messages given to one system call.
 const BATCH: usize = 64;
 const CONTROL: usize = 96;
-/// How long a full socket buffer is waited for, in milliseconds, before the rest of a batch is dropped.
+/// How long a full socket buffer is waited for, in milliseconds, and how often in a round, before the rest is dropped.
 const FULL_WAIT_MS: libc::c_int = 5;
+const FULL_WAITS: u8 = 4;
 
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
@@ -39,6 +40,8 @@ pub(crate) struct SendBatch {
     /// Datagrams in each message, for the counters.
     datagrams: Vec<u32>,
     filled: usize,
+    /// How often a full socket buffer may still be waited for in this round of sends.
+    waits_left: u8,
     pub(crate) counters: SendCounters,
 }
 
@@ -54,8 +57,19 @@ impl SendBatch {
             headers,
             datagrams: vec![0; BATCH],
             filled: 0,
+            waits_left: FULL_WAITS,
             counters: SendCounters::default(),
         }
+    }
+
+    /// A new round of sends begins, of one or more arenas. It waits for full socket buffers for a bounded time.
+    pub(crate) fn begin_round(&mut self) {
+        self.waits_left = FULL_WAITS;
+    }
+
+    /// Forgets what was gathered but not sent: a panic came between.
+    pub(crate) fn clear(&mut self) {
+        self.filled = 0;
     }
 
     /// Sends everything in the arena.
@@ -123,7 +137,6 @@ impl SendBatch {
 
     fn flush(&mut self, socket: &mut UdpSocket) {
         let mut next = 0;
-        let mut waited = false;
         while next < self.filled {
             // SAFETY: the headers from `next` on were filled by `add`; what they point to lives until this returns.
             let sent = unsafe {
@@ -138,8 +151,8 @@ impl SendBatch {
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::EAGAIN) if !waited => {
-                    waited = true;
+                Some(libc::EAGAIN) if self.waits_left > 0 => {
+                    self.waits_left -= 1;
                     wait_writable(socket);
                 }
                 Some(code @ (libc::EIO | libc::EINVAL | libc::EOPNOTSUPP)) if self.datagrams[next] > 1 => {
@@ -184,6 +197,7 @@ impl SendBatch {
     }
 }
 
+#[allow(clippy::unnecessary_cast)] // the type of the length differs between C libraries
 fn put_control<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, value: T) {
     // SAFETY: the control buffer has room for both messages used here (24 + 40 bytes) and is aligned for cmsghdr.
     unsafe {

@@ -1,26 +1,31 @@
 //! The outside of the core: starts the shards, hands them commands, collects what they report.
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-use greenroom_forward::{Command, Event, PeerId, PeerStats, RoomId, Shard, ShardConfig};
+use greenroom_forward::{Command, Event, PeerId, PeerStats, RoomId};
 use greenroom_secure::dtls::Certificate;
 
+use crate::ServerEvent;
 use crate::events::{Events, lock};
-use crate::pace::Pace;
-use crate::poller::EventFd;
-use crate::receive::ReceiveBatch;
-use crate::send::SendBatch;
-use crate::socket::{Locals, UdpSocket};
-use crate::worker::{Figures, Order, Worker};
+use crate::link::{Link, Status};
+use crate::orders::{Fault, Order, OrderSender, queue};
+use crate::send::SendCounters;
+use crate::socket::UdpSocket;
+use crate::supervise::supervise;
+use crate::watchdog::Watchdog;
 
 /// Attempts to find one free port on several addresses.
 const PORT_ATTEMPTS: usize = 16;
+/// Longest sleep of a shard, and the part of the time after which it counts as stuck.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+const SLEEPS_BEFORE_STUCK: u32 = 4;
+/// How long closing waits for threads. One that is stuck is left behind.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -31,24 +36,38 @@ pub struct ServerConfig {
     pub port: u16,
     /// Threads.
     pub shards: usize,
+    /// Without a turn for this long, a shard is reported as stuck.
+    pub stuck_after: Duration,
+}
+
+impl Default for ServerConfig {
+    /// One shard on a free port of all IPv4 addresses, stuck after 5 s.
+    fn default() -> Self {
+        ServerConfig {
+            addresses: vec![Ipv4Addr::UNSPECIFIED.into()],
+            port: 0,
+            shards: 1,
+            stuck_after: Duration::from_secs(5),
+        }
+    }
 }
 
 struct Handle {
     port: u16,
-    orders: Sender<Order>,
-    wake: Arc<EventFd>,
-    figures: Arc<Mutex<Figures>>,
-    thread: Option<JoinHandle<()>>,
+    orders: OrderSender,
+    status: Arc<Status>,
 }
 
 /// The shards of one process.
 pub struct Server {
-    handles: Mutex<Vec<Handle>>,
+    handles: Vec<Handle>,
+    /// Empty once closed.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    watchdog: Mutex<Option<Watchdog>>,
     /// Shard of each peer.
     routes: Mutex<HashMap<PeerId, usize>>,
     events: Arc<Events>,
     fingerprint: String,
-    shards: usize,
 }
 
 impl Server {
@@ -59,19 +78,52 @@ impl Server {
         }
         let certificate = Certificate::generate().map_err(|error| io::Error::other(error.to_string()))?;
         let events = Arc::new(Events::new()?);
-        let mut handles = Vec::new();
-        for index in 0..config.shards {
-            let port = if config.port == 0 { 0 } else { config.port.checked_add(index as u16).unwrap_or(0) };
-            let sockets = bind_all(&config.addresses, port)?;
-            handles.push(start_shard(index, sockets, certificate.clone(), events.clone())?);
-        }
-        Ok(Server {
-            handles: Mutex::new(handles),
+        let mut server = Server {
+            handles: Vec::with_capacity(config.shards),
+            threads: Mutex::default(),
+            watchdog: Mutex::default(),
             routes: Mutex::default(),
             events,
             fingerprint: format!("sha-256 {}", certificate.fingerprint()),
-            shards: config.shards,
-        })
+        };
+        for index in 0..config.shards {
+            let port = if config.port == 0 { 0 } else { config.port.checked_add(index as u16).unwrap_or(0) };
+            let sockets = bind_all(&config.addresses, port)?;
+            server.start_shard(index, sockets, config.stuck_after, certificate.clone())?;
+        }
+        let statuses = server.handles.iter().map(|handle| handle.status.clone()).collect();
+        let watchdog = Watchdog::start(statuses, config.stuck_after, server.events.clone())?;
+        *lock(&server.watchdog) = Some(watchdog);
+        Ok(server)
+    }
+
+    fn start_shard(
+        &mut self,
+        index: usize,
+        sockets: Vec<UdpSocket>,
+        stuck_after: Duration,
+        certificate: Certificate,
+    ) -> io::Result<()> {
+        let (orders, receiver) = queue()?;
+        let port = sockets[0].address.port();
+        let status = Arc::new(Status::default());
+        let link = Link {
+            sockets,
+            orders: receiver,
+            events: self.events.clone(),
+            status: status.clone(),
+            max_sleep: MAX_SLEEP.min(stuck_after / SLEEPS_BEFORE_STUCK),
+            sends: SendCounters::default(),
+            panics: 0,
+            receive_errors: 0,
+            restarts: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("greenroom-{index}"))
+            .spawn(move || supervise(index, link, &certificate))?;
+        self.handles.push(Handle { port, orders, status });
+        lock(&self.threads).push(thread);
+        Ok(())
     }
 
     /// As in SDP: `sha-256 AB:CD:...`.
@@ -84,18 +136,23 @@ impl Server {
         self.events.fd()
     }
 
-    /// Takes all waiting events.
-    pub fn poll_events(&self) -> VecDeque<Event> {
+    /// Takes events that wait, about a thousand at a time; [`Server::event_fd`] stays readable while there are more.
+    pub fn poll_events(&self) -> VecDeque<ServerEvent> {
         self.events.take()
     }
 
     /// The UDP port on which a room is served.
     pub fn port(&self, room: RoomId) -> u16 {
-        let shard = self.shard_of(room);
-        lock(&self.handles).get(shard).map_or(0, |handle| handle.port)
+        self.handles[self.shard_of(room)].port
     }
 
-    /// Queues a command to the shard it concerns. After `close` it goes nowhere.
+    /// The shard that serves a room, from 0.
+    pub fn shard_of(&self, room: RoomId) -> usize {
+        (room.0 % self.handles.len() as u64) as usize
+    }
+
+    /// Queues a command to the shard it concerns. After `close`, or when the shard has failed, it goes nowhere. Messages
+    /// that a shard is too slow for are dropped and counted: 64 MiB may wait.
     pub fn send(&self, command: Command) {
         let mut routes = lock(&self.routes);
         match &command {
@@ -138,7 +195,7 @@ impl Server {
             // A track is on one shard; the others do not know it and ignore this.
             Command::SetMuted { .. } | Command::RequestKeyframe { .. } => {
                 drop(routes);
-                for shard in 0..self.shards {
+                for shard in 0..self.handles.len() {
                     self.order(shard, command.clone());
                 }
             }
@@ -152,50 +209,75 @@ impl Server {
 
     /// Counters since start, summed over shards, and gauges.
     pub fn metrics(&self) -> Vec<(&'static str, u64)> {
-        let figures: Vec<Figures> = lock(&self.handles).iter().map(|handle| *lock(&handle.figures)).collect();
         let mut named: Vec<(&'static str, u64)> = Vec::new();
-        for shard in &figures {
-            for (index, (name, value)) in shard.counters.named().into_iter().enumerate() {
+        let (mut sends, mut send_drops, mut panics, mut errors, mut restarts, mut peers) = (0, 0, 0, 0, 0, 0);
+        let mut segmentation = true;
+        for handle in &self.handles {
+            let figures = lock(&handle.status.figures);
+            for (index, (name, value)) in figures.totals().into_iter().enumerate() {
                 match named.get_mut(index) {
                     Some(entry) => entry.1 += value,
                     None => named.push((name, value)),
                 }
             }
+            sends += figures.sends.calls;
+            send_drops += figures.sends.dropped;
+            panics += figures.panics;
+            errors += figures.receive_errors;
+            restarts += figures.restarts;
+            peers += figures.peers as u64;
+            segmentation &= figures.segmentation;
         }
-        named.push(("send_calls", figures.iter().map(|f| f.sends.calls).sum()));
-        named.push(("dropped_send", figures.iter().map(|f| f.sends.dropped).sum()));
-        named.push(("dropped_unread", self.events.dropped()));
-        named.push(("panics", figures.iter().map(|f| f.panics).sum()));
-        named.push(("peers", figures.iter().map(|f| f.peers as u64).sum()));
-        named.push(("segmentation", u64::from(figures.iter().all(|f| f.segmentation))));
+        named.extend([
+            ("send_calls", sends),
+            ("dropped_send", send_drops),
+            ("dropped_unread", self.events.dropped()),
+            ("dropped_orders", self.handles.iter().map(|handle| handle.orders.dropped()).sum()),
+            ("receive_errors", errors),
+            ("panics", panics),
+            ("restarts", restarts),
+            ("peers", peers),
+            ("segmentation", u64::from(segmentation)),
+        ]);
         named
     }
 
-    /// Stops the threads and closes the sockets. Twice is fine.
+    /// Stops the threads and closes the sockets, within 3 s. Twice is fine. A thread that is stuck is left behind.
     pub fn close(&self) {
-        let mut handles = std::mem::take(&mut *lock(&self.handles));
-        for handle in &handles {
-            // Fails when the thread has ended already.
+        drop(lock(&self.watchdog).take());
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for handle in &self.handles {
+            // An order to stop is never dropped.
             let _ = handle.orders.send(Order::Stop);
-            handle.wake.signal();
         }
-        for thread in handles.iter_mut().filter_map(|handle| handle.thread.take()) {
-            if thread.join().is_err() {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        for thread in threads {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                log::error!("a shard thread did not stop within {} s", CLOSE_TIMEOUT.as_secs());
+            } else if thread.join().is_err() {
                 log::error!("a shard thread had panicked");
             }
         }
     }
 
-    fn shard_of(&self, room: RoomId) -> usize {
-        (room.0 % self.shards as u64) as usize
+    /// Makes a shard fail. For tests of what happens then.
+    #[doc(hidden)]
+    pub fn inject(&self, shard: usize, fault: Fault) {
+        if let Some(handle) = self.handles.get(shard) {
+            // Not a command, so never dropped.
+            let _ = handle.orders.send(Order::Suffer(fault));
+        }
     }
 
     fn order(&self, shard: usize, command: Command) {
-        let handles = lock(&self.handles);
-        if let Some(handle) = handles.get(shard)
-            && handle.orders.send(Order::Do(command)).is_ok()
-        {
-            handle.wake.signal();
+        let Some(handle) = self.handles.get(shard) else { return };
+        // What comes back did not fit. Whoever sent a message learns of it as if the receiver were too slow.
+        if let Err(Command::SendData { peers, label, .. }) = handle.orders.send(Order::Do(command)) {
+            let drops = peers.into_iter().map(|peer| Event::Dropped { peer, label: label.clone(), count: 1 });
+            self.events.extend(drops);
         }
     }
 }
@@ -227,50 +309,4 @@ fn bind_all(addresses: &[IpAddr], port: u16) -> io::Result<Vec<UdpSocket>> {
         }
     }
     Err(failure.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrInUse)))
-}
-
-fn start_shard(
-    index: usize,
-    sockets: Vec<UdpSocket>,
-    certificate: Certificate,
-    events: Arc<Events>,
-) -> io::Result<Handle> {
-    let (orders, queue) = crossbeam_channel::unbounded();
-    let wake = Arc::new(EventFd::new()?);
-    let figures = Arc::new(Mutex::new(Figures::default()));
-    let port = sockets[0].address.port();
-    let unix_micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as u64);
-    let config = ShardConfig {
-        certificate,
-        seed: random_seed()?,
-        unix_micros,
-        pad_runs: sockets.iter().any(|socket| socket.segmentation),
-    };
-    let mut worker = Worker {
-        shard: Shard::new(config, Instant::now()),
-        sockets,
-        locals: Locals::default(),
-        orders: queue,
-        wake: wake.clone(),
-        events,
-        figures: figures.clone(),
-        receive: ReceiveBatch::new(),
-        send: SendBatch::new(),
-        pace: Pace::new(Instant::now()),
-        removed: Vec::new(),
-        panics: 0,
-    };
-    let thread = std::thread::Builder::new().name(format!("greenroom-{index}")).spawn(move || {
-        if let Err(error) = worker.run() {
-            log::error!("media shard {index} stopped: {error}");
-        }
-    })?;
-    Ok(Handle { port, orders, wake, figures, thread: Some(thread) })
-}
-
-fn random_seed() -> io::Result<u64> {
-    let mut seed = [0u8; 8];
-    // SAFETY: eight bytes are written to `seed`.
-    let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
-    if got == seed.len() as isize { Ok(u64::from_ne_bytes(seed)) } else { Err(io::Error::last_os_error()) }
 }

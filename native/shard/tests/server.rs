@@ -9,7 +9,7 @@ use greenroom_wire::stun::{BindingRequest, Class, IceRole, Message, TransactionI
 
 fn start(address: &str, shards: usize) -> Server {
     let addresses = vec![address.parse::<IpAddr>().unwrap()];
-    Server::start(&ServerConfig { addresses, port: 0, shards }).unwrap()
+    Server::start(&ServerConfig { addresses, shards, ..ServerConfig::default() }).unwrap()
 }
 
 fn check(socket: &UdpSocket, port: u16, ufrag: &str, pwd: &str) -> Option<Vec<u8>> {
@@ -91,7 +91,8 @@ fn strangers_get_no_answer() {
 fn a_taken_port_is_an_error_and_closing_frees_it() {
     let first = start("127.0.0.1", 1);
     let port = first.port(RoomId(1));
-    let config = ServerConfig { addresses: vec!["127.0.0.1".parse().unwrap()], port, shards: 1 };
+    let addresses = vec!["127.0.0.1".parse().unwrap()];
+    let config = ServerConfig { addresses, port, ..ServerConfig::default() };
     assert_eq!(Server::start(&config).err().unwrap().kind(), std::io::ErrorKind::AddrInUse);
     first.close();
     first.close();

@@ -1,29 +1,38 @@
-//! Mutational fuzzer for every parser that sees bytes from outside. Stable toolchain, no dependencies.
+//! Mutational fuzzer for every parser that sees bytes from outside, and for whole sessions of a shard. Stable toolchain, no
+//! dependencies: the smoke test. The coverage-guided engine (`guided.sh`) finds more in more time.
 //!
 //! `cargo run --release -p greenroom-fuzz -- --seconds 30 [--target NAME] [--seed S]`
 //!
 //! Each target runs for an equal share of the time on mutated valid inputs and random bytes. A panic is reported with
 //! the input in hex and the seed of the run; the process then exits with status 1. One seed and target give one sequence
-//! of inputs, so a failure is repeated by passing both again with enough time. `--input HEX` runs one input only.
-
-mod mutate;
-mod targets;
+//! of inputs, so a failure is repeated by passing both again with enough time. `--input HEX` runs one input only, `--file`
+//! the one in a file, `--history` all of a file as the guided engine keeps it: each after its length in four bytes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use mutate::Mutator;
-use targets::Target;
+use greenroom_fuzz::mutate::Mutator;
+use greenroom_fuzz::session::{self, world::oracle::Rules};
+use greenroom_fuzz::targets::{self, Target};
+use greenroom_fuzz::{from_hex, hex};
 
-const USAGE: &str = "usage: greenroom-fuzz [--seconds N] [--target NAME] [--seed S] [--input HEX] [--list]";
+const USAGE: &str = "usage: greenroom-fuzz [--seconds N] [--target NAME] [--seed S] [--input HEX | --file PATH | \
+                     --history PATH] [--without RULE,RULE] [--list] [--seeds FOLDER] [--describe]";
 
+#[derive(Default)]
 struct Options {
     seconds: f64,
     seed: u64,
     target: Option<String>,
-    input: Option<Vec<u8>>,
+    inputs: Option<Vec<Vec<u8>>>,
+    rules: Rules,
     list: bool,
+    /// Print the program that an input of the session target is.
+    describe: bool,
+    /// Write the seeds of each target into a folder of its name, for the guided engine.
+    seeds: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -34,7 +43,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut targets = targets::all();
+    let mut targets = targets::all(options.rules);
     if let Some(name) = &options.target {
         targets.retain(|t| t.name == *name);
     }
@@ -46,14 +55,27 @@ fn main() -> ExitCode {
         targets.iter().for_each(|t| println!("{}", t.name));
         return ExitCode::SUCCESS;
     }
+    if let Some(folder) = &options.seeds {
+        return match write_seeds(&targets, folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", folder.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if options.describe {
+        options.inputs.iter().flatten().for_each(|input| println!("{}", session::describe(input)));
+        return ExitCode::SUCCESS;
+    }
     // The default hook would print a backtrace before we can say which input it was.
     std::panic::set_hook(Box::new(|info| eprintln!("panic: {info}")));
 
     let share = Duration::from_secs_f64(options.seconds / targets.len() as f64);
     let mut failed = 0;
     for target in &mut targets {
-        let result = match &options.input {
-            Some(input) => run_once(target, input).map(|()| 1),
+        let result = match &options.inputs {
+            Some(inputs) => inputs.iter().try_for_each(|input| run_once(target, input)).map(|()| inputs.len() as u64),
             None => fuzz(target, share, options.seed),
         };
         match result {
@@ -70,16 +92,17 @@ fn main() -> ExitCode {
 
 /// Runs a target until its time is over; returns the number of inputs, or the one that made it panic.
 fn fuzz(target: &mut Target, share: Duration, seed: u64) -> Result<u64, Vec<u8>> {
-    let mut mutator = Mutator::new(seed);
+    let mut mutator = Mutator::new(seed, target.unit);
     let end = Instant::now() + share;
     let mut inputs = 0;
     for seed in target.seeds.clone() {
         run_once(target, &seed)?;
         inputs += 1;
     }
+    // The clock is read seldom where that would cost more than a run.
+    let between = if target.unit > 1 { 1 } else { 256 };
     loop {
-        // The clock is read seldom: a parser run costs less than reading it.
-        for _ in 0..256 {
+        for _ in 0..between {
             let input = mutator.next(&target.seeds);
             run_once(target, &input)?;
             inputs += 1;
@@ -94,36 +117,59 @@ fn run_once(target: &mut Target, input: &[u8]) -> Result<(), Vec<u8>> {
     catch_unwind(AssertUnwindSafe(|| (target.run)(input))).map_err(|_| input.to_vec())
 }
 
-fn parse_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { seconds: 10.0, seed: 1, target: None, input: None, list: false };
-    while let Some(name) = arguments.next() {
-        if name == "--list" {
-            options.list = true;
-            continue;
+fn write_seeds(targets: &[Target], folder: &std::path::Path) -> std::io::Result<()> {
+    for target in targets {
+        let folder = folder.join(target.name);
+        std::fs::create_dir_all(&folder)?;
+        for (number, seed) in target.seeds.iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{number}")), seed)?;
         }
-        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+    }
+    Ok(())
+}
+
+fn parse_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { seconds: 10.0, seed: 1, ..Options::default() };
+    while let Some(name) = arguments.next() {
         match name.as_str() {
-            "--seconds" => {
-                options.seconds = value.parse().ok().filter(|s| (0.0..=1e6).contains(s)).ok_or("bad --seconds")?;
+            "--list" => options.list = true,
+            "--describe" => options.describe = true,
+            _ => {
+                let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+                take_argument(&mut options, &name, value)?;
             }
-            "--seed" => options.seed = value.parse().map_err(|_| "bad --seed")?,
-            "--target" => options.target = Some(value),
-            "--input" => options.input = Some(from_hex(&value).ok_or("bad --input")?),
-            _ => return Err(format!("unknown option {name}")),
         }
     }
     Ok(options)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+fn take_argument(options: &mut Options, name: &str, value: String) -> Result<(), String> {
+    let read = |path: &str| std::fs::read(path).map_err(|error| format!("{path}: {error}"));
+    match name {
+        "--seconds" => {
+            options.seconds = value.parse().ok().filter(|s| (0.0..=1e6).contains(s)).ok_or("bad --seconds")?;
+        }
+        "--seed" => options.seed = value.parse().map_err(|_| "bad --seed")?,
+        "--target" => options.target = Some(value),
+        "--input" => options.inputs = Some(vec![from_hex(&value).ok_or("bad --input")?]),
+        "--file" => options.inputs = Some(vec![read(&value)?]),
+        "--history" => options.inputs = Some(split_history(&read(&value)?)),
+        "--without" => options.rules = Rules::without(&value).map_err(|name| format!("no rule {name}"))?,
+        "--seeds" => options.seeds = Some(value.into()),
+        _ => return Err(format!("unknown option {name}")),
+    }
+    Ok(())
 }
 
-/// Bytes of a hex string; white space is allowed.
-pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> =
-        text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    digits.chunks(2).map(|pair| Some((pair[0] << 4 | *pair.get(1)?) as u8)).collect()
+/// Inputs, each after its length in four bytes.
+fn split_history(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut inputs = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+        let (input, rest) = rest.split_at((u32::from_be_bytes(*len) as usize).min(rest.len()));
+        inputs.push(input.to_vec());
+        bytes = rest;
+    }
+    inputs
 }
 
 #[cfg(test)]
@@ -149,7 +195,7 @@ mod tests {
 
     #[test]
     fn targets_have_distinct_names_and_sound_seeds() {
-        let mut targets = targets::all();
+        let mut targets = targets::all(Rules::default());
         for target in &mut targets {
             for seed in target.seeds.clone() {
                 assert_eq!(run_once(target, &seed), Ok(()), "{}", target.name);
@@ -164,10 +210,17 @@ mod tests {
     #[test]
     fn arguments() {
         let parse = |text: &str| parse_arguments(text.split_whitespace().map(String::from));
-        let options = parse("--seconds 3 --seed 9 --target rtp --input 0aFF").unwrap();
-        assert_eq!((options.seconds, options.seed, options.input), (3.0, 9, Some(vec![10, 255])));
-        for bad in ["--seconds", "--seconds -1", "--seed x", "--input 0", "--what 1"] {
+        let options = parse("--seconds 3 --seed 9 --target rtp --input 0aFF --without size,time").unwrap();
+        assert_eq!((options.seconds, options.seed, options.inputs), (3.0, 9, Some(vec![vec![10, 255]])));
+        assert!(!options.rules.size && !options.rules.time && options.rules.ciphertext);
+        for bad in ["--seconds", "--seconds -1", "--seed x", "--input 0", "--what 1", "--without x", "--file /no/such"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_history_is_split_where_it_was_joined() {
+        assert_eq!(split_history(&[0, 0, 0, 2, 5, 6, 0, 0, 0, 0, 0, 0, 0, 9, 7]), [vec![5, 6], vec![], vec![7]]);
     }
 }

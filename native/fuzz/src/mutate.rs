@@ -6,11 +6,13 @@ const MAX_LEN: usize = 2048;
 /// SplitMix64 with the mutations on top.
 pub struct Mutator {
     state: u64,
+    unit: usize,
 }
 
 impl Mutator {
-    pub fn new(seed: u64) -> Self {
-        Mutator { state: seed }
+    /// `unit`: what inputs are made of, in bytes. Programs are cut between operations only.
+    pub fn new(seed: u64, unit: usize) -> Self {
+        Mutator { state: seed, unit }
     }
 
     fn random(&mut self) -> u64 {
@@ -33,7 +35,7 @@ impl Mutator {
     pub fn next(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
         if seeds.is_empty() || self.below(8) == 0 {
             let longest = if self.below(4) == 0 { MAX_LEN } else { 64 };
-            let len = self.below(longest);
+            let len = self.below(longest).next_multiple_of(self.unit);
             return self.random_bytes(len);
         }
         let mut input = seeds[self.below(seeds.len())].clone();
@@ -44,13 +46,18 @@ impl Mutator {
         input
     }
 
-    fn mutate(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+    /// Changes an input once.
+    pub fn mutate(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+        if self.unit > 1 && self.below(3) > 0 {
+            return self.rearrange(input, seeds);
+        }
         if input.is_empty() {
             input.push(self.random() as u8);
             return;
         }
         let at = self.below(input.len());
-        match self.below(9) {
+        let kinds = if self.unit > 1 { 4 } else { 9 };
+        match self.below(kinds) {
             0 => input[at] ^= 1 << self.below(8),
             1 => input[at] = self.random() as u8,
             // Values at the edges of length fields and counters.
@@ -78,6 +85,43 @@ impl Mutator {
                 let from = self.below(other.len());
                 input.truncate(at);
                 input.extend_from_slice(&other[from..]);
+            }
+        }
+    }
+
+    /// Takes out, repeats, moves, makes up or borrows operations of a program; its head stays.
+    fn rearrange(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+        let unit = self.unit;
+        input.resize(input.len().next_multiple_of(unit).max(unit), 0);
+        let count = input.len() / unit;
+        let at = unit * (1 + self.below(count));
+        let some =
+            |random: &mut Self, from: usize, len: usize| from..(from + unit * (1 + random.below(6))).min(len).max(from);
+        match self.below(5) {
+            0 if count > 2 => {
+                let cut = some(self, at.min(input.len() - unit), input.len());
+                input.drain(cut);
+            }
+            1 if count > 1 => {
+                let from = unit * (1 + self.below(count - 1));
+                let copy = input[some(self, from, input.len())].to_vec();
+                input.splice(at..at, copy);
+            }
+            2 if count > 2 => {
+                let from = unit * (1 + self.below(count - 1));
+                let moved: Vec<u8> = input.drain(from..from + unit).collect();
+                let to = unit * (1 + self.below(count - 1));
+                input.splice(to..to, moved);
+            }
+            3 if !seeds.is_empty() => {
+                let other = &seeds[self.below(seeds.len())];
+                let from = unit * self.below(other.len() / unit);
+                let copy = other[some(self, from, other.len())].to_vec();
+                input.splice(at..at, copy);
+            }
+            _ => {
+                let made_up = self.random_bytes(unit);
+                input.splice(at..at, made_up);
             }
         }
     }

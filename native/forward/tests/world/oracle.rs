@@ -38,6 +38,9 @@ pub const RTX_BURST: u64 = 40_000;
 pub const RTX_PERCENT: u64 = 50;
 /// What different ways to count may differ by: headers, tags, the packet that is in the making.
 const RTX_SLACK: (u64, u64) = (4_000, 5);
+/// RTCP that a peer gets, beyond as many bytes as it sends: at once, and in a second.
+pub const FEEDBACK_BURST: u64 = 20_000;
+pub const FEEDBACK_RATE: u64 = 20_000;
 /// Packets remembered of one stream.
 const REMEMBERED: usize = 1 << 16;
 /// A jump of an incoming stream beyond this is a new start, not loss.
@@ -157,6 +160,10 @@ struct Peer {
     publishes: HashMap<u8, CodecKind>,
     /// Retransmitted bytes it may still cause, in hundredths of a byte.
     budget: Option<u64>,
+    /// When it was first heard, bytes it sent, and bytes of RTCP it got.
+    first: Option<Instant>,
+    bytes_in: u64,
+    feedback: u64,
 }
 
 /// See the module.
@@ -182,17 +189,60 @@ pub struct Oracle {
     pub rules: Rules,
 }
 
-/// Rules that a test may suspend, because it breaks them itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    pub numbers: bool,
-    pub budget: bool,
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Which rules hold. All, unless a test suspends one because it breaks it itself, or because it looks for others.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Rules {
+            $($(#[$doc])* pub $name: bool,)*
+        }
+
+        impl Default for Rules {
+            fn default() -> Self {
+                Rules { $($name: true,)* }
+            }
+        }
+
+        impl Rules {
+            /// Names of all rules.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            /// All but these, with commas between them. The error is a name that no rule has.
+            pub fn without(names: &str) -> Result<Self, String> {
+                let mut rules = Rules::default();
+                for name in names.split(',').filter(|name| !name.is_empty()) {
+                    match name {
+                        $(stringify!($name) => rules.$name = false,)*
+                        _ => return Err(name.to_owned()),
+                    }
+                }
+                Ok(rules)
+            }
+        }
+    };
 }
 
-impl Default for Rules {
-    fn default() -> Self {
-        Rules { numbers: true, budget: true }
-    }
+rules! {
+    /// One index, one ciphertext.
+    ciphertext,
+    /// No gaps of our own making.
+    numbers,
+    /// Timestamps go forward.
+    time,
+    /// VP8 pictures step by one.
+    pictures,
+    /// Sent again is what was sent.
+    repeats,
+    /// RTP datagrams are bounded.
+    size,
+    /// Retransmissions are bounded.
+    budget,
+    /// RTCP is bounded.
+    feedback,
+    /// Of the fuzzer: others are not disturbed.
+    isolation,
+    /// Of the fuzzer: who behaves again is served again.
+    recovery,
 }
 
 impl Oracle {
@@ -226,17 +276,20 @@ impl Oracle {
     }
 
     /// A datagram that is about to be given to the shard, and with what to open it.
-    pub fn received(&mut self, now: Instant, peer: usize, bytes: &[u8], keys: Option<&mut SrtpRx>) {
+    pub fn received(&mut self, now: Instant, peer_id: usize, bytes: &[u8], keys: Option<&mut SrtpRx>) {
         self.datagrams_in += 1;
         self.started.get_or_insert(now);
         self.last_input.clear();
         self.last_input.extend_from_slice(&bytes[..bytes.len().min(24)]);
+        let peer = self.peers.entry(peer_id).or_default();
+        peer.first.get_or_insert(now);
+        peer.bytes_in += bytes.len() as u64;
         if classify(bytes) != Protocol::Rtp {
             return;
         }
         let Ok(header) = RtpHeader::parse(bytes) else { return };
         let Oracle { peers, gaps_in, clocks_turned, pictures_jumped, largest_in, .. } = self;
-        let peer = peers.entry(peer).or_default();
+        let peer = peers.entry(peer_id).or_default();
         let stream = peer.received.entry(header.ssrc.0).or_default();
         let index = stream.index(header.sequence_number);
         let payload = match keys.map(|keys| open(keys, bytes, &header, index)) {
@@ -261,6 +314,14 @@ impl Oracle {
         if stream.highest.is_some() && index > highest {
             let missing = index - highest - 1;
             *gaps_in += missing.min(NEW_START);
+        }
+        if payload.as_ref().is_some_and(|payload| payload.is_empty()) {
+            // Padding has no time of its own.
+            stream.highest = stream.highest.max(Some(index));
+            return;
+        }
+        if stream.highest.is_some() && index > highest {
+            let missing = index - highest - 1;
             let forward = header.timestamp.wrapping_sub(stream.timestamp);
             let repeated = forward == 0 && stream.marker;
             *clocks_turned |= missing > NEW_START || forward > u32::MAX / 2 || repeated;
@@ -307,8 +368,14 @@ impl Oracle {
         let peer = self.peers.entry(peer_id).or_default();
         if let Some(former) = peer.rtcp.insert((ssrc, index), seen) {
             let same = former.same_bytes(&seen);
+            let same = same || !self.rules.ciphertext;
             assert!(same, "peer {peer_id}: SRTCP index {index} of {ssrc} twice: {former:?}, then {seen:?}");
         }
+        peer.feedback += bytes.len() as u64;
+        let seconds = peer.first.map_or(0.0, |first| now.saturating_duration_since(first).as_secs_f64());
+        let allowed = FEEDBACK_BURST + (seconds * FEEDBACK_RATE as f64) as u64 + peer.bytes_in;
+        let within = peer.feedback <= allowed || !self.rules.feedback;
+        assert!(within, "peer {peer_id} got {} bytes of RTCP, {allowed} would be right", peer.feedback);
         if peer.rtcp.len() > REMEMBERED {
             peer.rtcp.retain(|(_, old), _| *old + REMEMBERED as u32 / 2 > index);
         }
@@ -327,7 +394,7 @@ impl Oracle {
         let ssrc = header.ssrc.0;
         let largest =
             if self.largest_in <= LARGEST_IN { LARGEST_OUT } else { self.largest_in.max(LARGEST_OUT) + GROWTH };
-        assert!(bytes.len() <= largest, "{} bytes: {}", bytes.len(), case(ssrc, 0));
+        assert!(bytes.len() <= largest || !self.rules.size, "{} bytes: {}", bytes.len(), case(ssrc, 0));
 
         let mut seen = Seen::of(self.ordinal, now, bytes);
         let peer = self.peers.entry(peer_id).or_default();
@@ -340,7 +407,9 @@ impl Oracle {
             seen.payload = Some(hash(&payload));
             if let Some(original) = peer.repairs.get(&ssrc).copied() {
                 let repaired = Repair { header: &header, payload: &payload };
-                repaired.check(peer.sent.get(&original), || case(ssrc, index));
+                if self.rules.repeats {
+                    repaired.check(peer.sent.get(&original), || case(ssrc, index));
+                }
             } else if let Some(CodecKind::Vp8) =
                 peer.sections.get(&ssrc).and_then(|s| s.codecs.get(&header.payload_type)).copied()
             {
@@ -352,7 +421,7 @@ impl Oracle {
         let stream = peer.sent.entry(ssrc).or_default();
         let former = stream.seen.get(&index).copied();
         if let Some(former) = former {
-            let same = former.same_bytes(&seen);
+            let same = former.same_bytes(&seen) || !self.rules.ciphertext;
             assert!(same, "one index, two ciphertexts: {former:?}, then {seen:?}: {}", case(ssrc, index));
         } else {
             stream.remember(index, seen);
@@ -382,8 +451,8 @@ impl Oracle {
         }
         let gap = index - highest - 1;
         stream.gaps += gap;
-        let whole_view = !self.blind && self.rules.numbers;
-        if whole_view && stream.gaps > self.gaps_in + self.dropped {
+        let whole_view = !self.blind;
+        if whole_view && self.rules.numbers && stream.gaps > self.gaps_in + self.dropped {
             // What is sent along with it may fill the gap.
             self.suspects.push((peer_id, ssrc, case(ssrc, index)));
         }
@@ -392,9 +461,9 @@ impl Oracle {
             let repeated = forward == 0 && stream.marker && video;
             let turned = forward > u32::MAX / 2 || repeated;
             let (before, after) = (stream.timestamp, header.timestamp);
-            assert!(!turned, "time goes from {before} to {after}: {}", case(ssrc, index));
+            assert!(!turned || !self.rules.time, "time goes from {before} to {after}: {}", case(ssrc, index));
             if let Some((before, after)) = stream.numbers.zip(numbers).filter(|_| gap == 0 && !self.pictures_jumped) {
-                let follows = after.follow(&before, forward == 0);
+                let follows = after.follow(&before, forward == 0) || !self.rules.pictures;
                 assert!(follows, "{after:?} after {before:?}: {}", case(ssrc, index));
             }
         }

@@ -1,25 +1,23 @@
 //! `greenroom-forward`: a whole shard with two connected clients, fed by a stranger on a known address, and by a client
 //! that has the keys and no manners; and a shard whose peers are in all stages of connecting.
 
-#[path = "../../../forward/tests/world/mod.rs"]
-mod world;
-
 use std::time::{Duration, Instant};
 
+use crate::session::world::oracle::Rules;
+use crate::session::world::{self, Source, World, audio_receiver, audio_sender, path, video_receiver, video_sender};
 use greenroom_forward::{Channel, Command, Path, PeerId};
 use greenroom_secure::mac::hmac_sha1;
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtp::HeaderFields;
-use world::{Source, World, audio_receiver, audio_sender, path, video_receiver, video_sender};
 
-use super::{Target, hex_seeds};
+use super::{Memory, Target, hex_seeds};
 
 const STEP: Duration = Duration::from_millis(5);
 
-pub fn targets() -> Vec<Target> {
-    let mut datagrams = Call::new(1);
-    let mut media = Call::new(2);
-    let mut reports = Call::new(3);
+pub fn targets(rules: Rules) -> Vec<Target> {
+    let mut datagrams = Call::new(1, rules);
+    let mut media = Call::new(2, rules);
+    let mut reports = Call::new(3, rules);
     vec![
         Target::new(
             "shard datagrams",
@@ -110,7 +108,7 @@ impl Stages {
         if let Some(at) = shard.poll_timeout() {
             assert!(at > self.now && at < self.now + Duration::from_secs(120), "deadline {:?} away", at - self.now);
         }
-        self.memory.check(self.inputs);
+        self.memory.count();
     }
 
     /// A binding request with these attributes, and MESSAGE-INTEGRITY over them (RFC 8489, 14.5).
@@ -163,28 +161,7 @@ impl Data {
         self.world.run(STEP);
         self.world.events.clear();
         self.world.clients[self.client].channels.clear();
-        self.memory.check(self.inputs);
-    }
-}
-
-/// Memory of the process, which must not follow the number of inputs.
-#[derive(Default)]
-struct Memory {
-    settled: Option<u64>,
-}
-
-impl Memory {
-    const SETTLES: u32 = 10_000;
-    const GROWTH: u64 = 128 << 20;
-
-    fn check(&mut self, inputs: u32) {
-        if inputs % Memory::SETTLES != 0 {
-            return;
-        }
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-        let Some(pages) = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()) else { return };
-        let settled = *self.settled.get_or_insert(pages * 4096);
-        assert!(pages * 4096 < settled + Memory::GROWTH, "memory grew from {settled} to {} bytes", pages * 4096);
+        self.memory.count();
     }
 }
 
@@ -236,8 +213,9 @@ struct Call {
 }
 
 impl Call {
-    fn new(seed: u64) -> Call {
+    fn new(seed: u64, rules: Rules) -> Call {
         let mut world = World::new(seed);
+        world.oracle.rules = rules;
         let (alice, bob) = (world.join(), world.join());
         let layers = [("q", 0), ("f", 2)];
         world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)]), video_receiver(8, "1", &[(600, 601)], &layers)]);

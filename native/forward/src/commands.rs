@@ -361,12 +361,11 @@ impl Shard {
     }
 
     fn set_muted(&mut self, now: Instant, id: TrackId, muted: bool) {
-        // Before it is published, too: the publication may cross the wish.
-        let key = self.media.track(id);
+        let Some(key) = self.media.find(id) else { return self.media.mute_early(id, muted) };
         let media = &mut self.media;
         let track = &mut media.tracks[key];
         if std::mem::replace(&mut track.muted, muted) == muted {
-            return media.release(key);
+            return;
         }
         for stream in &track.subscribers {
             media.outbounds[*stream].restart();

@@ -1,4 +1,5 @@
 //! Tracks, and the streams on both sides of them: who gets which packet.
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::backlog::Backlog;
@@ -13,12 +14,16 @@ use crate::slab::{Key, Slab};
 use crate::track::Track;
 use crate::{Kind, RoomId, TrackId};
 
+/// Mutes that came before anybody named their track: the publication may cross the wish.
+const MAX_EARLY_MUTES: usize = 256;
+
 /// Everything about media that is not of one peer.
 #[derive(Default)]
 pub(crate) struct Media {
     pub(crate) rooms: Map<RoomId, Room>,
     pub(crate) tracks: Slab<Track>,
     names: Map<TrackId, Key>,
+    early_mutes: VecDeque<TrackId>,
     pub(crate) layers: Slab<Layer>,
     pub(crate) inbounds: Slab<Inbound>,
     pub(crate) outbounds: Slab<Outbound>,
@@ -36,9 +41,23 @@ impl Media {
         if let Some(&key) = self.names.get(&id) {
             return key;
         }
-        let key = self.tracks.insert(Track::new(id));
+        let mut track = Track::new(id);
+        track.muted = self.early_mutes.contains(&id);
+        self.early_mutes.retain(|early| *early != id);
+        let key = self.tracks.insert(track);
         self.names.insert(id, key);
         key
+    }
+
+    /// Mutes a track that nobody has named yet, or not any more.
+    pub(crate) fn mute_early(&mut self, id: TrackId, muted: bool) {
+        self.early_mutes.retain(|early| *early != id);
+        if muted {
+            if self.early_mutes.len() == MAX_EARLY_MUTES {
+                self.early_mutes.pop_front();
+            }
+            self.early_mutes.push_back(id);
+        }
     }
 
     /// Forgets a track that neither side names.

@@ -202,3 +202,24 @@ fn unpublishing_and_leaving_end_forwarding_for_others_gently() {
     speak(&mut world, alice, &mut source, 3);
     assert_eq!((world.clients[bob].stream(9000).len(), world.shard.peer_count()), (6, 1));
 }
+
+#[test]
+fn a_mute_may_come_before_the_track() {
+    let mut world = World::new(21);
+    let (alice, bob) = (world.join(), world.join());
+    world.command(Command::SetMuted { track: TrackId(7), muted: true });
+    // Of tracks that never come, too.
+    for track in 100..200 {
+        world.command(Command::SetMuted { track: TrackId(track), muted: true });
+    }
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    let mut source = Source::new(500, 111, &[]);
+    source.send(&mut world.clients[alice], false, &[7; 60]);
+    world.run(Duration::from_millis(50));
+    assert!(world.clients[bob].stream(9000).is_empty());
+    world.command(Command::SetMuted { track: TrackId(7), muted: false });
+    source.send(&mut world.clients[alice], false, &[7; 60]);
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.clients[bob].stream(9000).len(), 1);
+}

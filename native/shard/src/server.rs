@@ -161,6 +161,10 @@ impl Server {
                 drop(routes);
                 self.order(shard, command);
             }
+            Command::SetRoom { room, .. } => {
+                drop(routes);
+                self.order(self.shard_of(*room), command);
+            }
             Command::RemovePeer { peer } => {
                 let shard = routes.remove(peer);
                 drop(routes);

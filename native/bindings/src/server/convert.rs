@@ -15,7 +15,11 @@ pub(super) fn fingerprint(text: &str) -> PyResult<[u8; 32]> {
     let bytes: Vec<u8> = pairs
         .trim()
         .split(':')
-        .map(|pair| if pair.len() == 2 { u8::from_str_radix(pair, 16).ok() } else { None })
+        .map(|pair| {
+            // The parser would take a sign for a digit.
+            let whole = pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if whole { u8::from_str_radix(pair, 16).ok() } else { None }
+        })
         .collect::<Option<_>>()
         .ok_or_else(invalid)?;
     bytes.try_into().map_err(|_| invalid())

@@ -188,9 +188,9 @@ import sys, threading
 from greenroom._native import MediaServer
 from greenroom.server import app
 
+fault, times = sys.argv.pop(1), int(sys.argv.pop(1))
 def media(config):
     server = MediaServer(bind=config.bind, udp_port=0, shards=2, stuck_after=1.0)
-    fault, times = sys.argv.pop(1), int(sys.argv.pop(1))
     def suffer():
         sys.stdin.readline()
         for _ in range(times):

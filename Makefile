@@ -21,7 +21,7 @@ setup-test:
 test: setup-test lint test-native fuzz test-web test-python ## run every test
 
 test-native: ## the Rust tests
-	cargo test --release --locked --workspace --exclude greenroom-bindings
+	cargo test --release --locked --workspace
 
 fuzz: ## fuzz every native parser for FUZZ_SECONDS in all
 	cargo run --release --locked -q -p greenroom-fuzz -- --seconds $(FUZZ_SECONDS)

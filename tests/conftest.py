@@ -42,12 +42,8 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) 
 @pytest.fixture
 async def room_server() -> AsyncIterator[RoomServer]:
     """A real room server with real media on free loopback ports, in development mode."""
-    server = RoomServer(ServerConfig.dev(port=0, rtc=RtcConfig(udp_port=0)))
-    await server.start()
-    try:
+    async with RoomServer(ServerConfig.dev(port=0, rtc=RtcConfig(udp_port=0))) as server:
         yield server
-    finally:
-        await server.stop()
 
 
 @pytest.fixture

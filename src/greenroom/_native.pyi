@@ -25,8 +25,9 @@ class MediaServer:
     (`room % shards`), and shard `k` listens on `udp_port + k`.
     """
 
-    def __init__(self, *, bind: Sequence[str], udp_port: int, shards: int = 1) -> None:
-        """Bind and start. `bind`: IP addresses. `udp_port` 0 picks a free one. OSError when a port is taken."""
+    def __init__(self, *, bind: Sequence[str], udp_port: int, shards: int = 1, stuck_after: float = 5.0) -> None:
+        """Bind and start. `bind`: IP addresses. `udp_port` 0 picks a free one. OSError when a port is taken.
+        `stuck_after`: seconds without a turn of its loop after which a shard is reported as stuck."""
 
     @property
     def fingerprint(self) -> str:
@@ -36,8 +37,10 @@ class MediaServer:
         """Readable while events wait; `poll_events` clears it."""
     def port(self, room: int) -> int:
         """The UDP port on which the peers of `room` are served."""
+    def shard_of(self, room: int) -> int:
+        """The shard that serves `room`, from 0."""
     def poll_events(self) -> list[tuple[Any, ...]]:
-        """Take all waiting events:
+        """Take waiting events, about a thousand at a time; `event_fd` stays readable while there are more:
 
         - `("connected", peer)`: ICE checked, DTLS done, fingerprint verified, SRTP ready.
         - `("failed", peer, reason)`: DTLS or fingerprint failure (str reason); the peer is still there until removed.
@@ -48,6 +51,14 @@ class MediaServer:
         - `("channel", peer, label)`: a data channel is open and can be written to.
         - `("speakers", room, [(track, level, active), ...])`: changes only, at most every 400 ms; level 0..1 in eighths.
         - `("dropped", peer, label, count)`: messages not sent because the reader is too slow.
+        - `("unread", peer, count)`: messages from this peer that were dropped, since they were not taken in time. A peer
+          may have 8,192 of them or 4 MiB waiting, overhead included, all peers together 64 MiB, shared fairly.
+        - `("shard_restarted", shard, reason)`: a shard failed and gave up its state; an empty one serves its port. Its
+          peers, tracks and streams are gone; commands that name them are ignored.
+        - `("shard_failed", shard, reason)`: it failed again and again, or its thread is gone. Its port is closed.
+        - `("shard_stuck", shard, reason)`: it has not turned for `stuck_after` seconds, and may never do so again.
+
+        Messages are dropped when they are not taken in time, everything else is not: what repeats keeps its newest value.
         """
     def add_peer(self, peer: int, room: int, ufrag: str, pwd: str) -> None:
         """Expect STUN for this local ufrag and password (ICE-lite, DTLS passive)."""
@@ -65,21 +76,25 @@ class MediaServer:
         """Start SCTP (as the passive side, port 5000) and open `channels` (label, ordered, max_retransmits) ourselves.
 
         Channels that the client opens by DCEP are accepted always; a label is written to on the newest open channel."""
+    def set_room(self, room: int, *, top_speakers: int | None = None) -> None:
+        """How a room with peers in it is served: forward only this many of its loudest audio tracks (None: all)."""
     def set_muted(self, track: int, muted: bool) -> None:
         """Stop or resume forwarding of a published track at its source."""
     def send_data(self, peers: Sequence[int], label: str, payload: bytes) -> None:
         """Queue one binary message to each peer. Peers without an open channel of that label get it when it opens
-        (bounded: 256 messages; then dropped and reported)."""
+        (bounded: 256 messages; then dropped and reported). A shard that is behind by 64 MiB drops and reports too."""
     def remove_peer(self, peer: int) -> None:
         """Close DTLS and forget the peer, its tracks and streams. Unknown ids are ignored."""
     def request_keyframe(self, track: int) -> None: ...
     def metrics(self) -> dict[str, int]:
         """Counters since start: packets_in, bytes_in, packets_out, bytes_out, dropped_<reason>, nacks_in, nacks_out,
-        rtx_out, plis_in, plis_out, peers, ... Monotonic except gauges."""
+        rtx_out, plis_in, plis_out, panics, restarts, peers, ... Monotonic except the gauges peers and segmentation."""
     def peer_stats(self, peer: int) -> dict[str, Any] | None:
         """Newest snapshot (made once a second): rtt_ms, and per track packets, bytes, lost, jitter_ms, fraction_lost."""
     def close(self) -> None:
-        """Stop the threads, close the sockets. Twice is fine."""
+        """Stop the threads, close the sockets, within 3 s: a stuck thread is left behind. Twice is fine."""
+    def _inject_fault(self, shard: int, fault: str, seconds: float = 0.0) -> None:
+        """For tests of what happens then: "panic" (survived), "die" (the state is given up), "stall" for `seconds`."""
 
 # --- participant -------------------------------------------------------------------------------------------------
 

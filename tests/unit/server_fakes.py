@@ -37,6 +37,9 @@ class FakeMediaServer:
     def port(self, room: int) -> int:
         return 7882
 
+    def shard_of(self, room: int) -> int:
+        return room % 2
+
     def event(self, *event: Any) -> None:
         """Let the core say something."""
         self._events.append(event)
@@ -68,6 +71,9 @@ class FakeMediaServer:
 
     def set_data(self, peer: int, max_message_size: int, channels: Sequence[tuple] = ()) -> None:
         self.data[peer] = (max_message_size, tuple(channels))
+
+    def set_room(self, room: int, *, top_speakers: int | None = None) -> None:
+        """No media, no speakers."""
 
     def set_muted(self, track: int, muted: bool) -> None:
         self.muted[track] = muted

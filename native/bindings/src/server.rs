@@ -1,13 +1,19 @@
 //! The server half of the module: `MediaServer`.
 use std::net::IpAddr;
+use std::time::Duration;
 
 use greenroom_forward::{Channel, Command, PeerId, RoomId, TrackId};
-use greenroom_shard::{Server, ServerConfig};
+use greenroom_shard::{Fault, Server, ServerConfig};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 mod convert;
+#[cfg(test)]
+mod tests;
+
+/// Seconds without a turn after which a shard counts as stuck, at most.
+const MAX_STUCK_AFTER: f64 = 3600.0;
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<MediaServer>()
@@ -22,8 +28,8 @@ struct MediaServer {
 #[pymethods]
 impl MediaServer {
     #[new]
-    #[pyo3(signature = (*, bind, udp_port, shards = 1))]
-    fn new(py: Python<'_>, bind: Vec<String>, udp_port: u16, shards: usize) -> PyResult<Self> {
+    #[pyo3(signature = (*, bind, udp_port, shards = 1, stuck_after = 5.0))]
+    fn new(py: Python<'_>, bind: Vec<String>, udp_port: u16, shards: usize, stuck_after: f64) -> PyResult<Self> {
         let parse = |text: &String| {
             text.parse::<IpAddr>().map_err(|_| PyValueError::new_err(format!("not an IP address: {text}")))
         };
@@ -31,7 +37,11 @@ impl MediaServer {
         if addresses.is_empty() || !(1..=256).contains(&shards) {
             return Err(PyValueError::new_err("bind needs at least one address, shards is 1 to 256"));
         }
-        let config = ServerConfig { addresses, port: udp_port, shards };
+        if !(0.01..=MAX_STUCK_AFTER).contains(&stuck_after) {
+            return Err(PyValueError::new_err("stuck_after is 0.01 to 3600 seconds"));
+        }
+        let stuck_after = Duration::from_secs_f64(stuck_after);
+        let config = ServerConfig { addresses, port: udp_port, shards, stuck_after };
         let server = py.detach(|| Server::start(&config)).map_err(|error| {
             // With the errno, so that Python raises the subclass of OSError that belongs to it.
             let text = format!("cannot open UDP port {udp_port} on {}: {error}", bind.join(", "));
@@ -52,6 +62,10 @@ impl MediaServer {
 
     fn port(&self, room: u64) -> u16 {
         self.server.port(RoomId(room))
+    }
+
+    fn shard_of(&self, room: u64) -> usize {
+        self.server.shard_of(RoomId(room))
     }
 
     fn poll_events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -99,6 +113,11 @@ impl MediaServer {
         self.server.send(Command::SetData { peer: PeerId(peer), max_message_size, channels });
     }
 
+    #[pyo3(signature = (room, *, top_speakers = None))]
+    fn set_room(&self, room: u64, top_speakers: Option<usize>) {
+        self.server.send(Command::SetRoom { room: RoomId(room), top_speakers });
+    }
+
     fn set_muted(&self, track: u64, muted: bool) {
         self.server.send(Command::SetMuted { track: TrackId(track), muted });
     }
@@ -126,6 +145,18 @@ impl MediaServer {
 
     fn peer_stats<'py>(&self, py: Python<'py>, peer: u64) -> PyResult<Option<Bound<'py, PyDict>>> {
         self.server.peer_stats(PeerId(peer)).map(|stats| convert::stats(py, &stats)).transpose()
+    }
+
+    #[pyo3(signature = (shard, fault, seconds = 0.0))]
+    fn _inject_fault(&self, shard: usize, fault: &str, seconds: f64) -> PyResult<()> {
+        let fault = match fault {
+            "panic" => Fault::Panic,
+            "die" => Fault::Die,
+            "stall" if (0.0..=MAX_STUCK_AFTER).contains(&seconds) => Fault::Stall(Duration::from_secs_f64(seconds)),
+            _ => return Err(PyValueError::new_err(format!("no such fault: {fault} {seconds}"))),
+        };
+        self.server.inject(shard, fault);
+        Ok(())
     }
 
     fn close(&self, py: Python<'_>) {

@@ -96,6 +96,7 @@ class DevSession:
         self._server = RoomServer(ServerConfig.dev(port=port, rtc=RtcConfig(udp_port=udp_port)))
         self._worker: asyncio.subprocess.Process | None = None
         self._changed = asyncio.Event()
+        self._started = asyncio.Event()
 
     async def run(self, *, reload: bool, lines: list[str], once: bool) -> int:
         """Serve until interrupted (or, with `once`, until the call is over). Returns the exit code."""
@@ -105,20 +106,29 @@ class DevSession:
             loop.add_signal_handler(number, stop.set)
         work = asyncio.create_task(self._work(reload=reload, lines=lines, once=once), name="greenroom dev")
         stopped = asyncio.create_task(stop.wait(), name="stop")
+        failed = asyncio.create_task(self._failed(), name="media failed")
+        tasks = (work, stopped, failed)
         try:
-            await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                return EXIT_FAILED  # the server has said why
             if work.done():
                 return work.result()
             return 0
         finally:
-            for task in (work, stopped):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(work, stopped, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._stop_worker()
             await self._server.stop()
 
+    async def _failed(self) -> str:
+        await self._started.wait()
+        return await self._server.failed()
+
     async def _work(self, *, reload: bool, lines: list[str], once: bool) -> int:
         await self._server.start()
+        self._started.set()
         # From the first moment on: a file that is mended while its failure is still being read must count.
         watch = asyncio.create_task(self._watch(), name="watch files") if reload else None
         try:

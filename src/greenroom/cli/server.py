@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +22,10 @@ __all__ = ["server"]
 
 DEV_DRAIN_SECONDS = 0.0
 DRAIN_SECONDS = 5.0
+EXIT_MEDIA_FAILED = 3
+"""The media core failed for good. A supervisor starts the server again."""
+END_SECONDS = 15.0
+"""How long a server whose media failed may take to end in order. Then it ends without."""
 
 logger = logging.getLogger("greenroom.server")
 
@@ -143,15 +150,29 @@ async def _serve(settings: ServerConfig, drain: float) -> int:
     try:
         typer.echo(f"Greenroom is ready at {room_server.url}")
         sys.stdout.flush()
-        await stop.wait()
-        if drain:
-            waits = [asyncio.ensure_future(room_server.drain(drain)), asyncio.ensure_future(hurry.wait())]
-            _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
+        await _first(stop.wait(), room_server.failed())
+        if drain and not room_server.failure:
+            await _first(room_server.drain(drain), hurry.wait(), room_server.failed())
     finally:
+        if room_server.failure:
+            _end_at_last(EXIT_MEDIA_FAILED)
         await room_server.stop()
-    return 0
+    return EXIT_MEDIA_FAILED if room_server.failure else 0
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for one of them; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+
+
+def _end_at_last(code: int) -> None:
+    """End the process with `code` when it does not do so in order: what failed may hold on to anything."""
+    timer = threading.Timer(END_SECONDS, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

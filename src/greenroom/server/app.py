@@ -21,7 +21,7 @@ from .auth import Authenticator
 from .config import ConfigError, ServerConfig
 from .dispatch import DEV_MAX_LOSSES, MAX_LOSSES, Dispatcher
 from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, http_logger, page_folder
-from .manager import RoomManager
+from .manager import MediaFailed, RoomManager
 from .prometheus import Metrics, MetricsServer
 from .services.dispatch_service import dispatch_rpcs
 from .services.not_connected import not_connected_rpcs
@@ -51,6 +51,9 @@ class RoomServer:
 
     Everything runs on the loop that calls `start`; media runs on native threads. `stop` may be called twice.
     `media` replaces the native core and is closed with the server.
+
+    When media fails for good, everybody is sent away, joins are refused with 503, and `failed` returns: whoever runs the
+    server ends the process then. As a context manager it raises MediaFailed at its end.
     """
 
     def __init__(self, config: ServerConfig | None = None, *, media: MediaServer | None = None) -> None:
@@ -91,6 +94,15 @@ class RoomServer:
         elif ":" in host:
             host = f"[{host}]"
         return f"http://{host}:{self.port}"
+
+    @property
+    def failure(self) -> str:
+        """Why media failed for good, in one sentence; empty while it works."""
+        return self._manager.failure if self._manager else ""
+
+    async def failed(self) -> str:
+        """Wait until media failed for good. Returns `failure`."""
+        return await self.manager.failed()
 
     async def start(self) -> None:
         """Bind and serve. StartError when a port is taken or the configuration does not fit this machine."""
@@ -145,7 +157,7 @@ class RoomServer:
         app = web.Application(client_max_size=MAX_BODY)
         add_cors(app)
         page = page_folder() if self.config.serve_playground else None
-        add_health(app, lambda: not self._draining, page)
+        add_health(app, lambda: not (self._draining or self.failure), page)
         if page:
             add_page(app, page)
         if self.config.development:
@@ -199,8 +211,10 @@ class RoomServer:
         await self.start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
         await self.stop()
+        if self.failure and exception_type is None:
+            raise MediaFailed(self.failure)
 
 
 def _native_media(config: ServerConfig) -> MediaServer:

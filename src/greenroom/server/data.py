@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections import Counter, deque
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .room import Room
 
 __all__ = ["LOSSY", "RELIABLE", "DataRouter", "RpcError"]
+
+logger = logging.getLogger(__name__)
 
 RELIABLE = "_reliable"
 LOSSY = "_lossy"
@@ -81,9 +84,21 @@ class DataRouter:
         """Packets that were not forwarded, by reason."""
         self._sent: dict[str, SentPackets] = {}
         """By the sender's sid."""
+        self._flooders: set[str] = set()
+        """sids of those whose messages were dropped unread, which is said once."""
         self._nonces: deque[bytes] = deque(maxlen=NONCES)
         self._calls: dict[str, tuple[str, asyncio.Future[str]]] = {}
         """RPC request id to (the identity that answers, its answer)."""
+
+    def unread(self, sender: Participant, count: int) -> None:
+        """The core dropped messages of this sender: it sent more than was taken in time."""
+        self.dropped["unread"] += count
+        if sender.sid not in self._flooders:
+            self._flooders.add(sender.sid)
+            logger.warning(
+                "%s in %s sends more messages than can be handled: %d were dropped, further ones are only counted",
+                *(sender.identity, self._room.name, count),
+            )
 
     def receive(self, sender: Participant, label: str, payload: bytes) -> None:
         """One message from a participant's data channel. What may not pass is dropped and counted."""
@@ -240,6 +255,7 @@ class DataRouter:
 
     def forget(self, participant: Participant) -> None:
         self._sent.pop(participant.sid, None)
+        self._flooders.discard(participant.sid)
         self.tracks.forget(participant)
         for identity, answer in self._calls.values():
             if identity == participant.identity and not answer.done():

@@ -97,7 +97,7 @@ class Dispatcher:
     # --- what the API asks ---------------------------------------------------------------------------------------
 
     async def create(self, request: agent_dispatch.CreateAgentDispatchRequest) -> agent_dispatch.AgentDispatch:
-        """Add a dispatch to a room, which is created when missing. Raises TooManyRooms, TooManyDispatches."""
+        """Add a dispatch to a room, which is created when missing. Raises TooManyRooms, MediaFailed, TooManyDispatches."""
         room = self._manager.get_room(request.room)
         if room is None:
             room = await self._manager.create_room(room_messages.CreateRoomRequest(name=request.room))

@@ -12,7 +12,7 @@ from livekit.protocol import models, rtc
 from livekit.protocol import room as room_proto
 
 from . import ids
-from .participant import Participant, Reason
+from .participant import Action, Participant, Reason
 from .room import Room
 from .session import sync_state
 from .settings import RoomSettings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .auth import Auth, Authenticator
 
-__all__ = ["RoomEvent", "RoomManager", "RoomNotFound", "TooManyRooms"]
+__all__ = ["MediaFailed", "RoomEvent", "RoomManager", "RoomNotFound", "TooManyRooms"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ class RoomNotFound(LookupError):
 
 class TooManyRooms(RuntimeError):
     """The configured number of rooms is reached (HTTP 503)."""
+
+
+class MediaFailed(RuntimeError):
+    """The media core failed for good: no call can be made in this process any more (HTTP 503)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class RoomManager:
         self._tracks: dict[int, PublishedTrack] = {}
         self._observers: list[Callable[[RoomEvent], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._failure = ""
+        self._failed = asyncio.Event()
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -84,6 +90,16 @@ class RoomManager:
             self._loop = None
         # The sockets' writers get a turn to send the farewell.
         await asyncio.sleep(0)
+
+    @property
+    def failure(self) -> str:
+        """Why the media core can serve nobody any more, in one sentence; empty while it can."""
+        return self._failure
+
+    async def failed(self) -> str:
+        """Wait until the media core failed for good. Returns `failure`."""
+        await self._failed.wait()
+        return self._failure
 
     # --- observers -----------------------------------------------------------------------------------------------
 
@@ -110,7 +126,7 @@ class RoomManager:
     # --- rooms ---------------------------------------------------------------------------------------------------
 
     async def create_room(self, request: room_proto.CreateRoomRequest) -> Room:
-        """The live room of that name unchanged, or a new one. Raises TooManyRooms."""
+        """The live room of that name unchanged, or a new one. Raises TooManyRooms, MediaFailed."""
         return self.rooms.get(request.name) or self._open(request)
 
     def get_room(self, name: str) -> Room | None:
@@ -130,7 +146,8 @@ class RoomManager:
         return True
 
     def check_room(self, name: str) -> None:
-        """Whether the room can be joined. Raises RoomNotFound, TooManyRooms."""
+        """Whether the room can be joined. Raises RoomNotFound, TooManyRooms, MediaFailed."""
+        self._check_media()
         if name in self.rooms:
             return
         if not self.settings.auto_create:
@@ -139,7 +156,7 @@ class RoomManager:
             raise TooManyRooms("too many rooms")
 
     def room_for(self, name: str, auth: Auth) -> Room:
-        """The room to join, made if need be. Raises RoomNotFound, TooManyRooms."""
+        """The room to join, made if need be. Raises RoomNotFound, TooManyRooms, MediaFailed."""
         if room := self.rooms.get(name):
             return room
         self.check_room(name)
@@ -149,7 +166,12 @@ class RoomManager:
             _apply(request, claims.room_config)
         return self._open(request)
 
+    def _check_media(self) -> None:
+        if self._failure:
+            raise MediaFailed("the media core failed; the server is about to end")
+
     def _open(self, request: room_proto.CreateRoomRequest) -> Room:
+        self._check_media()
         if self.settings.max_rooms and len(self.rooms) >= self.settings.max_rooms:
             raise TooManyRooms("too many rooms")
         wanted = room_proto.CreateRoomRequest()
@@ -165,11 +187,13 @@ class RoomManager:
     def room_expired(self, room: Room) -> None:
         self._close_room(room, Reason.ROOM_CLOSED)
 
-    def _close_room(self, room: Room, reason: models.DisconnectReason.ValueType) -> None:
+    def _close_room(
+        self, room: Room, reason: models.DisconnectReason.ValueType, action: Action.ValueType = Action.DISCONNECT
+    ) -> None:
         if self.rooms.get(room.name) is room:
             del self.rooms[room.name]
         self._by_number.pop(room.number, None)
-        room.close(reason)
+        room.close(reason, action)
 
     # --- the native core's names ---------------------------------------------------------------------------------
 
@@ -198,6 +222,15 @@ class RoomManager:
 
     def _handle(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
+        if kind == "shard_restarted":
+            self._shard_restarted(event[1], event[2])
+            return
+        if kind == "shard_failed":
+            self._fail(f"media shard {event[1]} has failed for good ({event[2]})")
+            return
+        if kind == "shard_stuck":
+            self._fail(f"media shard {event[1]} is stuck ({event[2]})")
+            return
         if kind == "speakers":
             self._speakers(event[1], event[2])
             return
@@ -225,6 +258,33 @@ class RoomManager:
             participant.peer_lost(event[1], resumable=False)
         elif kind == "dropped":
             participant.room.data.dropped["slow_reader"] += event[3]
+        elif kind == "unread":
+            participant.room.data.unread(participant, event[2])
+
+    def _shard_restarted(self, shard: int, reason: str) -> None:
+        """The shard forgot its peers. Rooms stay as they are; everybody in them joins anew."""
+        rooms = [room for room in self.rooms.values() if self.media.shard_of(room.number) == shard]
+        people = [participant for room in rooms for participant in room.participants.values()]
+        logger.error(
+            "media shard %d failed and was started anew: %s. %d participants in %d rooms are told to join again",
+            *(shard, reason, len(people), len(rooms)),
+        )
+        for participant in people:
+            participant.media_lost()
+
+    def _fail(self, what: str) -> None:
+        """Nothing here can repair it: say so once, send everybody to the process that follows."""
+        if self._failure:
+            return
+        self._failure = what
+        logger.error(
+            "%s: this process can carry no more calls. It ends now, clients join again once it is back: have a "
+            "supervisor start it again, and report this line if it recurs.",
+            what,
+        )
+        for room in list(self.rooms.values()):
+            self._close_room(room, Reason.SERVER_SHUTDOWN, Action.RECONNECT)
+        self._failed.set()
 
     def _speakers(self, number: int, entries: Iterable[tuple[int, float, bool]]) -> None:
         if room := self._by_number.get(number):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .join import Join
     from .room import Room
 
-__all__ = ["LimitExceeded", "Participant", "permission_of"]
+__all__ = ["Action", "LimitExceeded", "Participant", "Reason", "State", "permission_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,8 @@ class Participant:
         self.subscriptions = SubscriptionSet(self, join.auto_subscribe)
         self.drop_signal_on_resume = ""
         """Set by `SimulateScenario`: "after" or "before" the messages of the next resume."""
+        self.resumable = True
+        """False once there is nothing left to come back to: the client has to join anew."""
         self._connection: SignalConnection | None = connection
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
@@ -360,7 +362,23 @@ class Participant:
         if not self.connected_signal:
             self.close(Reason.CONNECTION_TIMEOUT)
             return
-        self.send_leave(Reason.CONNECTION_TIMEOUT, Action.RESUME if resumable else Action.RECONNECT)
+        self.resumable = self.resumable and resumable
+        self._send_back(Reason.CONNECTION_TIMEOUT, Action.RESUME if resumable else Action.RECONNECT)
+
+    def media_lost(self) -> None:
+        """The core forgot the peer connections: there is nothing to resume, so the client joins anew."""
+        self.resumable = False
+        self.room.forget_peers(self)
+        for peer in self.peers():
+            peer.connected = False
+            peer.close()
+        if self.connected_signal:
+            self._send_back(Reason.STATE_MISMATCH, Action.RECONNECT)
+        else:
+            self.close(Reason.CONNECTION_TIMEOUT)
+
+    def _send_back(self, reason: models.DisconnectReason.ValueType, action: Action.ValueType) -> None:
+        self.send_leave(reason, action)
         if self._connection:
             self._connection.close()
         self.set_timer("return", RETURN_TIMEOUT, self.close, Reason.CONNECTION_TIMEOUT)
@@ -457,8 +475,14 @@ class Participant:
         if timer := self._timers.pop(name, None):
             timer.cancel()
 
-    def close(self, reason: models.DisconnectReason.ValueType, *, leave: bool = True) -> None:
-        """Leave the room. `leave`: tell the client not to come back. Twice is fine."""
+    def close(
+        self,
+        reason: models.DisconnectReason.ValueType,
+        *,
+        leave: bool = True,
+        action: Action.ValueType = Action.DISCONNECT,
+    ) -> None:
+        """Leave the room. `leave`: tell the client, and by `action` whether to join again. Twice is fine."""
         if self._closed:
             return
         self._closed = True
@@ -466,7 +490,7 @@ class Participant:
         for name in list(self._timers):
             self.cancel_timer(name)
         if leave:
-            self.send_leave(reason, Action.DISCONNECT)
+            self.send_leave(reason, action)
         if self._connection:
             self._connection.close()
             self._connection = None

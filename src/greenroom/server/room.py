@@ -15,7 +15,7 @@ from livekit.protocol import room as room_proto
 from . import ids
 from .connection import Frame, SignalConnection
 from .data import DataRouter
-from .participant import Participant, Reason, State
+from .participant import Action, Participant, Reason, State
 from .quality import QualityReporter
 from .settings import RoomSettings
 from .tracks import PublishedTrack
@@ -189,6 +189,8 @@ class Room:
             return None
         if join.participant_sid and join.participant_sid != participant.sid:
             return None
+        if not participant.resumable:
+            return None
         participant.attach(connection)
         participant.auth = auth
         if participant.drop_signal_on_resume == "before":
@@ -223,8 +225,7 @@ class Room:
 
     def participant_closed(self, participant: Participant) -> None:
         """Called by `Participant.close`."""
-        for peer in participant.peers():
-            self.manager.forget_peer(peer.number)
+        self.forget_peers(participant)
         if self.participants.get(participant.identity) is participant:
             del self.participants[participant.identity]
         participant.changed()
@@ -233,6 +234,11 @@ class Room:
         self.emit("participant_left" if participant.was_active else "participant_connection_aborted", participant)
         if not self.closed and all(p.is_dependent for p in self.participants.values()):
             self._expire_after(self.departure_timeout)
+
+    def forget_peers(self, participant: Participant) -> None:
+        """The core's events about them concern nobody any more."""
+        for peer in participant.peers():
+            self.manager.forget_peer(peer.number)
 
     def _join_response(self, participant: Participant, others: list[models.ParticipantInfo]) -> rtc.JoinResponse:
         settings = self.settings
@@ -376,13 +382,17 @@ class Room:
             self._close_timer.cancel()
             self._close_timer = None
 
-    def close(self, reason: models.DisconnectReason.ValueType = Reason.ROOM_CLOSED) -> None:
-        """Send everybody away. Twice is fine."""
+    def close(
+        self,
+        reason: models.DisconnectReason.ValueType = Reason.ROOM_CLOSED,
+        action: Action.ValueType = Action.DISCONNECT,
+    ) -> None:
+        """Send everybody away; `action` tells them whether to join again. Twice is fine."""
         if self.closed:
             return
         self.closed = True
         for participant in list(self.participants.values()):
-            participant.close(reason)
+            participant.close(reason, action=action)
         self._stay_open()
         for timer in (self._tick_timer, self._flush_timer):
             if timer:

@@ -13,7 +13,7 @@ from livekit.protocol import rtc
 from .auth import PERMISSION_DENIED, Auth, Authenticator, AuthError
 from .connection import Frame, SignalConnection
 from .join import BadJoin, Join, parse_join
-from .manager import RoomManager, RoomNotFound, TooManyRooms
+from .manager import MediaFailed, RoomManager, RoomNotFound, TooManyRooms
 from .participant import Action, Participant, Reason
 from .session import handle_request
 
@@ -104,7 +104,7 @@ class SignalEndpoint:
                 self._manager.check_room(name)
             except RoomNotFound as error:
                 raise web.HTTPNotFound(text=str(error)) from error
-            except TooManyRooms as error:
+            except (MediaFailed, TooManyRooms) as error:
                 raise web.HTTPServiceUnavailable(text=str(error)) from error
         room = self._manager.get_room(name)
         is_dependent = auth.claims.kind in ("agent", "egress") or auth.video.recorder

@@ -1,5 +1,6 @@
 //! Python values to commands, events to tuples. Attributes are read by name: any object of the right shape will do.
 use greenroom_forward::{Codec, Event, Extensions, Kind, PeerStats, Receiver, Sender, TrackId};
+use greenroom_shard::ServerEvent;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -14,7 +15,11 @@ pub(super) fn fingerprint(text: &str) -> PyResult<[u8; 32]> {
     let bytes: Vec<u8> = pairs
         .trim()
         .split(':')
-        .map(|pair| if pair.len() == 2 { u8::from_str_radix(pair, 16).ok() } else { None })
+        .map(|pair| {
+            // The parser would take a sign for a digit.
+            let whole = pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if whole { u8::from_str_radix(pair, 16).ok() } else { None }
+        })
         .collect::<Option<_>>()
         .ok_or_else(invalid)?;
     bytes.try_into().map_err(|_| invalid())
@@ -109,7 +114,17 @@ pub(super) fn sender(object: &Bound<'_, PyAny>) -> PyResult<Sender> {
 }
 
 /// The tuple of an event, as `MediaServer.poll_events` describes it.
-pub(super) fn event(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
+pub(super) fn event(py: Python<'_>, event: ServerEvent) -> PyResult<Bound<'_, PyTuple>> {
+    match event {
+        ServerEvent::Core(event) => core_event(py, event),
+        ServerEvent::Unread { peer, count } => ("unread", peer.0, count).into_pyobject(py),
+        ServerEvent::ShardRestarted { shard, reason } => ("shard_restarted", shard, reason).into_pyobject(py),
+        ServerEvent::ShardFailed { shard, reason } => ("shard_failed", shard, reason).into_pyobject(py),
+        ServerEvent::ShardStuck { shard, reason } => ("shard_stuck", shard, reason).into_pyobject(py),
+    }
+}
+
+fn core_event(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
     match event {
         Event::Connected(peer) => ("connected", peer.0).into_pyobject(py),
         Event::Failed(peer, reason) => ("failed", peer.0, reason).into_pyobject(py),

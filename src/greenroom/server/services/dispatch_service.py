@@ -6,7 +6,7 @@ from livekit.protocol import agent_dispatch as messages
 
 from ..auth import Auth
 from ..dispatch import Dispatcher, TooManyDispatches
-from ..manager import TooManyRooms
+from ..manager import MediaFailed, TooManyRooms
 from ..twirp import Rpc, TwirpError
 
 __all__ = ["dispatch_rpcs"]
@@ -19,7 +19,7 @@ def dispatch_rpcs(dispatcher: Dispatcher) -> dict[str, Rpc]:
             raise TwirpError("invalid_argument", "room name is missing")
         try:
             return await dispatcher.create(request)
-        except TooManyRooms as error:
+        except (MediaFailed, TooManyRooms) as error:
             raise TwirpError("unavailable", str(error)) from error
         except TooManyDispatches as error:
             raise TwirpError("resource_exhausted", str(error)) from error

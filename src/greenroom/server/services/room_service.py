@@ -9,7 +9,7 @@ from livekit.protocol import models, room
 from ..auth import Auth
 from ..config import LimitConfig
 from ..data import RpcError
-from ..manager import RoomManager, TooManyRooms
+from ..manager import MediaFailed, RoomManager, TooManyRooms
 from ..participant import Participant
 from ..room import Room
 from ..twirp import Rpc, TwirpError
@@ -71,7 +71,7 @@ class _RoomService:
             raise TwirpError("invalid_argument", f"unknown room preset {request.room_preset!r}")
         try:
             created = await self._manager.create_room(request)
-        except TooManyRooms as error:
+        except (MediaFailed, TooManyRooms) as error:
             raise TwirpError("unavailable", str(error)) from error
         return created.to_proto()
 

@@ -8,7 +8,7 @@
 //! - Pictures: VP8 picture ids and TL0PICIDX step by one, as long as publishers' do.
 //! - Sent again is what was sent: a retransmission carries the payload, timestamp and marker of its original.
 //! - Size: no RTP datagram above [`LARGEST_OUT`], unless a publisher's own is nearly as large.
-//! - Budget: retransmissions to a peer stay within [`RTX_BURST`], [`RTX_RATE`] and [`RTX_PERCENT`] of the media it gets.
+//! - Budget: retransmissions to a peer stay within [`RTX_BURST`] and [`RTX_PERCENT`] of the media it gets.
 //! - Feedback: RTCP to a peer stays within what it sends and [`FEEDBACK_RATE`].
 //!
 //! Payloads are looked into where the keys are at hand. Tests that feed or drain the shard behind the oracle's back make it
@@ -32,14 +32,12 @@ pub const LARGEST_IN: usize = 1500;
 pub const GROWTH: usize = 64;
 /// The largest RTP datagram that leaves.
 pub const LARGEST_OUT: usize = 1500;
-/// Retransmitted bytes that a peer may cause at once, and in a second.
-pub const RTX_BURST: u64 = 40 << 10;
-pub const RTX_RATE: u64 = 4 << 10;
+/// Retransmitted bytes that a peer may cause at once.
+pub const RTX_BURST: u64 = 40_000;
 /// And on top of it this share of the media bytes sent to it.
 pub const RTX_PERCENT: u64 = 50;
 /// What is counted differently here: a retransmission costs its payload there, its whole datagram here.
 const RTX_HEADERS: u64 = 90;
-const MICRO: u64 = 1_000_000;
 /// RTCP that a peer gets, beyond as many bytes as it sends: at once, and in a second.
 pub const FEEDBACK_BURST: u64 = 20_000;
 pub const FEEDBACK_RATE: u64 = 20_000;
@@ -160,8 +158,8 @@ struct Peer {
     repairs: HashMap<u32, u32>,
     /// Codecs by payload type of what it publishes.
     publishes: HashMap<u8, CodecKind>,
-    /// Retransmitted bytes it may still cause, in millionths of a byte, and when that was so.
-    budget: Option<(u64, Instant)>,
+    /// Retransmitted bytes it may still cause, in hundredths of a byte.
+    budget: Option<u64>,
     /// When it was first heard, bytes it sent, and bytes of RTCP it got.
     first: Option<Instant>,
     bytes_in: u64,
@@ -430,20 +428,15 @@ impl Oracle {
         } else {
             stream.remember(index, seen);
         }
-        let (budget, at) = peer.budget.get_or_insert((RTX_BURST * MICRO, now));
-        let waited = now.saturating_duration_since(*at).as_micros() as u64;
-        let earned = waited.min(60_000_000) * RTX_RATE;
-        *at = now;
-        let mut left = (*budget + earned).min(RTX_BURST * MICRO);
+        let budget = peer.budget.get_or_insert(RTX_BURST * 100);
         if former.is_some() || is_repair {
-            let cost = (bytes.len() as u64).saturating_sub(RTX_HEADERS) * MICRO;
-            let within = left >= cost || !self.rules.budget;
+            let cost = (bytes.len() as u64).saturating_sub(RTX_HEADERS) * 100;
+            let within = *budget >= cost || !self.rules.budget;
             assert!(within, "retransmissions beyond the budget: {}", case(ssrc, index));
-            left = left.saturating_sub(cost);
+            *budget = budget.saturating_sub(cost);
         } else {
-            left = (left + bytes.len() as u64 * RTX_PERCENT * MICRO / 100).min(RTX_BURST * MICRO);
+            *budget = (*budget + bytes.len() as u64 * RTX_PERCENT).min(RTX_BURST * 100);
         }
-        *budget = left;
         if former.is_some() {
             return;
         }

@@ -1,5 +1,5 @@
 //! What forwarding must know of a packet's payload: whether a decoder can start here.
-use greenroom_wire::vp8::Descriptor;
+use greenroom_wire::vp8::{Descriptor, PictureId};
 use greenroom_wire::{av1, h264, h265, vp9};
 
 use crate::picture::Picture;
@@ -37,6 +37,8 @@ pub(crate) struct FrameFacts {
     pub(crate) keyframe: bool,
     /// VP8 counters.
     pub(crate) picture: Option<Picture>,
+    /// The VP8 picture id has 7 bits.
+    pub(crate) is_short: bool,
 }
 
 /// Reads a payload. One that does not parse is forwarded like any other: the decoder at the end decides.
@@ -47,13 +49,14 @@ pub(crate) fn inspect(format: PayloadFormat, payload: &[u8]) -> FrameFacts {
                 start: descriptor.keyframe,
                 keyframe: descriptor.keyframe,
                 picture: descriptor.picture_id.map(|_| Picture::of(&descriptor)),
+                is_short: matches!(descriptor.picture_id, Some(PictureId::Short(_))),
             });
         }
         CodecKind::H264 => {
             let summary = h264::inspect(payload).unwrap_or_default();
             // An IDR picture without the parameter sets before it is nothing to a decoder that is new.
             let start = summary.starts_decoder() || (summary.starts_idr() && format.configured);
-            return FrameFacts { start, keyframe: summary.is_keyframe(), picture: None };
+            return FrameFacts { start, keyframe: summary.is_keyframe(), ..FrameFacts::default() };
         }
         CodecKind::Vp9 => {
             vp9::Descriptor::parse(payload).is_ok_and(|d| d.keyframe() && d.start_of_frame && d.spatial() == 0)
@@ -61,12 +64,12 @@ pub(crate) fn inspect(format: PayloadFormat, payload: &[u8]) -> FrameFacts {
         CodecKind::H265 => {
             let summary = h265::inspect(payload).unwrap_or_default();
             let start = summary.starts_decoder() || (summary.starts_irap() && format.configured);
-            return FrameFacts { start, keyframe: summary.is_keyframe(), picture: None };
+            return FrameFacts { start, keyframe: summary.is_keyframe(), ..FrameFacts::default() };
         }
         CodecKind::Av1 => av1::is_keyframe(payload).unwrap_or(false),
         CodecKind::Red | CodecKind::Opaque => true,
     };
-    FrameFacts { start: keyframe, keyframe, picture: None }
+    FrameFacts { start: keyframe, keyframe, ..FrameFacts::default() }
 }
 
 #[cfg(test)]

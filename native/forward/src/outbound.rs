@@ -143,7 +143,7 @@ impl Outbound {
             detail: Box::new(Detail {
                 spec,
                 rules: Vec::new(),
-                pictures: PictureContinuity::default(),
+                pictures: PictureContinuity::after(begin.pictures),
                 previous: None,
                 keyframes: Meter::new(now),
                 reported: ReportBlock::default(),
@@ -207,9 +207,10 @@ impl Outbound {
         &self.mid[..usize::from(self.mid_len)]
     }
 
-    /// Where to go on when its SSRCs are used again: an SRTP index must not repeat, and time goes forward.
+    /// Where to go on when its SSRCs are used again: an SRTP index must not repeat, time and pictures go
+    /// forward.
     pub(crate) fn continuations(&self) -> [(u32, Continuation); 2] {
-        let from = |next| Continuation { next, newest: self.newest };
+        let from = |next| Continuation { next, newest: self.newest, pictures: self.detail.pictures.newest() };
         [(self.ssrc, from(self.sequencer.next())), (self.rtx_ssrc, from(self.rtx_next))]
     }
 
@@ -306,7 +307,11 @@ impl Outbound {
         if !self.wants_media() {
             return None;
         }
-        let rule = self.rule_for(packet.pt)?;
+        let Some(rule) = self.rule_for(packet.pt) else {
+            // What the subscriber cannot take (telephone events, another codec for a while) is no loss.
+            self.skip(packet.inbound, packet.seq);
+            return None;
+        };
         let begins = !self.started || self.source != Some(packet.inbound);
         if begins {
             let better = is_target || !self.started;
@@ -324,7 +329,7 @@ impl Outbound {
         if self.newest.is_none_or(|(newest, _)| newer32(timestamp, newest)) {
             self.newest = Some((timestamp, now));
         }
-        let picture = packet.facts.picture.and_then(|picture| self.detail.pictures.map(picture));
+        let picture = packet.facts.picture.and_then(|picture| self.detail.pictures.map(picture, packet.facts.is_short));
         Some(Accepted { outgoing: outgoing(me, packet, rule, out_seq, timestamp, picture), begins })
     }
 
@@ -334,7 +339,7 @@ impl Outbound {
         let previous =
             self.detail.previous.as_mut().filter(|former| former.inbound == packet.inbound && now < former.until)?;
         let out_seq = previous.sequencer.place(packet.seq)?;
-        let picture = packet.facts.picture.and_then(|picture| previous.pictures.map(picture));
+        let picture = packet.facts.picture.and_then(|picture| previous.pictures.map(picture, packet.facts.is_short));
         Some((out_seq, packet.timestamp.wrapping_add(previous.timestamp_shift), picture))
     }
 

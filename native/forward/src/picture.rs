@@ -38,11 +38,24 @@ impl Picture {
 pub(crate) struct PictureContinuity {
     shift: Picture,
     newest: Option<Picture>,
+    /// PictureID of the newest packet that came: what short ids, of 7 bits, are extended by.
+    came: u16,
 }
 
 impl PictureContinuity {
+    /// Goes on from what an earlier stream on the same SSRC gave out.
+    pub(crate) fn after(newest: Option<Picture>) -> Self {
+        PictureContinuity { newest, ..PictureContinuity::default() }
+    }
+
+    /// The newest values given out.
+    pub(crate) fn newest(&self) -> Option<Picture> {
+        self.newest
+    }
+
     /// Continues after the newest values with the picture of a packet from another source.
     pub(crate) fn switch(&mut self, picture: Picture) {
+        self.came = picture.id;
         if let Some(newest) = self.newest {
             self.shift = Picture {
                 id: newest.id.wrapping_add(1).wrapping_sub(picture.id) & 0x7fff,
@@ -52,10 +65,20 @@ impl PictureContinuity {
         }
     }
 
-    /// The values to send; `None` when they are those of the packet.
-    pub(crate) fn map(&mut self, picture: Picture) -> Option<Picture> {
+    /// The values to send; `None` when they are those of the packet. Short ids are always sent as long ones: what is added
+    /// does not stay within 7 bits, and receivers that know long ones only take their end for a jump.
+    pub(crate) fn map(&mut self, picture: Picture, is_short: bool) -> Option<Picture> {
+        let mut id = picture.id;
+        if is_short && self.newest.is_some() {
+            // The nearest id with these 7 bits.
+            let step = i16::from(((id.wrapping_sub(self.came) << 1) as u8 as i8) >> 1);
+            id = self.came.wrapping_add_signed(step) & 0x7fff;
+        }
+        if (id.wrapping_sub(self.came) & 0x7fff) < 0x4000 {
+            self.came = id;
+        }
         let out = Picture {
-            id: picture.id.wrapping_add(self.shift.id) & 0x7fff,
+            id: id.wrapping_add(self.shift.id) & 0x7fff,
             tl0: picture.tl0.wrapping_add(self.shift.tl0),
             key: picture.key.wrapping_add(self.shift.key) & 0x1f,
         };
@@ -63,7 +86,7 @@ impl PictureContinuity {
         if self.newest.is_none_or(|newest| (1..0x4000).contains(&forward(newest))) {
             self.newest = Some(out);
         }
-        (out != picture).then_some(out)
+        (is_short || out != picture).then_some(out)
     }
 }
 
@@ -79,18 +102,42 @@ mod tests {
     fn the_first_source_passes_unchanged() {
         let mut continuity = PictureContinuity::default();
         continuity.switch(picture(5, 1, 2));
-        assert_eq!(continuity.map(picture(5, 1, 2)), None);
-        assert_eq!(continuity.map(picture(6, 1, 3)), None);
+        assert_eq!(continuity.map(picture(5, 1, 2), false), None);
+        assert_eq!(continuity.map(picture(6, 1, 3), false), None);
     }
 
     #[test]
     fn a_switch_continues_after_the_newest() {
         let mut continuity = PictureContinuity::default();
-        continuity.map(picture(0x7ffe, 255, 31));
-        continuity.map(picture(0x7ffd, 255, 31));
+        continuity.map(picture(0x7ffe, 255, 31), false);
+        continuity.map(picture(0x7ffd, 255, 31), false);
         continuity.switch(picture(100, 7, 3));
-        assert_eq!(continuity.map(picture(100, 7, 3)), Some(picture(0x7fff, 0, 0)));
-        assert_eq!(continuity.map(picture(101, 8, 3)), Some(picture(0, 1, 0)));
+        assert_eq!(continuity.map(picture(100, 7, 3), false), Some(picture(0x7fff, 0, 0)));
+        assert_eq!(continuity.map(picture(101, 8, 3), false), Some(picture(0, 1, 0)));
+    }
+
+    #[test]
+    fn short_ids_become_long_ones_that_go_on() {
+        let mut continuity = PictureContinuity::default();
+        continuity.switch(picture(120, 0, 0));
+        let mut ids = Vec::new();
+        for came in (120..500u16).chain([498, 500]) {
+            ids.push(continuity.map(picture(came & 0x7f, 0, 0), true).unwrap().id);
+        }
+        assert_eq!(ids, (120..500).chain([498, 500]).collect::<Vec<_>>());
+        // Another source, and back over the end of 15 bits.
+        continuity.newest = Some(picture(0x7fff, 0, 0));
+        continuity.switch(picture(126, 0, 0));
+        let next = [126, 127, 0, 127].map(|came| continuity.map(picture(came, 0, 0), true).unwrap().id);
+        assert_eq!(next, [0, 1, 2, 1]);
+    }
+
+    #[test]
+    fn a_stream_goes_on_from_an_earlier_one() {
+        let mut continuity = PictureContinuity::after(Some(picture(7, 8, 9)));
+        continuity.switch(picture(100, 1, 1));
+        assert_eq!(continuity.map(picture(100, 1, 1), false), Some(picture(8, 9, 10)));
+        assert_eq!(continuity.newest(), Some(picture(8, 9, 10)));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use crate::budget::Limits;
 use crate::hash::{Map, Set};
+use crate::picture::Picture;
 use crate::slab::Key;
 
 /// SSRCs used before on these keys, whose numbers must go on. Beyond this no further stream is added: 50 subscriptions
@@ -21,11 +22,13 @@ pub(crate) struct Sending {
     rtx: u64,
 }
 
-/// Where a stream on an SSRC begins: its next extended number, and the timestamp sent last, when, if the SSRC was in use.
+/// Where a stream on an SSRC begins: its next extended number; the timestamp sent last, when, and the VP8 picture, if the
+/// SSRC was in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Continuation {
     pub(crate) next: u64,
     pub(crate) newest: Option<(u32, Instant)>,
+    pub(crate) pictures: Option<Picture>,
 }
 
 impl Sending {
@@ -70,7 +73,7 @@ impl Sending {
             if ssrc != 0 {
                 self.in_use.insert(ssrc);
             }
-            self.former.remove(&ssrc).unwrap_or(Continuation { next, newest: None })
+            self.former.remove(&ssrc).unwrap_or(Continuation { next, newest: None, pictures: None })
         };
         Some((take(media), take(rtx)))
     }
@@ -132,9 +135,9 @@ mod tests {
         assert_eq!((media.next, rtx.next), (100, 200));
         assert_eq!(sending.begin((3, 100), (2, 200)), None, "in use");
         let newest = Some((7, Instant::now()));
-        sending.end(1, Continuation { next: 150, newest });
-        sending.end(2, Continuation { next: 260, newest });
+        sending.end(1, Continuation { next: 150, newest, pictures: None });
+        sending.end(2, Continuation { next: 260, newest, pictures: None });
         let (media, rtx) = sending.begin((2, 1), (0, 1)).unwrap();
-        assert_eq!((media, rtx.next), (Continuation { next: 260, newest }, 1));
+        assert_eq!((media, rtx.next), (Continuation { next: 260, newest, pictures: None }, 1));
     }
 }

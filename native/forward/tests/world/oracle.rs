@@ -7,8 +7,9 @@
 //! - Time: timestamps of a stream go forward, over switches and pauses too, as long as publishers' do.
 //! - Pictures: VP8 picture ids and TL0PICIDX step by one, as long as publishers' do.
 //! - Sent again is what was sent: a retransmission carries the payload, timestamp and marker of its original.
-//! - Size: no RTP datagram above [`LARGEST_OUT`].
+//! - Size: no RTP datagram above [`LARGEST_OUT`], unless a publisher's own is nearly as large.
 //! - Budget: retransmissions to a peer stay within [`RTX_BURST`] and [`RTX_PERCENT`] of the media it gets.
+//! - Feedback: RTCP to a peer stays within what it sends and [`FEEDBACK_RATE`].
 //!
 //! Payloads are looked into where the keys are at hand. Tests that feed or drain the shard behind the oracle's back make it
 //! blind, which it notices by the shard's counters; then it leaves out what needs a whole view.
@@ -25,19 +26,18 @@ use greenroom_wire::demux::{Kind as Protocol, classify};
 use greenroom_wire::rtp::RtpHeader;
 use greenroom_wire::vp8::{Descriptor, PictureId};
 
-/// The largest RTP datagram, sealed, in bytes of UDP payload: what an Ethernet frame carries, less the IP and UDP headers, is
-/// less, but a publisher's own datagrams may be this large on a path with a larger frame.
+/// The largest RTP datagram that is taken, sealed, in bytes of UDP payload.
+pub const LARGEST_IN: usize = 1500;
+/// What a datagram may grow by on its way: extensions and numbers of our own, padding.
+pub const GROWTH: usize = 64;
+/// The largest RTP datagram that leaves.
 pub const LARGEST_OUT: usize = 1500;
-/// Publishers' datagrams up to this size must not grow beyond [`LARGEST_OUT`].
-pub const LARGEST_IN: usize = 1380;
-/// What larger ones may grow by: extensions and numbers of our own, padding.
-pub const GROWTH: usize = 120;
 /// Retransmitted bytes that a peer may cause at once.
 pub const RTX_BURST: u64 = 40_000;
 /// And on top of it this share of the media bytes sent to it.
 pub const RTX_PERCENT: u64 = 50;
-/// What different ways to count may differ by: headers, tags, the packet that is in the making.
-const RTX_SLACK: (u64, u64) = (4_000, 5);
+/// What is counted differently here: a retransmission costs its payload there, its whole datagram here.
+const RTX_HEADERS: u64 = 90;
 /// RTCP that a peer gets, beyond as many bytes as it sends: at once, and in a second.
 pub const FEEDBACK_BURST: u64 = 20_000;
 pub const FEEDBACK_RATE: u64 = 20_000;
@@ -298,7 +298,9 @@ impl Oracle {
             Some(Some(payload)) => Some(payload),
             None => None,
         };
-        *largest_in = bytes.len().max(*largest_in);
+        if bytes.len() <= LARGEST_IN {
+            *largest_in = bytes.len().max(*largest_in);
+        }
         let codec = peer.publishes.get(&header.payload_type).copied();
         let read = |payload: &Vec<u8>| codec.filter(|c| *c == CodecKind::Vp8).and_then(|_| Numbers::read(payload));
         let numbers = payload.as_ref().and_then(read);
@@ -426,15 +428,14 @@ impl Oracle {
         } else {
             stream.remember(index, seen);
         }
-        let budget = peer.budget.get_or_insert((RTX_BURST + RTX_SLACK.0) * 100);
+        let budget = peer.budget.get_or_insert(RTX_BURST * 100);
         if former.is_some() || is_repair {
-            let cost = bytes.len() as u64 * 100;
+            let cost = (bytes.len() as u64).saturating_sub(RTX_HEADERS) * 100;
             let within = *budget >= cost || !self.rules.budget;
             assert!(within, "retransmissions beyond the budget: {}", case(ssrc, index));
             *budget = budget.saturating_sub(cost);
         } else {
-            let earned = bytes.len() as u64 * (RTX_PERCENT + RTX_SLACK.1);
-            *budget = (*budget + earned).min((RTX_BURST + RTX_SLACK.0) * 100);
+            *budget = (*budget + bytes.len() as u64 * RTX_PERCENT).min(RTX_BURST * 100);
         }
         if former.is_some() {
             return;

@@ -50,13 +50,7 @@ pub enum Operation {
         count: u8,
     },
     /// A packet with header extensions.
-    Extended {
-        slot: u8,
-        count: u8,
-        id: u8,
-        len: u8,
-        different: bool,
-    },
+    Extended { slot: u8, count: u8, id: u8, len: u8, different: bool, payload: u8 },
     /// Numbers left out.
     Jump {
         slot: u8,
@@ -170,7 +164,14 @@ impl Operation {
             4 => Operation::Late { slot, distance: wide & 0xfff },
             5 | 6 => Operation::Rtx { slot, distance: wide as i16, how: a / 3 },
             7 => Operation::RtxRun { slot, from: wide & 0xfff, count: 1 + (a / 3) % 64 },
-            8 => Operation::Extended { slot, count: 1 + (a / 3) % 8, id: b % 16, len: c, different: b & 0x80 != 0 },
+            8 => Operation::Extended {
+                slot,
+                count: 1 + (a / 3) % 8,
+                id: b % 16,
+                len: c,
+                different: b & 0x80 != 0,
+                payload: b >> 4 & 7,
+            },
             9 => Operation::Jump { slot, by: wide & 0x7fff },
             10 => Operation::Rename { slot, name: b, by_command: c & 1 == 1 },
             11 => Operation::Publish { sound: a & 1 == 0, pictures: a & 2 == 0 },
@@ -252,11 +253,12 @@ impl Session {
                     self.streams[usize::from(slot)].send_rtx(&mut self.world, ALICE, distance, Repair::Right);
                 }
             }
-            Operation::Extended { slot, count, id, len, different } => {
+            Operation::Extended { slot, count, id, len, different, payload } => {
                 // Names that are not the stream's own would make it another.
                 let id = if honest && matches!(id, 3 | 4 | 10 | 11) { 1 } else { id };
                 let extensions = Extensions { count, id, len, different: different && !honest };
-                self.send_one(slot, |packet| Packet { extensions, ..packet });
+                let len = LENGTHS[usize::from(payload)];
+                self.send_one(slot, |packet| Packet { extensions, len, ..packet });
             }
             Operation::Jump { slot, by } => self.streams[usize::from(slot)].jump(by),
             Operation::Rename { slot, name, by_command } => {

@@ -321,7 +321,7 @@ pub struct Honest {
 }
 
 impl Honest {
-    pub const PACE: Duration = Duration::from_millis(20);
+    pub const PACE: Duration = Duration::from_millis(40);
 
     pub fn new(client: usize, now: Instant) -> Honest {
         let sound = Stream::new(700, 0, "8", None, Content::Opus);

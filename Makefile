@@ -32,8 +32,9 @@ test-python: ## unit, sim, interop and end-to-end tests
 test-web: ## type-check and unit-test the playground
 	npm --prefix web run check
 
-lint: ## ruff
-	.venv/bin/python -m ruff check src tests examples bench
+lint: ## ruff, rustfmt, clippy, and imports that go round in circles
+	.venv/bin/python -m ruff check src tests examples bench scripts
+	scripts/lint_native
 
 bench: setup ## all benchmarks, one JSON line per figure
 	.venv/bin/python -m bench

@@ -1,5 +1,6 @@
 //! Codecs and sample arithmetic of a software participant: Opus, VP8 and H264, resampling, mixing, levels and the
 //! eleven pixel formats. No I/O, no clock, no threads: a caller passes data in and gets data out.
+#![warn(clippy::unwrap_used)]
 
 pub mod h264;
 pub mod opus;

@@ -5,7 +5,7 @@
 //! a simulated one), memory is bounded, and nothing panics on what a peer sends. `received`/`record` take what arrived,
 //! `poll_*` gives what is due, `poll_timeout` says when to ask again.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::unwrap_used)]
 
 mod keyframe;
 mod nack;

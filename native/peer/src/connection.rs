@@ -137,7 +137,7 @@ impl Connection {
                 match rtc.poll_output().map_err(|error| error.to_string())? {
                     Output::Timeout(at) => break at,
                     Output::Transmit(transmit) => {
-                        send(sockets, transmit.source, transmit.destination, &transmit.contents)
+                        send(sockets, transmit.source, transmit.destination, &transmit.contents);
                     }
                     Output::Event(event) => self.on_event(event)?,
                 }

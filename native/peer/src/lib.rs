@@ -3,6 +3,7 @@
 //!
 //! One I/O thread drives any number of peers; a small pool of codec threads encodes and decodes. A program holds
 //! `Engine`, `Peer`, `AudioInput` and sinks, and reads `Event`s announced by one eventfd. Nothing here knows Python.
+#![warn(clippy::unwrap_used)]
 
 pub mod audio;
 mod connection;

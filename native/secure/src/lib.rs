@@ -8,6 +8,7 @@
 //! - [`dtls`]: the handshake that yields the SRTP keys and carries SCTP.
 //! - [`sctp`]: data channels.
 //! - [`mac`]: HMAC-SHA1 for STUN and comparison in constant time.
+#![warn(clippy::unwrap_used)]
 
 pub mod dtls;
 #[doc(hidden)]

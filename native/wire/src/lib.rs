@@ -5,7 +5,7 @@
 //! network is never trusted: a parser returns [`WireError`] (or `None` where "not there" is an ordinary answer), it
 //! does not panic. `native/fuzz` holds that promise against random and mutated input.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::unwrap_used)]
 
 pub mod av1;
 pub mod demux;

@@ -1,5 +1,5 @@
 //! Two engines in one process, joined over loopback UDP.
-#![allow(dead_code)] // each test uses its own part
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

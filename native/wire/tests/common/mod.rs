@@ -1,5 +1,5 @@
 //! Shared by the tests: a seeded generator and SHA-1, which the crate itself leaves to its caller.
-#![allow(dead_code)] // each test binary uses a part
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 /// SplitMix64: tiny, seedable, good enough to choose test inputs.
 pub struct Rng(pub u64);

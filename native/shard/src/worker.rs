@@ -319,7 +319,7 @@ mod tests {
     use std::net::UdpSocket as Peer;
     use std::sync::Arc;
 
-    use greenroom_forward::ShardConfig;
+    use greenroom_forward::{RoomId, ShardConfig, TrackId};
     use greenroom_secure::dtls::Certificate;
 
     use super::*;
@@ -350,6 +350,30 @@ mod tests {
         let config =
             ShardConfig { certificate: Certificate::generate().unwrap(), seed: 1, unix_micros: 0, pad_runs: false };
         Shard::new(config, Instant::now())
+    }
+
+    #[test]
+    fn only_what_changes_forwarding_makes_audio_leave_without_company() {
+        let (peer, room, track) = (PeerId(1), RoomId(1), TrackId(1));
+        let text = String::new;
+        let quiet = [
+            Command::AddPeer { peer, room, ufrag: text(), pwd: text() },
+            Command::SetRemote { peer, ufrag: text(), pwd: text(), fingerprint: [0; 32] },
+            Command::StartDtls { peer },
+            Command::RestartIce { peer, ufrag: text(), pwd: text() },
+            Command::SetData { peer, max_message_size: 0, channels: Vec::new() },
+            Command::SendData { peers: vec![peer], label: "".into(), payload: [].into() },
+            Command::RequestKeyframe { track },
+        ];
+        assert!(!quiet.iter().any(changes_forwarding));
+        let changing = [
+            Command::SetReceivers { peer, receivers: Vec::new() },
+            Command::SetSenders { peer, senders: Vec::new() },
+            Command::SetRoom { room, top_speakers: None },
+            Command::SetMuted { track, muted: true },
+            Command::RemovePeer { peer },
+        ];
+        assert!(changing.iter().all(changes_forwarding));
     }
 
     #[test]

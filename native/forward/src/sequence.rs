@@ -76,6 +76,9 @@ impl Sequencer {
         if seq <= self.highest_in {
             return;
         }
+        if seq > self.highest_in + MAX_JUMP {
+            return self.reset();
+        }
         self.highest_in = seq;
         let before = std::mem::replace(current, Span { from: seq + 1, shift: current.shift - 1 });
         if before.from < seq {
@@ -126,6 +129,7 @@ mod tests {
     fn a_new_start_continues_and_forgets_what_came_before() {
         run(&[Map(50, Some(100)), Reset, Map(9000, Some(101)), Map(8999, None), Map(9002, Some(103))]);
         run(&[Map(50, Some(100)), Map(50 + 5000, Some(101)), Map(51, None)]);
+        run(&[Map(50, Some(100)), Skip(50 + 5000), Map(50 + 5001, Some(101)), Map(51, None)]);
     }
 
     #[test]

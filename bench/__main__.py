@@ -29,7 +29,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a minute instead of half an hour; coarser figures")
     parser.add_argument("--seconds", type=float, help="length of a measuring window")
     parser.add_argument("--row", action="append", default=[], help='one load only, such as "video 1 to 60" or "audio"')
-    parser.add_argument("--no-coalesce", action="store_true", help="the load generator without UDP_GRO and UDP_SEGMENT")
+    parser.add_argument("--no-coalesce", action="store_true", help="the load generator without UDP_GRO")
+    parser.add_argument("--beside", default="", help="a livekit-server executable: forward measures it in the same run")
+    parser.add_argument("--rounds", type=int, help="how often forward measures each load, each time by fresh servers")
+    parser.add_argument(
+        *("--pace",), choices=("runs", "burst", "uplink"), default="runs", help="how cameras send: see docs/bench.md"
+    )
+    parser.add_argument("--uplink-mbps", type=float, default=10.0, help="of each camera, with --pace uplink")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the clients do")
     given = parser.parse_args()
     names = given.names or [name for name in BENCHES if name != "cost"]
@@ -45,6 +51,10 @@ def main() -> int:
         seconds=given.seconds,
         coalesce=not given.no_coalesce,
         rows=tuple(given.row),
+        beside=given.beside,
+        rounds=given.rounds,
+        pace=given.pace,
+        uplink_mbps=given.uplink_mbps,
     )
     failed = False
     for name in names:

@@ -27,6 +27,8 @@ class Figure:
     better: str = "higher"
     """Whether more of it is "higher" or "lower" praise: `ratio` above 1 is better than the reference either way."""
     detail: dict[str, Any] | None = None
+    source: str = REFERENCE_SOURCE
+    """What `reference` was measured on."""
 
     def line(self) -> str:
         ratio = None
@@ -41,7 +43,7 @@ class Figure:
             "ratio": _rounded(ratio) if ratio is not None else None,
         }
         if self.reference is not None:
-            content |= {"reference_source": REFERENCE_SOURCE, "better": self.better}
+            content |= {"reference_source": self.source, "better": self.better}
         if self.detail:
             content["detail"] = self.detail
         return json.dumps(content)

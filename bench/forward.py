@@ -1,30 +1,43 @@
-"""Forwarding: RTP packets that subscribers receive per second of the server's CPU time."""
+"""Forwarding: RTP packets that subscribers receive per second of the server's CPU time, the delay it adds, and loss.
+
+The load is that of people in a call: cameras that send short runs of packets (`--pace`), microphones out of step with each
+other, every participant on a socket of its own. With `--beside EXECUTABLE` a livekit-server is put under the same load in
+the same run, round by round in turn."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+import statistics
 import time
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from .figures import Figure, emit, say
+from greenroom.server.config import RoomConfig
+
+from .figures import REFERENCE_SOURCE, Figure, emit, say
 from .fleet import Fleet, fleet
 from .signalling import LoadClient
-from .target import Options, Target, target
+from .target import Options, Target, livekit_server, target
 
-__all__ = ["ROWS", "Row", "measure", "run"]
+__all__ = ["ROWS", "Row", "run"]
 
-PACKET_LEN = {"video": 1100, "audio": 150}
-"""RTP packets in bytes, header included, SRTP tag not."""
+VIDEO_PACKET_LEN = 1100
+"""Longest RTP packet in bytes, header included, SRTP tag not."""
 VIDEO_BITRATE = 2_000_000
-PACKETS_PER_FRAME = 10
+VIDEO_FRAME_RATE = 30
+AUDIO_PACKET_LEN = 150
+"""Mean RTP packet in bytes, header included, SRTP tag not."""
+AUDIO_SPREAD = 20
+"""Encoders of a variable bitrate: packets are so many bytes shorter or longer."""
 AUDIO_HEADER_LEN = 24
 """Fixed header, mid and audio level."""
 SETTLE_SECONDS = 2.0
-WINDOWS = 3
+ROUNDS = 3
 MAX_LAG_MS = 20.0
 """How far the generator may fall behind in a window that counts, if there is one without."""
-WINDOW_SECONDS = 15.0
+WINDOW_SECONDS = 8.0
 QUICK_SECONDS = 4.0
 
 
@@ -35,11 +48,21 @@ class Row:
     kind: str
     publishers: int
     subscribers: int
-    reference: float | None
+    reference: float | None = None
+    top_speakers: int = 0
+    """The room forwards only so many speakers, 0: all."""
+    beside: bool = True
+    """A peer can carry it on this kind of machine."""
 
     @property
     def name(self) -> str:
-        return f"{self.kind} {self.publishers} to {self.subscribers}"
+        top = f", top {self.top_speakers}" if self.top_speakers else ""
+        return f"{self.kind} {self.publishers} to {self.subscribers}{top}"
+
+    @property
+    def streams(self) -> int:
+        """That each subscriber receives."""
+        return min(self.publishers, self.top_speakers or self.publishers)
 
 
 ROWS = (
@@ -49,16 +72,21 @@ ROWS = (
     Row("audio", 10, 10, 26_000),
     Row("audio", 10, 30, 47_000),
     Row("audio", 10, 50, 57_000),
-    # Nobody measured the peer here: a server near its limit, where batching shows.
-    Row("video", 6, 60, None),
-    Row("audio", 20, 60, None),
+    # A server near its limit, where batching shows.
+    Row("video", 6, 60),
+    Row("audio", 20, 60),
+    # Half a million packets a second, unless the room knows who speaks.
+    Row("audio", 100, 100, beside=False),
+    Row("audio", 100, 100, top_speakers=8, beside=False),
 )
 
 
-def audio_payloads() -> list[bytes]:
+def audio_payloads(seed: int) -> list[bytes]:
     """Looks like Opus (CELT, 20 ms, mono, one frame), sounds like noise: nobody decodes it here."""
-    length = PACKET_LEN["audio"] - AUDIO_HEADER_LEN
-    return [bytes([0x98, *((7 * index + 13 * row) % 256 for index in range(length - 1))]) for row in range(50)]
+    numbers = random.Random(seed)
+    mean = AUDIO_PACKET_LEN - AUDIO_HEADER_LEN - 1
+    lengths = [mean + numbers.randint(-AUDIO_SPREAD, AUDIO_SPREAD) for _ in range(101)]
+    return [bytes([0x98]) + numbers.randbytes(length) for length in lengths]
 
 
 @dataclass(frozen=True)
@@ -67,6 +95,7 @@ class _Counts:
     lost: int
     late: int
     repairs: int
+    sent: int
     skipped: int
 
 
@@ -79,46 +108,56 @@ def _counts(fleet: Fleet, subscribers: list[LoadClient]) -> _Counts:
         lost=sum(stream["lost"] + stream["missing"] for stream in streams),
         late=sum(stream["late"] for stream in streams),
         repairs=sum(stats[client.subscriber_peer or 0]["repairs"] for client in subscribers),
+        sent=sum(stream["packets"] for stream in sent),
         skipped=sum(stream["skipped"] for stream in sent),
     )
 
 
-async def publish(client: LoadClient, kind: str) -> None:
-    if kind == "video":
-        packet = PACKET_LEN["video"]
-        await client.publish_video(bitrate=VIDEO_BITRATE, packet_len=packet, packets_per_frame=PACKETS_PER_FRAME)
+async def _publish(client: LoadClient, row: Row, number: int, options: Options) -> None:
+    if row.kind == "video":
+        await client.publish_video(
+            bitrate=VIDEO_BITRATE,
+            frame_rate=VIDEO_FRAME_RATE,
+            packet_len=VIDEO_PACKET_LEN,
+            pace=options.pace,
+            uplink_bps=int(1e6 * options.uplink_mbps),
+        )
     else:
-        await client.publish_audio(audio_payloads(), stamp=True)
+        # Loudness differs, so that a room that knows its speakers knows whom to forward.
+        await client.publish_audio(audio_payloads(number), level=20 + number % 60, stamp=True)
 
 
-async def measure(server: Target, row: Row, windows: int, seconds: float, *, coalesce: bool) -> list[Figure]:
-    """Run one load through `windows` windows of `seconds` and return the figures of the median one."""
-    async with fleet(server, coalesce=coalesce) as load:
+@dataclass(frozen=True)
+class _Window:
+    """What was seen in one measuring window."""
+
+    packets: int
+    cpu: float
+    """Seconds of the server's process, user and system."""
+    delay_us: tuple[float, float, float] | None
+    lag_ms: float
+    detail: dict[str, Any]
+
+    @property
+    def rate(self) -> float:
+        return self.packets / self.cpu if self.cpu else 0.0
+
+
+async def _measure(server: Target, row: Row, seconds: float, options: Options) -> _Window:
+    """Put one load on a server and watch it for `seconds`."""
+    async with fleet(server, coalesce=options.coalesce) as load:
         room = f"forward-{row.kind}-{row.publishers}-{row.subscribers}"
         publishers = await load.join_many(row.publishers, room, publish=True, subscribe=False)
-        await asyncio.gather(*(publish(client, row.kind) for client in publishers))
+        jobs = (_publish(client, row, number, options) for number, client in enumerate(publishers))
+        await asyncio.gather(*jobs)
         subscribers = await load.join_many(row.subscribers, room)
         await load.wait_connected()
-        await load.wait_streams(subscribers, row.publishers)
+        await load.wait_streams(subscribers, row.streams)
         await asyncio.sleep(SETTLE_SECONDS)
-        measured = [await _window(server, load, subscribers, seconds) for _ in range(windows)]
-    # A generator that was held up sends in bursts, which cost the server less: such windows say little.
-    quiet = [window for window in measured if window[1]["generator_worst_lag_ms"] <= MAX_LAG_MS] or measured
-    measured = sorted(quiet, key=lambda window: window[0])
-    values = [value for value, _ in measured]
-    value, detail = measured[(len(measured) - 1) // 2]
-    detail |= {"min": round(values[0]), "max": round(values[-1]), "windows": len(measured)}
-    lost = sum(window["lost"] for _, window in measured)
-    return [
-        Figure("forward", row.name, value, "packets/CPU-s", row.reference, detail=detail),
-        Figure("forward", f"{row.name}, lost", lost, "packets", better="lower"),
-    ]
+        return await _window(server, load, subscribers, seconds)
 
 
-async def _window(
-    server: Target, load: Fleet, subscribers: list[LoadClient], seconds: float
-) -> tuple[float, dict[str, Any]]:
-    """Packets per CPU-second of one window, and what else was seen in it."""
+async def _window(server: Target, load: Fleet, subscribers: list[LoadClient], seconds: float) -> _Window:
     load.engine.mark()
     before, cpu_before, started = _counts(load, subscribers), server.cpu_seconds(), time.monotonic()
     generator_before = time.process_time()
@@ -127,9 +166,10 @@ async def _window(
     generator = time.process_time() - generator_before
     stats = load.engine.stats()
     elapsed, cpu = ended - started, cpu_after - cpu_before
-    packets = after.packets - before.packets
-    detail: dict[str, Any] = {
+    packets, lag_ms = after.packets - before.packets, stats["worst_lag_us"] / 1000
+    detail = {
         "packets_per_second": round(packets / elapsed),
+        "ingested_per_second": round((after.sent - before.sent) / elapsed),
         "cpu_percent": round(100 * cpu / elapsed, 1),
         "us_per_packet": round(1e6 * cpu / packets, 2) if packets else None,
         "lost": after.lost - before.lost,
@@ -137,22 +177,79 @@ async def _window(
         "repairs": after.repairs - before.repairs,
         "seconds": round(elapsed, 1),
         "generator_cpu_percent": round(100 * generator / elapsed, 1),
-        "generator_worst_lag_ms": round(stats["worst_lag_us"] / 1000, 1),
+        "generator_worst_lag_ms": round(lag_ms, 1),
         "generator_skipped": after.skipped - before.skipped,
     }
-    if stats["delay_us"]:
-        p50, p99, p999 = stats["delay_us"]
-        detail["delay_us"] = {"p50": p50, "p99": p99, "p999": p999}
-    return (packets / cpu if cpu else 0.0), detail
+    return _Window(packets, cpu, stats["delay_us"], lag_ms, detail)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """All windows of one load on one server."""
+
+    windows: list[_Window]
+
+    def middle(self) -> _Window:
+        """The one with the median cost. A generator that was held up sends in bursts, which cost a server less: such
+        windows count only where there is no other."""
+        quiet = [window for window in self.windows if window.lag_ms <= MAX_LAG_MS] or self.windows
+        return sorted(quiet, key=lambda window: window.rate)[(len(quiet) - 1) // 2]
+
+    def delay_ms(self, at: int) -> float | None:
+        """The median over windows of the quantile at position `at`."""
+        delays = [window.delay_us[at] for window in self.windows if window.delay_us]
+        return statistics.median(delays) / 1000 if delays else None
+
+    def lost(self) -> int:
+        return sum(window.detail["lost"] for window in self.windows)
+
+    def detail(self) -> dict[str, Any]:
+        rates = sorted(window.rate for window in self.windows)
+        return self.middle().detail | {"min": round(rates[0]), "max": round(rates[-1]), "rounds": len(rates)}
+
+
+def _figures(name: str, row: Row, ours: _Result, peer: _Result | None) -> list[Figure]:
+    detail, reference, source = ours.detail(), row.reference, REFERENCE_SOURCE
+    if peer is not None:
+        reference, source = peer.middle().rate, "the server of --beside, in this run"
+        detail["beside"] = peer.detail()
+    figures = [Figure("forward", name, ours.middle().rate, "packets/CPU-s", reference, detail=detail, source=source)]
+    for at, quantile in ((0, "p50"), (1, "p99")):
+        value, other = ours.delay_ms(at), peer.delay_ms(at) if peer else None
+        if value is not None:
+            label = f"{name}, delay added {quantile}"
+            figures.append(Figure("forward", label, value, "ms", other, better="lower", source=source))
+    beside = {"beside": peer.lost()} if peer else None
+    figures.append(Figure("forward", f"{name}, lost", ours.lost(), "packets", better="lower", detail=beside))
+    return figures
+
+
+def _chosen(options: Options) -> list[Row]:
+    wanted = options.rows
+    return [row for row in ROWS if not wanted or row.name in wanted or row.kind in wanted]
 
 
 async def run(options: Options) -> None:
     seconds = options.seconds or (QUICK_SECONDS if options.quick else WINDOW_SECONDS)
-    for row in ROWS:
-        if options.rows and row.name not in options.rows and row.kind not in options.rows:
-            continue
-        say(f"forward: {row.name}")
-        async with target(options) as server:
-            windows = 1 if options.quick else WINDOWS
-            for figure in await measure(server, row, windows, seconds, coalesce=options.coalesce):
-                emit(figure)
+    rounds = options.rounds or (1 if options.quick else ROUNDS)
+    for row in _chosen(options):
+        config = ""
+        if row.top_speakers:
+            if not hasattr(RoomConfig(), "top_speakers"):
+                say(f"forward: {row.name} left out, rooms of this server have no top_speakers")
+                continue
+            config = f"room: {{top_speakers: {row.top_speakers}}}"
+        shape = options.pace if row.kind == "video" and options.pace != "runs" else ""
+        name = f"{row.name}, {shape}" if shape else row.name
+        windows: tuple[list[_Window], list[_Window]] = ([], [])
+        for number in range(rounds):
+            say(f"forward: {name}, round {number + 1} of {rounds}")
+            servers: list[AbstractAsyncContextManager[Target]] = [target(options, config)]
+            if options.beside and row.beside:
+                servers.append(livekit_server(options.beside))
+            for kept, starting in zip(windows, servers, strict=False):
+                async with starting as server:
+                    kept.append(await _measure(server, row, seconds, options))
+        peer = _Result(windows[1]) if windows[1] else None
+        for figure in _figures(name, row, _Result(windows[0]), peer):
+            emit(figure)

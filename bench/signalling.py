@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 from urllib.parse import urlencode
 
 import aiohttp
@@ -160,8 +161,16 @@ class LoadClient:
         )
         return ssrc
 
-    async def publish_video(self, *, bitrate: int, packet_len: int, packets_per_frame: int) -> int:
-        """Publish VP8-shaped frames. Returns the SSRC."""
+    async def publish_video(
+        self,
+        *,
+        bitrate: int,
+        frame_rate: int,
+        packet_len: int,
+        pace: Literal["burst", "runs", "uplink"],
+        uplink_bps: int,
+    ) -> int:
+        """Publish VP8-shaped frames, see `LoadEngine.publish_video`. Returns the SSRC."""
         ssrc, section, number = await self._publish("video", models.TrackType.VIDEO, models.TrackSource.CAMERA)
         accepted = sdp.accepted_extensions(section)
         self._engine.publish_video(
@@ -169,8 +178,10 @@ class LoadClient:
             ssrc,
             sdp.VP8,
             bitrate=bitrate,
+            frame_rate=frame_rate,
             packet_len=packet_len,
-            packets_per_frame=packets_per_frame,
+            pace=pace,
+            uplink_bps=uplink_bps,
             mid=_mid(accepted, number),
             twcc_id=accepted.get(sdp.TRANSPORT_CC),
         )

@@ -16,7 +16,7 @@ from greenroom.api import AccessToken, VideoGrants
 
 from . import process
 
-__all__ = ["Options", "Target", "TargetError", "target"]
+__all__ = ["Options", "Target", "TargetError", "livekit_server", "target"]
 
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
@@ -39,6 +39,12 @@ class Options:
     seconds: float | None = None
     coalesce: bool = True
     rows: tuple[str, ...] = ()
+    beside: str = ""
+    """A livekit-server executable to measure in the same run."""
+    rounds: int | None = None
+    """How often each load is measured, each time by fresh servers."""
+    pace: str = "runs"
+    uplink_mbps: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,11 @@ class Target:
 
 
 @asynccontextmanager
-async def target(options: Options) -> AsyncIterator[Target]:
-    """The server to measure, for one benchmark."""
+async def target(options: Options, config: str = "") -> AsyncIterator[Target]:
+    """The server to measure, for one benchmark. `config`: YAML that our own server is started with."""
     if options.url:
+        if config:
+            raise TargetError(f"a server given by --url cannot be told: {config}")
         yield Target(options.url.rstrip("/"), options.api_key, options.api_secret, options.pid)
         return
     port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
@@ -80,25 +88,71 @@ async def target(options: Options) -> AsyncIterator[Target]:
         server = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "greenroom", "server", "--dev", "--bind", "127.0.0.1"),
             *("--port", str(port), "--udp-port", str(udp_port), "--log-level", "warning"),
+            *(("--config-body", config) if config else ()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
-        try:
+        async with _running(server, log):
             await _ready(server, log)
             yield Target(f"http://127.0.0.1:{port}", "devkey", "secret", server.pid)
-            if server.returncode is not None:
-                raise TargetError(f"the server ended during the benchmark (code {server.returncode}): {_tail(log)}")
-        finally:
-            if server.returncode is None:
-                server.terminate()
-                try:
-                    await asyncio.wait_for(server.wait(), STOP_TIMEOUT)
-                except TimeoutError:
-                    server.kill()
-                    await server.wait()
+
+
+@asynccontextmanager
+async def livekit_server(executable: str) -> AsyncIterator[Target]:
+    """A livekit-server (Go) as it comes, all media on one UDP port."""
+    port, udp_port, tcp_port = (
+        free_port(socket.SOCK_STREAM),
+        free_port(socket.SOCK_DGRAM),
+        free_port(socket.SOCK_STREAM),
+    )
+    rtc = f"rtc: {{udp_port: {udp_port}, tcp_port: {tcp_port}, node_ip: 127.0.0.1, use_external_ip: false, enable_loopback_candidate: true}}"
+    with tempfile.TemporaryFile() as log:
+        server = await asyncio.create_subprocess_exec(
+            *(executable, "--dev", "--bind", "127.0.0.1"),
+            *("--config-body", f"port: {port}\n{rtc}\nlogging: {{level: error}}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        async with _running(server, log):
+            await _listening(port, server, log)
+            yield Target(f"http://127.0.0.1:{port}", "devkey", "secret", server.pid)
+
+
+@asynccontextmanager
+async def _running(
+    server: asyncio.subprocess.Process, log: tempfile._TemporaryFileWrapper[bytes]
+) -> AsyncIterator[None]:
+    """Ends the server at the end; TargetError when it has ended by itself."""
+    try:
+        yield
+        if server.returncode is not None:
+            raise TargetError(f"the server ended during the benchmark (code {server.returncode}): {_tail(log)}")
+    finally:
+        if server.returncode is None:
+            server.terminate()
+            try:
+                await asyncio.wait_for(server.wait(), STOP_TIMEOUT)
+            except TimeoutError:
+                server.kill()
+                await server.wait()
+
+
+async def _listening(port: int, server: asyncio.subprocess.Process, log: tempfile._TemporaryFileWrapper[bytes]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + START_TIMEOUT
+    while server.returncode is None and loop.time() < deadline:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        return
+    raise TargetError(f"the server did not start: {_tail(log)}")
 
 
 async def _ready(server: asyncio.subprocess.Process, log: tempfile._TemporaryFileWrapper[bytes]) -> None:

@@ -8,7 +8,7 @@ Server side: `MediaServer`. Participant side: `PeerEngine`, `Peer` and the media
 """
 
 from collections.abc import Buffer, Sequence
-from typing import Any, final
+from typing import Any, Literal, final
 
 from greenroom.server.media import Receiver, Sender
 
@@ -238,7 +238,7 @@ class LoadEngine:
     nothing is decoded. RuntimeError after `close`."""
 
     def __init__(self, *, coalesce: bool = True) -> None:
-        """`coalesce`: use the kernel's UDP_SEGMENT and UDP_GRO. OSError when sockets cannot be made."""
+        """`coalesce`: receive with the kernel's UDP_GRO. OSError when sockets cannot be made."""
     @property
     def fingerprint(self) -> str:
         """As in SDP: `sha-256 AB:CD:...`. One certificate for all peers."""
@@ -284,12 +284,16 @@ class LoadEngine:
         payload_type: int,
         *,
         bitrate: int,
+        frame_rate: int,
         packet_len: int,
-        packets_per_frame: int,
+        pace: Literal["burst", "runs", "uplink"],
+        uplink_bps: int = 0,
         mid: tuple[int, str] | None = None,
         twcc_id: int | None = None,
     ) -> None:
-        """VP8-shaped frames of `packets_per_frame` RTP packets of `packet_len` bytes, at `bitrate` bits per second."""
+        """VP8-shaped frames at `bitrate` bits per second, cut into RTP packets of at most `packet_len` bytes. `pace`: a frame
+        at once, short runs every 5 ms as a browser's pacer sends them, or those runs spread by an uplink of `uplink_bps`.
+        ValueError for another pace or an uplink without a rate."""
     def unpublish(self, peer: int, ssrc: int) -> None: ...
     def remove(self, peer: int) -> None:
         """Close and forget. Unknown ids are ignored."""

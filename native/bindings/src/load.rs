@@ -10,7 +10,9 @@ use greenroom_codecs::CodecError;
 use greenroom_codecs::opus::{Encoder, EncoderSettings};
 use greenroom_load::engine::Closed;
 use greenroom_load::ice::Credentials;
-use greenroom_load::{Codec, Engine, Media, PeerStats, ReceiveStats, Reception, Remote, SourceSpec, SourceStats};
+use greenroom_load::{
+    CameraSpec, Codec, Engine, Media, Pace, PeerStats, ReceiveStats, Reception, Remote, SourceSpec, SourceStats,
+};
 
 use crate::peer::buffer::Bytes;
 
@@ -112,7 +114,7 @@ impl LoadEngine {
         self.publish(py, peer, SourceSpec { media, ssrc, payload_type, mid, level_id, twcc_id })
     }
 
-    #[pyo3(signature = (peer, ssrc, payload_type, *, bitrate, packet_len, packets_per_frame, mid = None, twcc_id = None))]
+    #[pyo3(signature = (peer, ssrc, payload_type, *, bitrate, frame_rate, packet_len, pace, uplink_bps = 0, mid = None, twcc_id = None))]
     #[allow(clippy::too_many_arguments)] // the seam's keywords
     fn publish_video(
         &self,
@@ -121,12 +123,21 @@ impl LoadEngine {
         ssrc: u32,
         payload_type: u8,
         bitrate: u64,
+        frame_rate: u32,
         packet_len: usize,
-        packets_per_frame: u32,
+        pace: &str,
+        uplink_bps: u64,
         mid: Option<(u8, String)>,
         twcc_id: Option<u8>,
     ) -> PyResult<()> {
-        let media = Media::Video { bitrate, packet_len, packets_per_frame };
+        let pace = match (pace, uplink_bps) {
+            ("burst", _) => Pace::Burst,
+            ("runs", _) => Pace::Runs,
+            ("uplink", 1..) => Pace::Uplink(uplink_bps),
+            ("uplink", 0) => return Err(PyValueError::new_err("an uplink needs a rate")),
+            _ => return Err(PyValueError::new_err(format!("pace is burst, runs or uplink, not {pace:?}"))),
+        };
+        let media = Media::Video(CameraSpec { bitrate, frame_rate, packet_len, pace });
         self.publish(py, peer, SourceSpec { media, ssrc, payload_type, mid, level_id: None, twcc_id })
     }
 

@@ -14,7 +14,7 @@ use greenroom_forward::{
     Codec, Command, Event, Extensions, Kind, Path, PeerId, Receiver, RoomId, Sender, Shard, ShardConfig, TrackId,
 };
 use greenroom_load::outbox::Outbox;
-use greenroom_load::{LoadPeer, Media, Reception, Remote, SourceSpec};
+use greenroom_load::{CameraSpec, LoadPeer, Media, Pace, Reception, Remote, SourceSpec};
 use greenroom_secure::dtls::Certificate;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -163,7 +163,7 @@ impl World {
                 for (to, bytes) in self.shard.outgoing().datagrams() {
                     let index = peer_at(&to);
                     let mut bytes = bytes.to_vec();
-                    self.peers[index].handle_datagram(self.now, &mut bytes, &mut self.outs[index]);
+                    self.peers[index].handle_datagram(self.now, self.now, &mut bytes, &mut self.outs[index]);
                 }
                 self.shard.sent();
                 self.batch.clear();
@@ -240,7 +240,7 @@ fn main() -> ExitCode {
         };
         world.shard.handle_command(world.now, Command::SetReceivers { peer, receivers: vec![receiver] });
         let media = if video {
-            Media::Video { bitrate: 2_000_000, packet_len: 1100, packets_per_frame: 10 }
+            Media::Video(CameraSpec { bitrate: 2_000_000, frame_rate: 30, packet_len: 1100, pace: Pace::Runs })
         } else {
             Media::Audio { payloads: vec![vec![7; 126]], level: 30, stamp: false }
         };

@@ -23,11 +23,14 @@ use crate::source::SourceSpec;
 /// The token of the wake-up descriptor.
 const WAKE: u64 = u64::MAX;
 /// Messages taken from one socket before the others have their turn.
-const BURST: usize = 32;
+const BURST: usize = 128;
 /// The largest coalesced message.
 const MESSAGE: usize = 65_536;
 /// Wake up at least this often.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often connected peers look for what arrived. They are not woken for it: on loopback the sender pays for waking
+/// its receivers, which no server does on a real network. The kernel notes when packets arrive.
+const SWEEP: Duration = Duration::from_millis(4);
 
 type Command = Box<dyn FnOnce(&mut Core) + Send>;
 
@@ -58,7 +61,7 @@ pub struct Engine {
 pub struct Closed;
 
 impl Engine {
-    /// Starts the thread. `coalesce`: use the kernel's segmentation and receive offloads.
+    /// Starts the thread. `coalesce`: use the kernel's receive offload.
     pub fn new(coalesce: bool) -> io::Result<Engine> {
         let certificate = Certificate::generate().map_err(io::Error::other)?;
         let fingerprint = certificate.fingerprint();
@@ -81,6 +84,8 @@ impl Engine {
             epoch: Instant::now(),
             epoch_unix_micros: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64),
             slots: HashMap::new(),
+            swept: Vec::new(),
+            next_sweep: Instant::now(),
             timers: BinaryHeap::new(),
             out: Outbox::default(),
             buf: vec![0; MESSAGE],
@@ -195,6 +200,8 @@ struct Slot {
     peer: LoadPeer,
     socket: Option<Socket>,
     scheduled: Option<Instant>,
+    /// In [`Core::swept`].
+    swept: bool,
 }
 
 struct Core {
@@ -206,6 +213,9 @@ struct Core {
     epoch: Instant,
     epoch_unix_micros: u64,
     slots: HashMap<u64, Slot>,
+    /// Connected peers: out of epoll, looked at by the clock.
+    swept: Vec<u64>,
+    next_sweep: Instant,
     /// Valid entries equal their slot's `scheduled`; others are leftovers.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     out: Outbox,
@@ -220,13 +230,15 @@ impl Core {
         let mut ready = Vec::new();
         while !self.closing {
             let now = Instant::now();
-            let wait =
-                self.timers.peek().map_or(IDLE, |Reverse((due, _))| due.saturating_duration_since(now)).min(IDLE);
+            let sweep = (!self.swept.is_empty()).then_some(self.next_sweep);
+            let due = self.timers.peek().map(|Reverse((due, _))| *due).into_iter().chain(sweep).min();
+            let wait = due.map_or(IDLE, |due| due.saturating_duration_since(now)).min(IDLE);
             wait_for(&self.poller, wait, &mut ready);
             for token in ready.drain(..) {
                 if token == WAKE { self.run_commands() } else { self.receive(token) }
             }
             self.run_timers();
+            self.sweep();
         }
         for id in self.slots.keys().copied().collect::<Vec<_>>() {
             self.remove(id);
@@ -260,15 +272,33 @@ impl Core {
         }
     }
 
+    /// Looks for what arrived at connected peers.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now.max(self.next_sweep + SWEEP);
+        for at in 0..self.swept.len() {
+            self.receive(self.swept[at]);
+        }
+    }
+
     fn receive(&mut self, id: u64) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(socket) = &slot.socket else { return };
         for _ in 0..BURST {
-            let Some(slot) = self.slots.get_mut(&id) else { return };
-            let Some(socket) = &slot.socket else { return };
-            let Ok(Some((len, segment))) = socket.receive(&mut self.buf) else { break };
+            let Ok(Some(message)) = socket.receive(&mut self.buf) else { break };
             let now = Instant::now();
-            for datagram in self.buf[..len].chunks_mut(segment) {
-                slot.peer.handle_datagram(now, datagram, &mut self.out);
+            let arrived = now.checked_sub(message.age).unwrap_or(now);
+            for datagram in self.buf[..message.len].chunks_mut(message.segment) {
+                slot.peer.handle_datagram(now, arrived, datagram, &mut self.out);
             }
+        }
+        if !slot.swept && slot.peer.is_connected() {
+            slot.swept = true;
+            unwatch(&self.poller, socket.raw());
+            self.swept.push(id);
         }
         self.flush(id);
     }
@@ -277,7 +307,7 @@ impl Core {
     fn flush(&mut self, id: u64) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if !self.out.is_empty() {
-            if let Some(socket) = &mut slot.socket {
+            if let Some(socket) = &slot.socket {
                 self.send_failures += socket.send(&self.out);
             }
             self.out.clear();
@@ -295,7 +325,7 @@ impl Core {
         let seed = id ^ self.epoch_unix_micros.rotate_left(32);
         let peer = LoadPeer::new(self.epoch, self.epoch_unix_micros, self.certificate.clone(), seed);
         let credentials = peer.credentials().clone();
-        self.slots.insert(id, Slot { peer, socket: None, scheduled: None });
+        self.slots.insert(id, Slot { peer, socket: None, scheduled: None, swept: false });
         credentials
     }
 
@@ -319,6 +349,7 @@ impl Core {
         self.flush(id);
         // Closing the socket takes it out of epoll; its timers find no slot any more.
         self.slots.remove(&id);
+        self.swept.retain(|swept| *swept != id);
     }
 
     fn stats(&mut self) -> EngineStats {
@@ -351,6 +382,11 @@ fn watch(poller: &OwnedFd, fd: RawFd, token: u64) -> io::Result<()> {
     // SAFETY: `event` lives through the call.
     let result = unsafe { libc::epoll_ctl(poller.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn unwatch(poller: &OwnedFd, fd: RawFd) {
+    // SAFETY: a deletion reads no event. It fails only for what is not watched.
+    unsafe { libc::epoll_ctl(poller.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
 }
 
 /// Waits for input, to the nanosecond where the kernel can (Linux 5.11).

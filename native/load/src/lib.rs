@@ -4,11 +4,12 @@
 //! both directions, an SCTP association, RTP of a steady rate, retransmissions on request, reports once a second, and
 //! counts of what arrives. It never looks into a picture and never conceals anything.
 //!
-//! - [`peer`]: one peer, without sockets or a clock. Its parts: [`ice`], [`source`] (what it publishes), [`receive`] (what
-//!   arrives) and [`outbox`] (what it wants sent).
-//! - [`engine`]: the thread with the sockets. It receives coalesced datagrams (`UDP_GRO`) and sends runs of equal ones by
-//!   segmentation (`UDP_SEGMENT`), so that the generator stays cheap next to the server it measures.
+//! - [`peer`]: one peer, without sockets or a clock. Its parts: [`ice`], [`source`] (what it publishes; [`camera`]: when),
+//!   [`receive`] (what arrives) and [`outbox`] (what it wants sent).
+//! - [`engine`]: the thread with the sockets. It sends as clients do, one datagram per call. It receives as cheaply as it
+//!   can, because on loopback the server pays for much of that: coalesced (`UDP_GRO`), and without being woken.
 
+pub mod camera;
 pub mod engine;
 pub mod ice;
 pub mod outbox;
@@ -20,6 +21,7 @@ mod random;
 mod report;
 mod socket;
 
+pub use camera::{CameraSpec, Pace};
 pub use engine::{Engine, EngineStats};
 pub use peer::{Failure, LoadPeer, PeerStats, Reception, Remote};
 pub use receive::{Codec, ReceiveStats};

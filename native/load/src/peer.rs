@@ -165,6 +165,11 @@ impl LoadPeer {
         }
     }
 
+    /// There are keys for media.
+    pub fn is_connected(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// What belongs into this side's SDP.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
@@ -204,11 +209,8 @@ impl LoadPeer {
         if matches!(&spec.media, crate::Media::Audio { payloads, .. } if payloads.is_empty()) {
             return Err("audio needs at least one payload");
         }
-        if matches!(
-            &spec.media,
-            crate::Media::Video { bitrate: 0, .. } | crate::Media::Video { packets_per_frame: 0, .. }
-        ) {
-            return Err("video needs a bitrate and packets");
+        if matches!(&spec.media, crate::Media::Video(camera) if camera.bitrate == 0 || camera.frame_rate == 0) {
+            return Err("video needs a bitrate and a frame rate");
         }
         if self.keys.is_some() {
             self.sources.push(Source::new(now, self.epoch, spec, &mut self.random));
@@ -292,10 +294,10 @@ impl LoadPeer {
         self.send_feedback(now, out);
     }
 
-    /// Takes one datagram; its bytes are overwritten by decryption.
-    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8], out: &mut Outbox) {
+    /// Takes one datagram that `arrived` some time before `now`; its bytes are overwritten by decryption.
+    pub fn handle_datagram(&mut self, now: Instant, arrived: Instant, datagram: &mut [u8], out: &mut Outbox) {
         match classify(datagram) {
-            Kind::Rtp => self.handle_rtp(now, datagram),
+            Kind::Rtp => self.handle_rtp(arrived, datagram),
             Kind::Rtcp => self.handle_rtcp(now, datagram, out),
             Kind::Stun => {
                 let Some(ice) = &mut self.ice else { return };

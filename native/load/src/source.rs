@@ -8,6 +8,7 @@ use greenroom_wire::rtp::{HeaderFields, write_header};
 use greenroom_wire::vp8::{Descriptor, PictureId, Temporal};
 use greenroom_wire::{Ssrc, ext};
 
+use crate::camera::{Camera, CameraSpec, MIN_PACKET_LEN, Planned};
 use crate::outbox::Outbox;
 use crate::random::Random;
 
@@ -19,6 +20,10 @@ const BUFFER: usize = 1500;
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(300);
 /// After a stall, what could not be sent for longer than this is skipped instead of sent in one burst.
 const MAX_BACKLOG: Duration = Duration::from_millis(500);
+/// Between audio packets, and what that is on their clock of 48 kHz.
+const AUDIO_INTERVAL: Duration = Duration::from_millis(20);
+const AUDIO_CLOCK: u32 = 48_000;
+const AUDIO_TICKS: u32 = AUDIO_CLOCK / 50;
 /// Ends a packet, before the time it was sent: lets a receiver of the same process measure the delay.
 pub(crate) const STAMP: [u8; 8] = *b"grm-load";
 /// The stamp with its time in microseconds.
@@ -36,15 +41,8 @@ pub enum Media {
         /// Put the time of sending at the end of each payload, for receivers of this process. It is no Opus then.
         stamp: bool,
     },
-    /// VP8 frames of a fixed number of packets, all of one length.
-    Video {
-        /// Bits per second of RTP packets (headers included, SRTP tags not).
-        bitrate: u64,
-        /// Length of an RTP packet in bytes, header included.
-        packet_len: usize,
-        /// Packets per frame.
-        packets_per_frame: u32,
-    },
+    /// VP8 frames as a camera and a browser send them.
+    Video(CameraSpec),
 }
 
 /// A stream to publish.
@@ -79,20 +77,25 @@ pub struct SourceStats {
     pub skipped: u64,
 }
 
+/// What is due when.
+enum Clock {
+    /// When the next packet is due, its timestamp, and how many went before.
+    Audio {
+        due: Instant,
+        timestamp: u32,
+        packets: u64,
+    },
+    Video(Camera),
+}
+
 /// One published stream.
 pub struct Source {
     spec: SourceSpec,
     /// What stamps count from; one for all peers of a process.
     epoch: Instant,
-    /// When the next packet (audio) or frame (video) is due.
-    due: Instant,
-    interval: Duration,
+    clock: Clock,
     /// Unwrapped sequence number: the index for SRTP.
     index: u64,
-    timestamp: u32,
-    /// Audio packets or video frames so far.
-    units: u64,
-    keyframe_wanted: bool,
     last_keyframe: Option<Instant>,
     history: VecDeque<(u16, Vec<u8>)>,
     filler: Vec<u8>,
@@ -102,22 +105,19 @@ pub struct Source {
 impl Source {
     pub(crate) fn new(now: Instant, epoch: Instant, spec: SourceSpec, random: &mut Random) -> Self {
         let interval = match &spec.media {
-            Media::Audio { .. } => Duration::from_millis(20),
-            Media::Video { bitrate, packet_len, packets_per_frame } => {
-                let bits = 8 * *packet_len as u64 * u64::from(*packets_per_frame);
-                Duration::from_nanos(bits * 1_000_000_000 / (*bitrate).max(1))
-            }
+            Media::Audio { .. } => AUDIO_INTERVAL,
+            Media::Video(camera) => Camera::interval(camera),
         };
         // Publishers do not beat in time with each other.
         let phase = Duration::from_nanos(random.below(interval.as_nanos().max(1) as u64));
+        let clock = match &spec.media {
+            Media::Audio { .. } => Clock::Audio { due: now + phase, timestamp: random.next() as u32, packets: 0 },
+            Media::Video(camera) => Clock::Video(Camera::new(now, phase, *camera, Random::new(random.next()))),
+        };
         Self {
             epoch,
-            due: now + phase,
-            interval,
+            clock,
             index: random.below(0x8000),
-            timestamp: random.next() as u32,
-            units: 0,
-            keyframe_wanted: true,
             last_keyframe: None,
             history: VecDeque::with_capacity(HISTORY),
             filler: (0..BUFFER).map(|_| random.next() as u8).collect(),
@@ -133,7 +133,10 @@ impl Source {
 
     /// When the next packet is due.
     pub fn next_timeout(&self) -> Instant {
-        self.due
+        match &self.clock {
+            Clock::Audio { due, .. } => *due,
+            Clock::Video(camera) => camera.next_timeout(),
+        }
     }
 
     /// Counts so far.
@@ -143,38 +146,52 @@ impl Source {
 
     /// The RTP timestamp that belongs to `now`, for sender reports.
     pub(crate) fn timestamp_at(&self, now: Instant) -> u32 {
-        let behind = now.saturating_duration_since(self.due).as_secs_f64() - self.interval.as_secs_f64();
-        self.timestamp.wrapping_add((behind * f64::from(self.clock())) as i64 as u32)
-    }
-
-    fn clock(&self) -> u32 {
-        if matches!(self.spec.media, Media::Audio { .. }) { 48_000 } else { 90_000 }
+        match &self.clock {
+            Clock::Audio { due, timestamp, .. } => {
+                let behind = now.saturating_duration_since(*due).as_secs_f64()
+                    - due.saturating_duration_since(now).as_secs_f64();
+                timestamp.wrapping_add((behind * f64::from(AUDIO_CLOCK)) as i64 as u32)
+            }
+            Clock::Video(camera) => camera.timestamp_at(now),
+        }
     }
 
     /// Sends what is due. `twcc` counts the packets of the transport.
     pub(crate) fn handle_timeout(&mut self, now: Instant, tx: &mut SrtpTx, twcc: &mut u16, out: &mut Outbox) {
-        if now.saturating_duration_since(self.due) > MAX_BACKLOG {
-            let units = now.saturating_duration_since(self.due).as_nanos() / self.interval.as_nanos().max(1);
-            let per_unit = match self.spec.media {
-                Media::Audio { .. } => 1,
-                Media::Video { packets_per_frame, .. } => u64::from(packets_per_frame),
-            };
-            self.stats.skipped += units as u64 * per_unit;
-            self.due = now;
+        if let Clock::Audio { due, timestamp, .. } = &mut self.clock {
+            let late = now.saturating_duration_since(*due);
+            if late > MAX_BACKLOG {
+                let packets = (late.as_nanos() / AUDIO_INTERVAL.as_nanos()) as u32;
+                *due += AUDIO_INTERVAL * packets;
+                *timestamp = timestamp.wrapping_add(packets.wrapping_mul(AUDIO_TICKS));
+                self.stats.skipped += u64::from(packets);
+            }
         }
-        while self.due <= now {
-            self.unit(now, tx, twcc, out);
-            self.due += self.interval;
-            self.units += 1;
-            self.timestamp =
-                self.timestamp.wrapping_add((self.interval.as_secs_f64() * f64::from(self.clock())).round() as u32);
+        while let Clock::Audio { due, timestamp, packets } = &mut self.clock
+            && *due <= now
+        {
+            let (at, number) = (*timestamp, *packets);
+            *due += AUDIO_INTERVAL;
+            *timestamp = timestamp.wrapping_add(AUDIO_TICKS);
+            *packets += 1;
+            self.send_audio(now, at, number, tx, twcc, out);
+        }
+        if let Clock::Video(camera) = &mut self.clock {
+            self.stats.skipped += camera.skip(now, MAX_BACKLOG);
+        }
+        while let Clock::Video(camera) = &mut self.clock
+            && let Some(packet) = camera.poll(now)
+        {
+            self.send_video(now, &packet, tx, twcc, out);
         }
     }
 
     /// A receiver asked for a picture that stands alone.
     pub fn request_keyframe(&mut self, now: Instant) {
         if self.last_keyframe.is_none_or(|last| now.saturating_duration_since(last) >= KEYFRAME_INTERVAL) {
-            self.keyframe_wanted = true;
+            if let Clock::Video(camera) = &mut self.clock {
+                camera.request_keyframe();
+            }
         }
     }
 
@@ -188,44 +205,49 @@ impl Source {
         }
     }
 
-    fn unit(&mut self, now: Instant, tx: &mut SrtpTx, twcc: &mut u16, out: &mut Outbox) {
+    fn send_audio(
+        &mut self,
+        now: Instant,
+        timestamp: u32,
+        number: u64,
+        tx: &mut SrtpTx,
+        twcc: &mut u16,
+        out: &mut Outbox,
+    ) {
+        let Media::Audio { payloads, level, stamp } = &self.spec.media else { return };
         let mut packet = [0; BUFFER];
-        let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
-        match &self.spec.media {
-            Media::Audio { payloads, level, stamp } => {
-                let at = (self.units as usize) % payloads.len().max(1);
-                let payload: &[u8] = payloads.get(at).map_or(&[], Vec::as_slice);
-                let header_len = self.header(&mut packet, self.units == 0, Some(*level), twcc);
-                let len = header_len + payload.len().min(BUFFER - header_len - 32);
-                packet[header_len..len].copy_from_slice(&payload[..len - header_len]);
-                if *stamp {
-                    write_stamp(&mut packet[header_len..len], micros);
-                }
-                self.send(&mut packet, header_len, len, tx, out);
-            }
-            Media::Video { packet_len, packets_per_frame, .. } => {
-                let (packet_len, count) = ((*packet_len).min(BUFFER - 32), *packets_per_frame);
-                let keyframe = std::mem::take(&mut self.keyframe_wanted);
-                if keyframe {
-                    self.last_keyframe = Some(now);
-                    self.stats.keyframes += 1;
-                }
-                for at in 0..count {
-                    let header_len = self.header(&mut packet, at + 1 == count, None, twcc);
-                    let len = packet_len.max(header_len + 64);
-                    self.video_payload(&mut packet[header_len..len], at, keyframe, micros);
-                    self.send(&mut packet, header_len, len, tx, out);
-                }
-            }
+        let payload = payloads.get((number as usize) % payloads.len().max(1)).map_or(&[][..], Vec::as_slice);
+        let header_len = self.header(&mut packet, number == 0, timestamp, Some(*level), twcc);
+        let len = header_len + payload.len().min(BUFFER - header_len - 32);
+        packet[header_len..len].copy_from_slice(&payload[..len - header_len]);
+        if *stamp {
+            write_stamp(&mut packet[header_len..len], self.micros(now));
         }
+        self.send(&mut packet, header_len, len, tx, out);
     }
 
-    fn header(&self, packet: &mut [u8], marker: bool, level: Option<u8>, twcc: &mut u16) -> usize {
+    fn send_video(&mut self, now: Instant, planned: &Planned, tx: &mut SrtpTx, twcc: &mut u16, out: &mut Outbox) {
+        if planned.keyframe && planned.first {
+            self.last_keyframe = Some(now);
+            self.stats.keyframes += 1;
+        }
+        let mut packet = [0; BUFFER];
+        let header_len = self.header(&mut packet, planned.last, planned.timestamp, None, twcc);
+        let len = planned.len.clamp(MIN_PACKET_LEN, BUFFER - 32);
+        self.video_payload(&mut packet[header_len..len], planned, self.micros(now));
+        self.send(&mut packet, header_len, len, tx, out);
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_micros() as u64
+    }
+
+    fn header(&self, packet: &mut [u8], marker: bool, timestamp: u32, level: Option<u8>, twcc: &mut u16) -> usize {
         let fields = HeaderFields {
             marker,
             payload_type: self.spec.payload_type,
             sequence_number: self.index as u16,
-            timestamp: self.timestamp,
+            timestamp,
             ssrc: Ssrc(self.spec.ssrc),
             padding: false,
         };
@@ -251,25 +273,25 @@ impl Source {
         write_header(packet, &fields, &exts[..used]).unwrap_or(12)
     }
 
-    fn video_payload(&self, payload: &mut [u8], at: u32, keyframe: bool, micros: u64) {
+    fn video_payload(&self, payload: &mut [u8], planned: &Planned, micros: u64) {
         let descriptor = Descriptor {
             non_reference: false,
-            start_of_partition: at == 0,
+            start_of_partition: planned.first,
             partition: 0,
-            picture_id: Some(PictureId::Long(self.units as u16 & 0x7fff)),
-            tl0_pic_idx: Some(self.units as u8),
+            picture_id: Some(PictureId::Long(planned.frame as u16 & 0x7fff)),
+            tl0_pic_idx: Some(planned.frame as u8),
             temporal: Some(Temporal { tid: 0, layer_sync: false }),
             key_idx: Some(self.stats.keyframes as u8 & 0x1f),
-            keyframe,
+            keyframe: planned.keyframe,
             len: 0,
         };
         payload.copy_from_slice(&self.filler[..payload.len()]);
         let len = descriptor.write(payload).unwrap_or(0);
         let body = &mut payload[len..];
-        if at == 0 {
+        if planned.first {
             // Frame tag (RFC 6386, 9.1): bit 0 is clear in a key frame, bit 4 shows the frame.
-            body[0] = 0x10 | u8::from(!keyframe);
-            if keyframe {
+            body[0] = 0x10 | u8::from(!planned.keyframe);
+            if planned.keyframe {
                 // Start code, 640 by 360.
                 body[3..10].copy_from_slice(&[0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01]);
             }

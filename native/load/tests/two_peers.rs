@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use greenroom_load::outbox::Outbox;
-use greenroom_load::{Codec, LoadPeer, Media, PeerStats, Reception, Remote, SourceSpec};
+use greenroom_load::{CameraSpec, Codec, LoadPeer, Media, Pace, PeerStats, Reception, Remote, SourceSpec};
 use greenroom_secure::dtls::Certificate;
 
 const VIDEO: u32 = 0x1111;
@@ -55,7 +55,7 @@ impl Net {
                             continue;
                         }
                         let mut bytes = datagram.to_vec();
-                        self.peers[1 - from].handle_datagram(self.now, &mut bytes, &mut outs[1 - from]);
+                        self.peers[1 - from].handle_datagram(self.now, self.now, &mut bytes, &mut outs[1 - from]);
                     }
                 }
             }
@@ -77,7 +77,7 @@ impl Net {
 
 fn video() -> SourceSpec {
     SourceSpec {
-        media: Media::Video { bitrate: 2_000_000, packet_len: 1100, packets_per_frame: 10 },
+        media: Media::Video(CameraSpec { bitrate: 2_000_000, frame_rate: 30, packet_len: 1100, pace: Pace::Runs }),
         ssrc: VIDEO,
         payload_type: 96,
         mid: Some((4, "1".into())),
@@ -127,9 +127,9 @@ fn published_packets_arrive_and_are_counted() {
         assert_eq!(sent.1.bytes, received.1.bytes);
         assert_eq!((received.1.lost, received.1.missing, received.1.duplicates), (0, 0, 0));
     }
-    // 2 Mbit/s of 1,100 bytes, and one packet every 20 ms.
+    // 30 frames a second of 6 to 10 packets, and one packet every 20 ms.
     let packets: Vec<_> = subscriber.received.iter().map(|(_, stats)| stats.packets).collect();
-    assert!((1080..=1150).contains(&packets[0]), "{packets:?}");
+    assert!((1100..=1400).contains(&packets[0]), "{packets:?}");
     assert!((240..=251).contains(&packets[1]), "{packets:?}");
     assert_eq!(publisher.sent[0].1.keyframes, 1);
     assert!(net.peers[1].delays().quantile(0.99).unwrap() < 2_000.0);
@@ -189,7 +189,10 @@ fn what_cannot_be_published_is_refused() {
     for spec in [
         SourceSpec { level_id: Some(15), ..audio() },
         SourceSpec { media: Media::Audio { payloads: vec![], level: 0, stamp: false }, ..audio() },
-        SourceSpec { media: Media::Video { bitrate: 0, packet_len: 1, packets_per_frame: 1 }, ..video() },
+        SourceSpec {
+            media: Media::Video(CameraSpec { bitrate: 0, frame_rate: 30, packet_len: 1100, pace: Pace::Burst }),
+            ..video()
+        },
     ] {
         assert!(net.peers[0].publish(net.now, spec).is_err());
     }

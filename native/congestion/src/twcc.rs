@@ -35,7 +35,6 @@ pub struct TwccRecorder {
     marker: bool,
     last_feedback: Option<Instant>,
     feedback_count: u8,
-    skipped: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +61,6 @@ impl TwccRecorder {
             marker: false,
             last_feedback: None,
             feedback_count: 0,
-            skipped: 0,
         }
     }
 
@@ -76,8 +74,7 @@ impl TwccRecorder {
         let sequence = self.unwrap.unwrap(sequence);
         let highest = previous_highest.map_or(sequence, |h| h.max(sequence));
         if sequence + WINDOW as u64 <= highest {
-            self.skipped += 1; // too old to report
-            return;
+            return; // too old to report
         }
         if self.slots[sequence as usize % WINDOW].sequence == sequence {
             return; // duplicate
@@ -102,7 +99,6 @@ impl TwccRecorder {
         for sequence in self.start..end {
             if self.held > 0 && self.slots[sequence as usize % WINDOW].sequence == sequence {
                 self.held -= 1;
-                self.skipped += 1;
             }
         }
         self.start = self.start.max(oldest);
@@ -171,10 +167,5 @@ impl TwccRecorder {
             self.marker = false;
             self.last_feedback = Some(now);
         }
-    }
-
-    /// Packets that could not be reported because they fell out of the window.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
     }
 }

@@ -98,14 +98,13 @@ fn jumps_stay_bounded() {
     r.record(t0, MEDIA, 0, false);
     r.record(t0, MEDIA, 1, false);
     r.record(t0, MEDIA, 20_000, false);
-    assert_eq!(r.skipped(), 2);
     let got = feedback(&mut r, t0 + ms(100));
     let last = got.last().unwrap();
     assert_eq!(last.1.last(), Some(&true));
     assert!(got.iter().map(|(_, statuses, _)| statuses.len()).sum::<usize>() <= 512);
     // Far behind: cannot be told any more.
     r.record(t0, MEDIA, 18_000, false);
-    assert_eq!((r.skipped(), r.poll_timeout()), (3, None));
+    assert_eq!(r.poll_timeout(), None);
 }
 
 #[test]

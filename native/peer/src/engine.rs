@@ -34,11 +34,11 @@ struct EngineShared {
 
 impl EngineShared {
     /// Lets go of peers that are closed.
-    fn bury(&self) {
-        let gone = self.host.reactor.take_gone();
-        if !gone.is_empty() {
+    fn drop_closed(&self) {
+        let closed = self.host.reactor.take_closed();
+        if !closed.is_empty() {
             let mut peers = lock(&self.peers);
-            gone.iter().for_each(|id| drop(peers.remove(id)));
+            closed.iter().for_each(|id| drop(peers.remove(id)));
             self.generation.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -117,7 +117,7 @@ impl Engine {
         if let Some(thread) = lock(&self.thread).take() {
             let _ = thread.join();
         }
-        self.shared.bury();
+        self.shared.drop_closed();
         self.shared.host.pool.stop();
     }
 }
@@ -146,7 +146,7 @@ fn run(shared: &EngineShared) {
     while !shared.stopping.load(Ordering::SeqCst) {
         // From here on whoever sets an earlier deadline wakes this thread, even before it sleeps.
         reactor.set_sleep(NEVER);
-        shared.bury();
+        shared.drop_closed();
         let current = shared.generation.load(Ordering::SeqCst);
         if current != generation {
             peers.clone_from(&lock(&shared.peers));

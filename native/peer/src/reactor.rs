@@ -20,7 +20,7 @@ pub(crate) struct Reactor {
     /// Until when the thread sleeps; it must be woken for anything earlier.
     sleeps_until: AtomicU64,
     /// Peers that are closed and that the engine still holds.
-    gone: Mutex<Vec<Id>>,
+    closed: Mutex<Vec<Id>>,
 }
 
 impl Reactor {
@@ -36,7 +36,7 @@ impl Reactor {
             epoll,
             wake: event::eventfd()?,
             sleeps_until: AtomicU64::new(NEVER),
-            gone: Mutex::default(),
+            closed: Mutex::default(),
         };
         reactor.watch(reactor.wake.as_raw_fd(), WAKE)?;
         Ok(reactor)
@@ -67,14 +67,14 @@ impl Reactor {
         event::clear(&self.wake);
     }
 
-    /// The engine is to let go of a peer.
-    pub fn forget(&self, peer: Id) {
-        lock(&self.gone).push(peer);
+    /// A peer is closed: the engine is to let go of it.
+    pub fn note_closed(&self, peer: Id) {
+        lock(&self.closed).push(peer);
         self.wake();
     }
 
-    pub fn take_gone(&self) -> Vec<Id> {
-        std::mem::take(&mut *lock(&self.gone))
+    pub fn take_closed(&self) -> Vec<Id> {
+        std::mem::take(&mut *lock(&self.closed))
     }
 
     pub fn watch(&self, fd: RawFd, name: u64) -> std::io::Result<()> {

@@ -134,7 +134,7 @@ impl PeerShared {
         for socket in &self.sockets {
             self.host.reactor.unwatch(socket.socket.as_raw_fd());
         }
-        self.host.reactor.forget(self.id);
+        self.host.reactor.note_closed(self.id);
     }
 
     pub fn is_closed(&self) -> bool {

@@ -154,62 +154,10 @@ impl AbsSendTime {
         AbsSendTime(((wrapped << 18) / 1_000_000) as u32 & 0xff_ffff)
     }
 
-    /// Microseconds within the 64 s lap.
-    pub fn micros(self) -> u64 {
-        (self.0 as u64 * 1_000_000) >> 18
-    }
-
     /// Extension value.
     pub fn encode(self) -> [u8; 3] {
         let b = self.0.to_be_bytes();
         [b[1], b[2], b[3]]
-    }
-}
-
-/// Coordination of video orientation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VideoOrientation {
-    /// The picture comes from a back-facing camera.
-    pub back_camera: bool,
-    /// The picture is mirrored horizontally.
-    pub flip: bool,
-    /// Clockwise rotation the receiver must apply, in quarter turns, 0..=3.
-    pub quarter_turns: u8,
-}
-
-impl VideoOrientation {
-    /// Reads the CVO byte.
-    pub fn parse(data: &[u8]) -> Result<VideoOrientation, WireError> {
-        let &b = data.first().ok_or(WireError::Truncated)?;
-        Ok(VideoOrientation { back_camera: b & 8 != 0, flip: b & 4 != 0, quarter_turns: b & 3 })
-    }
-
-    /// Extension value.
-    pub fn encode(self) -> [u8; 1] {
-        [(self.back_camera as u8) << 3 | (self.flip as u8) << 2 | self.quarter_turns & 3]
-    }
-}
-
-/// Playout delay limits in units of 10 ms, 0..=4095.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlayoutDelay {
-    /// Lower limit.
-    pub min: u16,
-    /// Upper limit.
-    pub max: u16,
-}
-
-impl PlayoutDelay {
-    /// Reads two 12-bit values.
-    pub fn parse(data: &[u8]) -> Result<PlayoutDelay, WireError> {
-        let v = u24_at(data, 0)?;
-        Ok(PlayoutDelay { min: (v >> 12) as u16, max: (v & 0xfff) as u16 })
-    }
-
-    /// Extension value; limits above 4095 saturate.
-    pub fn encode(self) -> [u8; 3] {
-        let v = (self.min.min(0xfff) as u32) << 12 | self.max.min(0xfff) as u32;
-        [(v >> 16) as u8, (v >> 8) as u8, v as u8]
     }
 }
 
@@ -244,7 +192,6 @@ mod tests {
     fn limits_hold_what_is_written() {
         assert!(AudioLevel { voice: true, level: 1 }.encode().len() <= max_value_len(ExtensionKind::AudioLevel));
         assert_eq!(AbsSendTime(1).encode().len(), max_value_len(ExtensionKind::AbsSendTime));
-        assert_eq!(PlayoutDelay { min: 0, max: 1 }.encode().len(), max_value_len(ExtensionKind::PlayoutDelay));
         let longest = vec![b'a'; max_value_len(ExtensionKind::Mid)];
         assert!(parse_sdes(&longest).is_ok());
         assert!(parse_sdes(&[&longest[..], b"a"].concat()).is_err());

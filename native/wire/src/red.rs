@@ -6,14 +6,10 @@
 //! ```
 
 use crate::WireError;
-use crate::bytes::{Writer, u24_at};
+use crate::bytes::u24_at;
 
 /// Bound on blocks in one packet. Senders use at most a few; the limit keeps header chains of garbage short.
 pub const MAX_BLOCKS: usize = 16;
-/// Longest redundant block the 10-bit length can express.
-pub const MAX_BLOCK_LEN: usize = 0x3ff;
-/// Largest timestamp offset the 14 bits can express.
-pub const MAX_OFFSET: u16 = 0x3fff;
 
 /// One encoding within a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,46 +71,18 @@ pub fn primary(payload: &[u8]) -> Result<Block<'_>, WireError> {
     blocks(payload)?.last().ok_or(WireError::Truncated)
 }
 
-/// Writes a RED payload and returns its length.
-///
-/// Errors: `Value` when a redundant block or its offset is too large for its field or there are too many; `NoSpace`.
-pub fn write(buf: &mut [u8], redundant: &[Block<'_>], primary: (u8, &[u8])) -> Result<usize, WireError> {
-    if redundant.len() >= MAX_BLOCKS {
-        return Err(WireError::Value);
-    }
-    let mut w = Writer::new(buf);
-    for block in redundant {
-        if block.data.len() > MAX_BLOCK_LEN || block.timestamp_offset > MAX_OFFSET {
-            return Err(WireError::Value);
-        }
-        let packed = (block.timestamp_offset as u32) << 10 | block.data.len() as u32;
-        w.u32((0x80 | block.payload_type as u32 & 0x7f) << 24 | packed)?;
-    }
-    w.u8(primary.0 & 0x7f)?;
-    for block in redundant {
-        w.put(block.data)?;
-    }
-    w.put(primary.1)?;
-    Ok(w.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn splits_what_was_written() {
-        let redundant = [
-            Block { payload_type: 111, timestamp_offset: 1920, data: b"older" },
-            Block { payload_type: 111, timestamp_offset: 960, data: b"" },
-        ];
-        let mut buf = [0; 64];
-        let len = write(&mut buf, &redundant, (111, b"newest")).unwrap();
-        assert_eq!(len, 4 + 4 + 1 + 5 + 6);
-        let got: Vec<_> = blocks(&buf[..len]).unwrap().collect();
-        assert_eq!(got[..2], redundant);
-        assert_eq!(got[2], Block { payload_type: 111, timestamp_offset: 0, data: b"newest" });
-        assert_eq!(primary(&buf[..len]).unwrap().data, b"newest");
+    fn blocks_in_order() {
+        // Two headers of 32 bits (timestamp offsets 1920 and 960, lengths 5 and 0), that of the primary, then the data.
+        let payload = [&[0xef, 0x1e, 0x00, 0x05, 0xef, 0x0f, 0x00, 0x00, 0x6f][..], b"oldernewest"].concat();
+        let got: Vec<_> = blocks(&payload).unwrap().collect();
+        let block = |timestamp_offset, data| Block { payload_type: 111, timestamp_offset, data };
+        assert_eq!(got, [block(1920, &b"older"[..]), block(960, b""), block(0, b"newest")]);
+        assert_eq!(primary(&payload).unwrap().data, b"newest");
     }
 
     #[test]

@@ -36,8 +36,6 @@ pub struct RtpHeader {
     pub ssrc: Ssrc,
     /// P bit. The count byte it announces is encrypted in SRTP: see [`RtpHeader::payload`].
     pub has_padding: bool,
-    /// Number of contributing sources, 0..=15.
-    pub csrc_count: u8,
     /// Bytes before the payload: fixed header, CSRCs, extension block.
     pub header_len: usize,
     extension: Option<ExtensionBlock>,
@@ -60,8 +58,7 @@ impl RtpHeader {
         if packet[0] >> 6 != 2 {
             return Err(WireError::Version);
         }
-        let csrc_count = packet[0] & 0x0f;
-        let mut header_len = FIXED_HEADER_LEN + 4 * csrc_count as usize;
+        let mut header_len = FIXED_HEADER_LEN + 4 * (packet[0] & 0x0f) as usize;
         let mut extension = None;
         if packet[0] & 0x10 != 0 {
             let profile = u16_at(packet, header_len)?;
@@ -80,7 +77,6 @@ impl RtpHeader {
             timestamp: u32_at(packet, 4)?,
             ssrc: Ssrc(u32_at(packet, 8)?),
             has_padding: packet[0] & 0x20 != 0,
-            csrc_count,
             header_len,
             extension,
         })
@@ -254,24 +250,10 @@ pub fn set_payload_type(packet: &mut [u8], payload_type: u8) {
     }
 }
 
-/// Overwrites the marker bit.
-pub fn set_marker(packet: &mut [u8], marker: bool) {
-    if let Some(header) = fixed_header(packet) {
-        header[1] = header[1] & 0x7f | if marker { 0x80 } else { 0 };
-    }
-}
-
 /// Overwrites the sequence number.
 pub fn set_sequence_number(packet: &mut [u8], sequence_number: u16) {
     if let Some(header) = fixed_header(packet) {
         header[2..4].copy_from_slice(&sequence_number.to_be_bytes());
-    }
-}
-
-/// Overwrites the timestamp.
-pub fn set_timestamp(packet: &mut [u8], timestamp: u32) {
-    if let Some(header) = fixed_header(packet) {
-        header[4..8].copy_from_slice(&timestamp.to_be_bytes());
     }
 }
 

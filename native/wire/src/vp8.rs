@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A forwarder that switches between simulcast layers, or drops temporal layers, must make picture id, TL0PICIDX and
-//! KEYIDX continuous again. Values are changed in a parsed [`Descriptor`] and written back by [`rewrite`], which copes
-//! with a picture id changing its width.
+//! KEYIDX continuous again. Values are changed in a parsed [`Descriptor`] and written by [`Descriptor::write`]; a picture
+//! id may change its width, and with it the descriptor its length.
 
 use crate::WireError;
 use crate::bytes::{Writer, u16_at};
@@ -119,18 +119,6 @@ impl Descriptor {
         self.start_of_partition && self.partition == 0
     }
 
-    /// Length [`write`](Self::write) will need: 1 to 6 bytes.
-    pub fn encoded_len(&self) -> usize {
-        let id = match self.picture_id {
-            None => 0,
-            Some(PictureId::Short(_)) => 1,
-            Some(PictureId::Long(_)) => 2,
-        };
-        let layers = (self.temporal.is_some() || self.key_idx.is_some()) as usize;
-        let fields = id + self.tl0_pic_idx.is_some() as usize + layers;
-        if fields == 0 { 1 } else { 2 + fields }
-    }
-
     /// Writes the descriptor and returns its length. Reserved bits are zero.
     pub fn write(&self, buf: &mut [u8]) -> Result<usize, WireError> {
         let mut w = Writer::new(buf);
@@ -159,25 +147,4 @@ impl Descriptor {
         }
         Ok(w.len())
     }
-}
-
-/// Copies a payload into `dst` with another descriptor and returns the new payload length. `old_len` is the length of
-/// the descriptor at the front of `payload` ([`Descriptor::len`]).
-pub fn rewrite(payload: &[u8], old_len: usize, new: &Descriptor, dst: &mut [u8]) -> Result<usize, WireError> {
-    let body = payload.get(old_len..).ok_or(WireError::Truncated)?;
-    let len = new.write(dst)?;
-    dst.get_mut(len..len + body.len()).ok_or(WireError::NoSpace)?.copy_from_slice(body);
-    Ok(len + body.len())
-}
-
-/// Width and height of a key frame, from the first packet's payload (RFC 6386 section 9.1). `None` when the packet does
-/// not start a key frame or its start code is wrong.
-pub fn keyframe_size(payload: &[u8]) -> Option<(u16, u16)> {
-    let d = Descriptor::parse(payload).ok().filter(|d| d.keyframe)?;
-    let header = payload.get(d.len..d.len + 10)?;
-    if header[3..6] != [0x9d, 0x01, 0x2a] {
-        return None;
-    }
-    let dimension = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]) & 0x3fff; // two bits are scaling
-    Some((dimension(6), dimension(8)))
 }

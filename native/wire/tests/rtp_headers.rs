@@ -3,9 +3,7 @@
 mod common;
 
 use common::{Rng, hex};
-use greenroom_wire::ext::{
-    AbsSendTime, AudioLevel, ExtensionKind, PlayoutDelay, VideoOrientation, parse_sdes, parse_transport_cc,
-};
+use greenroom_wire::ext::{AbsSendTime, AudioLevel, ExtensionKind, parse_sdes, parse_transport_cc};
 use greenroom_wire::rtp::{self, HeaderFields, RtpHeader};
 use greenroom_wire::{Ssrc, WireError};
 
@@ -167,10 +165,8 @@ fn a_block_too_long_for_its_length_field_is_refused() {
 #[test]
 fn setters_leave_alone_what_is_no_packet() {
     let mut bytes = [0xff; 11];
-    rtp::set_marker(&mut bytes, false);
     rtp::set_payload_type(&mut bytes, 0);
     rtp::set_sequence_number(&mut bytes, 0);
-    rtp::set_timestamp(&mut bytes, 0);
     rtp::set_ssrc(&mut bytes, Ssrc(0));
     assert_eq!(bytes, [0xff; 11]);
 }
@@ -178,14 +174,13 @@ fn setters_leave_alone_what_is_no_packet() {
 #[test]
 fn setters_change_only_their_field() {
     let mut packet = hex("806f 1234 00010203 deadbeef ab");
-    rtp::set_marker(&mut packet, true);
     rtp::set_payload_type(&mut packet, 0xff);
     rtp::set_sequence_number(&mut packet, 7);
-    rtp::set_timestamp(&mut packet, 8);
     rtp::set_ssrc(&mut packet, Ssrc(9));
-    assert_eq!(packet, hex("80ff 0007 00000008 00000009 ab"));
-    rtp::set_marker(&mut packet, false);
-    assert_eq!(packet[1], 0x7f);
+    assert_eq!(packet, hex("807f 0007 00010203 00000009 ab"));
+    packet[1] = 0x80;
+    rtp::set_payload_type(&mut packet, 0xff);
+    assert_eq!(packet[1], 0xff);
 }
 
 #[test]
@@ -224,17 +219,10 @@ fn extension_values_round_trip() {
         let v = AudioLevel { voice: level % 2 == 0, level };
         assert_eq!(AudioLevel::parse(&v.encode()), Ok(v));
     }
-    for byte in 0..16u8 {
-        let v = VideoOrientation::parse(&[byte]).unwrap();
-        assert_eq!(v.encode(), [byte]);
-    }
-    let v = PlayoutDelay { min: 10, max: 4095 };
-    assert_eq!(PlayoutDelay::parse(&v.encode()), Ok(v));
-    assert_eq!(PlayoutDelay { min: 5000, max: 5000 }.encode(), [0xff; 3]);
     for micros in [0, 1_000_000, 63_999_999, 64_000_000, 65_500_000] {
         let t = AbsSendTime::from_micros(micros);
         assert_eq!(AbsSendTime::parse(&t.encode()), Ok(t));
-        assert!((micros % 64_000_000).abs_diff(t.micros()) <= 4);
+        assert!((micros % 64_000_000).abs_diff((u64::from(t.0) * 1_000_000) >> 18) <= 4);
     }
     assert_eq!(parse_sdes(b""), Err(WireError::Length));
     assert_eq!(parse_sdes(&[b'a'; 17]), Err(WireError::Length));

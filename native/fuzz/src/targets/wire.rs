@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use greenroom_wire::av1::{self, DependencyDescriptor};
-use greenroom_wire::rtcp::{self, Builder, NtpTime, Packet, ReportBlock, SenderInfo, TwccHeader, XrBlock};
+use greenroom_wire::rtcp::{self, Builder, Packet, ReportBlock, SenderInfo, TwccHeader, XrBlock};
 use greenroom_wire::stun::{self, BindingRequest, IceRole, TransactionId};
 use greenroom_wire::{Ssrc, demux, ext, h264, h265, red, rtp, vp8, vp9};
 
@@ -60,15 +60,12 @@ fn run_rtp(bytes: &[u8]) {
         assert_eq!(&bytes[e.offset..e.offset + e.data.len()], e.data);
         assert!(e.offset + e.data.len() <= header.header_len);
         seen((ext::AudioLevel::parse(e.data), ext::parse_transport_cc(e.data), ext::parse_sdes(e.data)));
-        seen((ext::AbsSendTime::parse(e.data), ext::VideoOrientation::parse(e.data)));
-        seen(ext::PlayoutDelay::parse(e.data));
+        seen(ext::AbsSendTime::parse(e.data));
     }
     let mut copy = bytes.to_vec();
     rtp::set_sequence_number(&mut copy, 1);
-    rtp::set_timestamp(&mut copy, 2);
     rtp::set_ssrc(&mut copy, Ssrc(3));
     rtp::set_payload_type(&mut copy, 4);
-    rtp::set_marker(&mut copy, true);
     let changed = rtp::RtpHeader::parse(&copy).expect("setters keep a header valid");
     assert_eq!((changed.sequence_number, changed.header_len), (1, header.header_len));
 }
@@ -94,12 +91,14 @@ fn rtcp_seeds() -> Vec<Vec<u8>> {
             b.pli(Ssrc(1), Ssrc(2)).unwrap().fir(Ssrc(1), Ssrc(2), 3).unwrap().bye(&[Ssrc(1)]).unwrap();
         }),
         build(&|b| {
-            b.remb(Ssrc(1), 1_000_000, &[Ssrc(2)]).unwrap().xr_rrtr(Ssrc(1), NtpTime(5)).unwrap();
+            b.remb(Ssrc(1), 1_000_000, &[Ssrc(2)]).unwrap();
             b.xr_dlrr(Ssrc(1), &[Default::default()]).unwrap();
         }),
         build(&|b| {
             b.twcc(&twcc, &arrivals).unwrap();
         }),
+        // A receiver's reference time, which we read and never write.
+        vec![0x80, 207, 0, 4, 0, 0, 0, 1, 4, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5],
     ]
 }
 
@@ -107,7 +106,7 @@ fn run_rtcp(bytes: &[u8]) {
     let Ok(packets) = rtcp::parse(bytes) else { return };
     for packet in packets.flatten() {
         match packet {
-            Packet::SenderReport(p) => p.reports.for_each(|r| seen(r.round_trip(p.info.ntp))),
+            Packet::SenderReport(p) => p.reports.for_each(|r| seen(r.last_sr)),
             Packet::ReceiverReport(p) => seen(p.reports.count()),
             Packet::Sdes(p) => seen(p.chunks().count()),
             Packet::Bye(p) => seen(p.ssrcs().count()),
@@ -190,20 +189,18 @@ fn run_red(bytes: &[u8]) {
     let blocks: Vec<_> = blocks.collect();
     let (primary, redundant) = blocks.split_last().expect("a checked packet has a primary");
     assert_eq!(red::primary(bytes), Ok(*primary));
-    let mut buf = vec![0; bytes.len()];
-    let len = red::write(&mut buf, redundant, (primary.payload_type, primary.data)).expect("what was read fits");
-    assert_eq!(&buf[..len], bytes);
+    // Headers of 4 bytes, one of 1, and the data in order: nothing is left out and nothing read twice.
+    let data: Vec<u8> = blocks.iter().flat_map(|block| block.data).copied().collect();
+    assert_eq!(data, bytes[4 * redundant.len() + 1..]);
 }
 
 fn run_vp8(bytes: &[u8]) {
-    seen(vp8::keyframe_size(bytes));
     let Ok(d) = vp8::Descriptor::parse(bytes) else { return };
-    let mut buf = vec![0; bytes.len() + 6];
-    let len = vp8::rewrite(bytes, d.len, &d, &mut buf).expect("room for any descriptor");
-    let again = vp8::Descriptor::parse(&buf[..len]).expect("own output");
+    let mut written = [0; 6];
+    let len = d.write(&mut written).expect("room for any descriptor");
+    let again = [&written[..len], &bytes[d.len..]].concat();
     // X without any field is legal to receive but not written: only the length may differ.
-    assert_eq!(vp8::Descriptor { len: d.len, ..again }, d);
-    assert_eq!(buf[again.len..len], bytes[d.len..]);
+    assert_eq!(vp8::Descriptor::parse(&again), Ok(vp8::Descriptor { len, ..d }));
 }
 
 fn run_vp9(bytes: &[u8]) {

@@ -80,7 +80,6 @@ pub struct JitterStats {
     pub received: u64,
     /// Came after its time.
     pub late: u64,
-    pub duplicate: u64,
     pub lost: u64,
     pub recovered: u64,
     /// Left out to win back delay.
@@ -153,9 +152,7 @@ impl JitterBuffer {
                 return;
             }
         }
-        if self.packets.insert(packet.seq, packet).is_some() {
-            self.stats.duplicate += 1;
-        }
+        self.packets.insert(packet.seq, packet);
         if self.packets.len() > MAX_PACKETS {
             self.packets.pop_first();
         }

@@ -1,7 +1,6 @@
 //! A receiving video section: whole frames are decoded in order on a codec thread and handed to every sink.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -62,7 +61,6 @@ pub struct VideoReceiver {
     playout: Mutex<Playout>,
     task: TaskHandle,
     request_keyframe: Box<dyn Fn() + Send + Sync>,
-    decoded: AtomicU64,
 }
 
 impl VideoReceiver {
@@ -73,7 +71,6 @@ impl VideoReceiver {
             playout: Mutex::new(Playout { wants_key: true, ..Playout::default() }),
             task: pool.adopt(weak.clone()),
             request_keyframe,
-            decoded: AtomicU64::new(0),
         })
     }
 
@@ -120,10 +117,6 @@ impl VideoReceiver {
         *lock(&self.inbox) = Inbox::default();
         sinks.iter().for_each(|sink| sink.end());
     }
-
-    pub fn decoded(&self) -> u64 {
-        self.decoded.load(Ordering::Relaxed)
-    }
 }
 
 impl Task for VideoReceiver {
@@ -138,7 +131,7 @@ impl Task for VideoReceiver {
                 inbox.frames.pop_front()
             };
             let Some(frame) = next else { break };
-            playout.decode(frame, &self.decoded);
+            playout.decode(frame);
         }
         if playout.sinks.is_empty() || !playout.wants_key {
             return None;
@@ -159,7 +152,7 @@ impl Task for VideoReceiver {
 }
 
 impl Playout {
-    fn decode(&mut self, frame: CodedFrame, decoded: &AtomicU64) {
+    fn decode(&mut self, frame: CodedFrame) {
         if !frame.contiguous && !frame.key {
             self.wants_key = true;
         }
@@ -181,7 +174,6 @@ impl Playout {
         match decoder.decode(&frame.data) {
             Ok(Some(picture)) => {
                 self.wants_key = false;
-                decoded.fetch_add(1, Ordering::Relaxed);
                 let frame = VideoFrame {
                     width: picture.width,
                     height: picture.height,

@@ -101,11 +101,3 @@ impl Frame {
         self.indications.get(target)
     }
 }
-
-/// Overwrites the frame number of an extension value in place.
-///
-/// Errors: `Truncated` when the value is shorter than the mandatory fields.
-pub fn set_frame_number(data: &mut [u8], frame_number: u16) -> Result<(), WireError> {
-    data.get_mut(1..3).ok_or(WireError::Truncated)?.copy_from_slice(&frame_number.to_be_bytes());
-    Ok(())
-}

@@ -4,62 +4,29 @@ mod bits;
 mod descriptor;
 mod structure;
 
-pub use descriptor::{DependencyDescriptor, Frame, set_frame_number};
+pub use descriptor::{DependencyDescriptor, Frame};
 pub use structure::{DecodeTarget, DecodeTargetIndication, DependencyStructure, Template};
 
 use crate::WireError;
 
 const OBU_SEQUENCE_HEADER: u8 = 1;
 
-/// The aggregation header (section 4.4).
-///
-/// ```text
-/// |Z|Y| W |N|-|-|-|
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AggregationHeader {
-    /// Z: the first element continues one of the previous packet.
-    pub continues_previous: bool,
-    /// Y: the last element continues in the next packet.
-    pub continues_in_next: bool,
-    /// W: number of elements, 0 when each carries its own length.
-    pub element_count: u8,
-    /// N: first packet of a coded video sequence, that is of a key frame.
-    pub new_sequence: bool,
-}
-
-impl AggregationHeader {
-    /// Reads the first payload byte.
-    ///
-    /// Errors: `Truncated`; `Value` for Z together with N, which contradict each other.
-    pub fn parse(payload: &[u8]) -> Result<AggregationHeader, WireError> {
-        let &b = payload.first().ok_or(WireError::Truncated)?;
-        let header = AggregationHeader {
-            continues_previous: b & 0x80 != 0,
-            continues_in_next: b & 0x40 != 0,
-            element_count: b >> 4 & 3,
-            new_sequence: b & 0x08 != 0,
-        };
-        if header.new_sequence && header.continues_previous {
-            return Err(WireError::Value);
-        }
-        Ok(header)
-    }
-}
-
 /// Whether the packet starts a key frame: by its N bit, or by a sequence header OBU that begins in it (for senders that
 /// leave N clear).
 pub fn is_keyframe(payload: &[u8]) -> Result<bool, WireError> {
-    let header = AggregationHeader::parse(payload)?;
-    if header.new_sequence {
-        return Ok(true);
+    // The aggregation header: Z, the first element continues one of the previous packet; W, the number of elements, 0 when
+    // each carries its own length; N, the first packet of a coded video sequence.
+    let &first = payload.first().ok_or(WireError::Truncated)?;
+    let (continues_previous, element_count, new_sequence) = (first & 0x80 != 0, first >> 4 & 3, first & 0x08 != 0);
+    if new_sequence {
+        return if continues_previous { Err(WireError::Value) } else { Ok(true) };
     }
     let mut at = 1;
     let mut index = 0;
     while at < payload.len() {
         index += 1;
         // With W set the last element runs to the end of the packet.
-        let len = if header.element_count != 0 && index == header.element_count {
+        let len = if element_count != 0 && index == element_count {
             payload.len() - at
         } else {
             let (len, size) = leb128(&payload[at..])?;
@@ -67,7 +34,7 @@ pub fn is_keyframe(payload: &[u8]) -> Result<bool, WireError> {
             len
         };
         let element = payload.get(at..at.saturating_add(len)).ok_or(WireError::Length)?;
-        let begins_here = index > 1 || !header.continues_previous;
+        let begins_here = index > 1 || !continues_previous;
         if let (true, Some(&obu)) = (begins_here, element.first())
             && obu >> 3 & 0xf == OBU_SEQUENCE_HEADER
         {

@@ -72,16 +72,6 @@ impl ReportBlock {
         w.u32(self.last_sr)?;
         w.u32(self.delay_since_last_sr)
     }
-
-    /// Round-trip time in 1/65536 s as the sender of the SR computes it on arrival of this block at `now`
-    /// (RFC 3550 section 6.4.1). `None` without a prior SR, or when clocks make it negative.
-    pub fn round_trip(&self, now: NtpTime) -> Option<u32> {
-        if self.last_sr == 0 {
-            return None;
-        }
-        let rtt = now.middle().wrapping_sub(self.last_sr).wrapping_sub(self.delay_since_last_sr);
-        (rtt < 0x8000_0000).then_some(rtt)
-    }
 }
 
 /// Iterator over report blocks.

@@ -2,7 +2,7 @@
 
 use super::format::{BYE, FMT_AFB, FMT_FIR, FMT_NACK, FMT_PLI, FMT_TWCC, PSFB, RR, RTPFB, SDES, SR, XR};
 use super::remb;
-use super::report::{NtpTime, ReportBlock, SenderInfo};
+use super::report::{ReportBlock, SenderInfo};
 use super::twcc::{self, TwccHeader};
 use super::xr::{self, DlrrEntry};
 use crate::bytes::Writer;
@@ -180,16 +180,6 @@ impl<'a> Builder<'a> {
     /// Errors: `Value` when nothing has arrived, `NoSpace` (see [`twcc_max_len`](super::twcc_max_len)).
     pub fn twcc(&mut self, header: &TwccHeader, arrivals: &[Option<i64>]) -> Result<usize, WireError> {
         self.packet(FMT_TWCC as usize, RTPFB, |w| twcc::write_body(w, header, arrivals))
-    }
-
-    /// XR with a receiver reference time block.
-    pub fn xr_rrtr(&mut self, sender: Ssrc, ntp: NtpTime) -> Result<&mut Self, WireError> {
-        self.packet(0, XR, |w| {
-            w.u32(sender.0)?;
-            w.put(&[xr::RRTR, 0, 0, 2])?;
-            w.put(&ntp.0.to_be_bytes())
-        })?;
-        Ok(self)
     }
 
     /// XR with a DLRR block.

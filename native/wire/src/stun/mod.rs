@@ -23,8 +23,8 @@ use std::net::SocketAddr;
 use crate::WireError;
 use crate::bytes::{u16_at, u32_at};
 use format::{
-    ERROR_CODE, FINGERPRINT, FINGERPRINT_XOR, ICE_CONTROLLED, ICE_CONTROLLING, MAGIC, MESSAGE_INTEGRITY, NONCE,
-    PRIORITY, REALM, USE_CANDIDATE, USERNAME, XOR_MAPPED_ADDRESS, integrity_header,
+    ERROR_CODE, FINGERPRINT, FINGERPRINT_XOR, ICE_CONTROLLED, ICE_CONTROLLING, MAGIC, MESSAGE_INTEGRITY, PRIORITY,
+    USE_CANDIDATE, USERNAME, XOR_MAPPED_ADDRESS, integrity_header,
 };
 
 /// Longest username accepted (RFC 8489 section 14.3: fewer than 509 bytes).
@@ -70,8 +70,6 @@ pub struct Message<'a> {
     pub mapped_address: Option<SocketAddr>,
     /// ERROR-CODE of an error response, 300..=699.
     pub error_code: Option<u16>,
-    /// A comprehension-required attribute not understood: a request carrying one is to be answered with error 420.
-    pub unknown_required: Option<u16>,
     /// A FINGERPRINT was present (and correct, or parsing had failed).
     pub has_fingerprint: bool,
     integrity_at: Option<usize>,
@@ -109,7 +107,6 @@ impl<'a> Message<'a> {
             ice_controlled: None,
             mapped_address: None,
             error_code: None,
-            unknown_required: None,
             has_fingerprint: false,
             integrity_at: None,
         };
@@ -164,9 +161,7 @@ impl<'a> Message<'a> {
                 }
                 self.error_code = Some(100 * class + number as u16);
             }
-            // Known but of no use to ICE with short-term credentials.
-            USERNAME | PRIORITY | XOR_MAPPED_ADDRESS | ERROR_CODE | REALM | NONCE => {}
-            0..=0x7fff if self.unknown_required.is_none() => self.unknown_required = Some(kind),
+            // Repeated, or of no use to ICE.
             _ => {}
         }
         Ok(())
@@ -182,11 +177,6 @@ impl<'a> Message<'a> {
         }
         self.has_fingerprint = true;
         Ok(())
-    }
-
-    /// Whether a MESSAGE-INTEGRITY attribute is present.
-    pub fn has_integrity(&self) -> bool {
-        self.integrity_at.is_some()
     }
 
     /// Verifies MESSAGE-INTEGRITY with the short-term `key` (the ICE password). False when the attribute is absent.

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 import pytest
 from livekit.protocol import models, rtc
 
+from greenroom import rtc as rtc_sdk
 from greenroom.server.app import RoomServer
-from tests.conftest import token
+from greenroom.server.config import RtcConfig, ServerConfig
+from tests.conftest import token, until
 from tests.unit.server_client import OfferText, wrap
 
+from .hostile import calm_call, plain_offer
 from .rtc_pairs import OFFICIAL, dominant_frequency, feeding, in_room, listen
 
 SEED = 20261121
@@ -133,3 +140,127 @@ async def test_an_offer_whose_fingerprint_is_no_sha_256_is_dropped_and_the_sessi
     assert kinds[0] == "join" and "answer" not in kinds
     assert "offer refused: not a sha-256 fingerprint" in caplog.text
     assert not [record for record in caplog.records if record.exc_info], "bad input is no crash"
+
+
+# --- floods ----------------------------------------------------------------------------------------------------------
+
+FLOOD_ADDRESS = "198.51.100.66"
+MESSAGES = 100
+REQUESTS = 25
+CALLS = 10
+
+
+class Flood:
+    """One participant of room "noise", from an address of its own (as a proxy would name it), that sends one kind of
+    message without end. It reads what comes, joins again when it is sent away, and comes to terms with refusals."""
+
+    def __init__(self, server: RoomServer, identity: str) -> None:
+        self._server = server
+        self._identity = identity
+        self.sent = 0
+        self.sent_away = 0
+        self.refused = 0
+
+    async def run(self, message: Callable[[int], bytes]) -> None:
+        headers = {"Authorization": f"Bearer {token(self._identity, 'noise')}", "X-Forwarded-For": FLOOD_ADDRESS}
+        offer = rtc.SessionDescription(type="offer", sdp=str(plain_offer()), id=1)
+        join = {"join_request": wrap(rtc.JoinRequest(publisher_offer=offer))}
+        async with aiohttp.ClientSession(self._server.url) as session:
+            while True:
+                try:
+                    async with session.ws_connect("/rtc/v1", params=join, headers=headers, max_msg_size=0) as socket:
+                        await self._send(socket, message)
+                    self.sent_away += 1
+                except (aiohttp.ClientError, ConnectionError):
+                    self.refused += 1
+                await asyncio.sleep(0.05)
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse, message: Callable[[int], bytes]) -> None:
+        async with feeding(asyncio.create_task(self._drain(socket))):
+            while not socket.closed:
+                await socket.send_bytes(message(self.sent))
+                self.sent += 1
+                await asyncio.sleep(0)
+
+    @staticmethod
+    async def _drain(socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for _ in socket:
+            pass
+
+
+def signal(**message: Any) -> bytes:
+    return rtc.SignalRequest(**message).SerializeToString()
+
+
+async def flood_requests(server: RoomServer, statuses: Counter[int]) -> None:
+    async with aiohttp.ClientSession(server.url) as session:
+        while True:
+            async with session.get("/rtc/validate", headers={"X-Forwarded-For": FLOOD_ADDRESS}) as response:
+                statuses[response.status] += 1
+
+
+async def flood_data(server: RoomServer, identity: str, *, reliable: bool) -> None:
+    room = rtc_sdk.Room()
+    await room.connect(server.url.replace("http", "ws", 1), token(identity, "noise"))
+    try:
+        while True:
+            try:
+                await room.local_participant.publish_data(b"noise" * 20, reliable=reliable)
+            except (RuntimeError, BufferError, rtc_sdk.PublishDataError):
+                if room.connection_state != rtc_sdk.ConnectionState.CONN_CONNECTED:
+                    return
+            await asyncio.sleep(0)
+    finally:
+        await room.disconnect()
+
+
+async def test_floods_in_one_room_are_not_noticed_in_another() -> None:
+    """Offers, subscriptions, metadata, tracks, data and HTTP as fast as six participants can, in a room beside a call."""
+    config = ServerConfig.dev(port=0, rtc=RtcConfig(udp_port=0), trusted_proxies=["127.0.0.0/8", "::1"])
+    offer = str(plain_offer())
+    floods = {
+        "offers": lambda n: signal(offer=rtc.SessionDescription(type="offer", sdp=offer, id=n)),
+        "subscriptions": lambda n: signal(
+            subscription=rtc.UpdateSubscription(track_sids=[f"TR_{n}_{k}" for k in range(100)], subscribe=True)
+        ),
+        "metadata": lambda n: signal(update_metadata=rtc.UpdateParticipantMetadata(metadata=f"{n}" + "m" * 10_000)),
+        "tracks": lambda n: signal(add_track=rtc.AddTrackRequest(cid=str(n), type=models.TrackType.AUDIO)),
+    }
+    statuses: Counter[int] = Counter()
+    async with RoomServer(config) as server, calm_call(server) as call, contextlib.AsyncExitStack() as stack:
+        received: list[int] = []
+        call.bob.room.on("data_received", lambda packet: received.append(int(packet.data)))
+        call.bob.me.register_rpc_method("double", double)
+        attackers = {name: Flood(server, name) for name in floods}
+        for name, flood in attackers.items():
+            await stack.enter_async_context(feeding(asyncio.create_task(flood.run(floods[name]))))
+        await stack.enter_async_context(feeding(asyncio.create_task(flood_requests(server, statuses))))
+        for kind, reliable in (("lossy", False), ("reliable", True)):
+            task = asyncio.create_task(flood_data(server, kind, reliable=reliable))
+            await stack.enter_async_context(feeding(task))
+        limited = server.manager.limited
+        expected = ["held_offers", "held_subscriptions", "held_updates", "held_track_requests", "http_requests"]
+        await until(lambda: all(limited[name] for name in expected), f"all of it is too much: {limited}", 30)
+
+        async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(60):
+            for number in range(MESSAGES):
+                await call.alice.me.publish_data(str(number), reliable=True, topic="count")
+            for _ in range(REQUESTS):
+                async with session.get("/") as response:
+                    assert (response.status, await response.text()) == (200, "OK")
+            for number in range(CALLS):
+                answer = await call.alice.me.perform_rpc(
+                    destination_identity="bob", method="double", payload=str(number), response_timeout=20
+                )
+                assert answer == str(2 * number)
+        await until(lambda: len(received) == MESSAGES, "every message has come")
+        assert received == list(range(MESSAGES)), "in order"
+        await call.undisturbed()
+        assert all(flood.sent > 100 for flood in attackers.values())
+        assert statuses[429] > 0 and set(statuses) <= {401, 429}
+        assert not server.manager.rooms["test"].data.drops(), "nobody else paid for it"
+        assert not {p.identity for p in server.manager.rooms["test"].participants.values()} - {"alice", "bob"}
+
+
+async def double(invocation: Any) -> str:
+    return str(2 * int(invocation.payload))

@@ -45,6 +45,11 @@ class FakeMediaServer:
         self._events.append(event)
         os.write(self._write_fd, b"x")
 
+    def add_events(self, events: Sequence[tuple[Any, ...]]) -> None:
+        """Let it say many things at once."""
+        self._events.extend(events)
+        os.write(self._write_fd, b"x")
+
     def poll_events(self) -> list[tuple[Any, ...]]:
         os.read(self._read_fd, 4096)
         events, self._events = self._events, []

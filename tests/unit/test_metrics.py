@@ -44,6 +44,10 @@ async def test_rooms_calls_and_packets_are_counted():
     async with RoomServer(config, media=CountingMedia()) as server, LiveKitAPI(server.url, "devkey", "secret") as api:
         await api.room.create_room(CreateRoomRequest(name="a"))
         await api.room.create_room(CreateRoomRequest(name="b"))
+        server.manager.limited["held_offers"] += 3
+        for name in ("a", "b"):
+            server.manager.rooms[name].data.dropped["over_budget"] += 2
+            server.manager.rooms[name].data.tracks.dropped["unknown_handle"] += 1
         await api.room.delete_room(DeleteRoomRequest(room="b"))
         url = f"http://127.0.0.1:{server.metrics_port}/metrics"
         async with aiohttp.ClientSession() as session:
@@ -57,6 +61,9 @@ async def test_rooms_calls_and_packets_are_counted():
     assert found[("livekit_packet_total", "outgoing")] == 7
     assert found[("livekit_packet_bytes_total", "outgoing")] == 900
     assert found[("livekit_nack_total", "incoming")] == 1
+    assert found[("greenroom_limited_total", "held_offers")] == 3
+    assert found[("greenroom_data_dropped_total", "over_budget")] == 4, "rooms that are gone count too"
+    assert found[("greenroom_data_dropped_total", "unknown_handle")] == 2
     assert found[("greenroom_media_dropped_bad_srtp",)] == 3
     assert found[("livekit_node_twirp_request_status_total", "", "CreateRoom", "RoomService", "success")] == 2
 

@@ -20,6 +20,7 @@ from .agent_hub import AgentHub
 from .auth import Authenticator
 from .config import ConfigError, ServerConfig
 from .dispatch import DEV_MAX_LOSSES, MAX_LOSSES, Dispatcher
+from .gate import Gate, GuardedSite, add_gate
 from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, http_logger, page_folder
 from .manager import MediaFailed, RoomManager
 from .prometheus import Metrics, MetricsServer
@@ -38,6 +39,8 @@ __all__ = ["RoomServer", "StartError"]
 logger = logging.getLogger("greenroom.server")
 
 MAX_BODY = 10 * 1024 * 1024
+KEEPALIVE_SECONDS = 75.0
+"""A connection on which no request comes for so long is closed."""
 MAX_LINE = 64 * 1024
 """Request line and header lines: a join request travels in the query and passes 8 kB easily (reference 2.4)."""
 
@@ -117,6 +120,7 @@ class RoomServer:
         settings = room_settings(config)
         self._media = self._media or _native_media(config)
         self._manager = RoomManager(settings, self._media, self.authenticator)
+        gate = Gate(config.limit, config.trusted_proxies, self._manager.limited, loopback_is_free=config.development)
         self._hub = AgentHub(self.authenticator, settings.server_info())
         losses = DEV_MAX_LOSSES if config.development else MAX_LOSSES
         self._dispatcher = Dispatcher(self._manager, self._hub, self.authenticator, max_losses=losses)
@@ -128,22 +132,24 @@ class RoomServer:
                 "AgentDispatchService": dispatch_rpcs(self._dispatcher),
                 **not_connected_rpcs(),
             },
+            gate.api_call,
         )
         twirp.observe(metrics.twirp_call)
         if config.webhook.urls:
             self._webhooks = Webhooks(config.webhook, self.authenticator, self._manager)
         self._runner = web.AppRunner(
-            self._app(twirp),
+            self._app(twirp, gate),
             access_log=None,
             logger=http_logger,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             shutdown_timeout=2.0,
+            keepalive_timeout=KEEPALIVE_SECONDS,
         )
         await self._runner.setup()
-        self.port = await _listen(self._runner, config.bind, config.port)
+        self.port = await _listen(self._runner, config.bind, config.port, gate)
         if config.development and config.bind == ["127.0.0.1"]:
-            await _listen_too(self._runner, "::1", self.port)
+            await _listen_too(self._runner, "::1", self.port, gate)
         if config.prometheus.port:
             self._metrics_server = MetricsServer(metrics, config.prometheus, config.bind)
             try:
@@ -153,8 +159,9 @@ class RoomServer:
         self._manager.start()
         self._dispatcher.start()
 
-    def _app(self, twirp: TwirpRouter) -> web.Application:
+    def _app(self, twirp: TwirpRouter, gate: Gate) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY)
+        add_gate(app, gate)  # first, so that nothing is done for a request that is one too many
         add_cors(app)
         page = page_folder() if self.config.serve_playground else None
         add_health(app, lambda: not (self._draining or self.failure), page)
@@ -162,7 +169,7 @@ class RoomServer:
             add_page(app, page)
         if self.config.development:
             add_dev_token(app, self.authenticator)
-        signal.add_routes(app, self.manager, self.authenticator)
+        signal.add_routes(app, self.manager, self.authenticator, gate)
         assert self._hub is not None
         app.router.add_get("/agent", self._hub.handle)
         app.router.add_route("*", "/twirp/{service}/{method}", twirp.handle)
@@ -228,10 +235,10 @@ def _native_media(config: ServerConfig) -> MediaServer:
         raise StartError(f"cannot use UDP port {config.rtc.udp_port} for media: {_reason(error)}") from error
 
 
-async def _listen(runner: web.AppRunner, hosts: list[str], port: int) -> int:
+async def _listen(runner: web.AppRunner, hosts: list[str], port: int, gate: Gate) -> int:
     """One site an address, all on the same port. Returns the port."""
     for host in hosts:
-        site = web.TCPSite(runner, host, port)
+        site = GuardedSite(runner, host, port, gate)
         try:
             await site.start()
         except OSError as error:
@@ -240,10 +247,10 @@ async def _listen(runner: web.AppRunner, hosts: list[str], port: int) -> int:
     return port
 
 
-async def _listen_too(runner: web.AppRunner, host: str, port: int) -> None:
+async def _listen_too(runner: web.AppRunner, host: str, port: int, gate: Gate) -> None:
     """`localhost` is often this address first. A machine without IPv6 does well without."""
     try:
-        await web.TCPSite(runner, host, port).start()
+        await GuardedSite(runner, host, port, gate).start()
     except OSError as error:
         logger.debug("not listening on %s: %s", host, error)
 
@@ -273,6 +280,9 @@ def room_settings(config: ServerConfig) -> RoomSettings:
         "node_id": "ND_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12)),
         "max_rooms": config.limit.max_rooms,
         "num_tracks": config.limit.num_tracks,
+        "subscription_limit_audio": config.limit.subscription_limit_audio,
+        "subscription_limit_video": config.limit.subscription_limit_video,
+        "rates": config.limit,
         "max_room_name_length": config.limit.max_room_name_length,
         "max_metadata_size": config.limit.max_metadata_size,
         "max_attributes_size": config.limit.max_attributes_size,

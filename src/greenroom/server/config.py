@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .budgets import Rates
+
 __all__ = [
     "CodecConfig",
     "ConfigError",
@@ -72,13 +74,16 @@ class RoomConfig:
 
 
 @dataclass(slots=True)
-class LimitConfig:
-    """Sizes in bytes, names in characters. 0: no limit."""
+class LimitConfig(Rates):
+    """Sizes in bytes, names in characters, budgets a second. 0: no limit."""
 
     max_rooms: int = 0
     """More are refused with 503."""
     num_tracks: int = 0
     """Published and subscribed tracks on this server; more joins are refused with 503."""
+    subscription_limit_audio: int = 0
+    """Audio tracks that one participant receives at a time; more wait until others end."""
+    subscription_limit_video: int = 0
     max_metadata_size: int = 512 * 1024
     max_attributes_size: int = 64 * 1024
     max_room_name_length: int = 256
@@ -131,6 +136,8 @@ class ServerConfig:
     webhook: WebhookConfig = field(default_factory=WebhookConfig)
     prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    trusted_proxies: list[str] = field(default_factory=list)
+    """Addresses or networks of proxies in front, whose `X-Forwarded-For` names the client."""
     region: str = ""
     development: bool = False
     shards: int = 1
@@ -169,6 +176,11 @@ class ServerConfig:
         for name, port in ports.items():
             if not 0 <= port <= 65535:
                 raise ConfigError(f"{name} is {port}, not a port (0 to 65535)")
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ConfigError(f"trusted_proxies: {proxy!r} is not an address or a network: {error}") from error
         if not 1 <= self.shards <= 64:
             raise ConfigError(f"shards is {self.shards}, it must be 1 to 64")
         if self.rtc.udp_port and self.rtc.udp_port + self.shards - 1 > 65535:

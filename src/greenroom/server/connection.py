@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 MAX_QUEUED = 4 * 1024 * 1024
 """Bytes that may wait for a client that does not read; then it is cut off."""
 CLOSE_TIMEOUT = 5.0
+FLOOD_CLOSE_TIMEOUT = 1.0
+"""Whoever was sent away for sending too much is not listened to for long: it may well go on."""
 
 
 class Frame:
@@ -46,10 +48,12 @@ class SignalConnection:
 
     def __init__(self, ws: web.WebSocketResponse) -> None:
         self._ws = ws
-        self._queue: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Frame, int] | None] = asyncio.Queue()
+        """Messages, and the bytes that count as waiting."""
         self._queued = 0
         self._closing = False
         self._close_code: int = WSCloseCode.OK
+        self._close_text = ""
         self.json = False
         """Set once the client sends a text frame: JSON in both directions from then on."""
 
@@ -60,18 +64,22 @@ class SignalConnection:
     def send(self, frame: Frame) -> None:
         if self._closing:
             return
-        self._queued += len(frame.binary)
+        size = len(frame.binary)
+        if size > MAX_QUEUED // 4 and frame.message.HasField("join"):
+            size = 0  # as long as its room is large, and the client has had no time to read it
+        self._queued += size
         if self._queued > MAX_QUEUED:
             logger.warning("a client does not read its signalling, %d bytes wait: closing", self._queued)
             self.abort(WSCloseCode.TRY_AGAIN_LATER)
             return
-        self._queue.put_nowait(frame)
+        self._queue.put_nowait((frame, size))
 
-    def close(self, code: int = WSCloseCode.OK) -> None:
-        """Close after what was queued."""
+    def close(self, code: int = WSCloseCode.OK, text: str = "") -> None:
+        """Close after what was queued. `text`: the reason in words, up to 123 bytes."""
         if not self._closing:
             self._closing = True
             self._close_code = code
+            self._close_text = text
             self._queue.put_nowait(None)
 
     def abort(self, code: int = WSCloseCode.GOING_AWAY) -> None:
@@ -84,14 +92,16 @@ class SignalConnection:
     async def run(self) -> None:
         """Write until closed. Ends the WebSocket, which ends the reader."""
         try:
-            while (frame := await self._queue.get()) is not None:
-                self._queued -= len(frame.binary)
+            while (waiting := await self._queue.get()) is not None:
+                frame, size = waiting
+                self._queued -= size
                 if self.json:
                     await self._ws.send_str(frame.text)
                 else:
                     await self._ws.send_bytes(frame.binary)
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._ws.close(code=self._close_code)
+            flood = self._close_code == WSCloseCode.POLICY_VIOLATION
+            async with asyncio.timeout(FLOOD_CLOSE_TIMEOUT if flood else CLOSE_TIMEOUT):
+                await self._ws.close(code=self._close_code, message=self._close_text.encode()[:123])
         except (ConnectionError, RuntimeError, TimeoutError) as error:
             logger.debug("signalling socket ended: %s", error)
         finally:

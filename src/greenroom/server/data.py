@@ -90,9 +90,14 @@ class DataRouter:
         self._calls: dict[str, tuple[str, asyncio.Future[str]]] = {}
         """RPC request id to (the identity that answers, its answer)."""
 
+    def drops(self) -> Counter[str]:
+        """Packets of channels and data tracks that were not forwarded, by reason."""
+        return self.dropped + self.tracks.dropped
+
     def unread(self, sender: Participant, count: int) -> None:
         """The core dropped messages of this sender: it sent more than was taken in time."""
         self.dropped["unread"] += count
+        self._room.manager.limited["data"] += count
         if sender.sid not in self._flooders:
             self._flooders.add(sender.sid)
             logger.warning(
@@ -161,7 +166,7 @@ class DataRouter:
             for participant in self._receivers(destinations)
             if participant is not sender and (content != "metrics" or participant.permission.can_subscribe_metrics)
         ]
-        self._deliver(receivers, label, encoded)
+        self._deliver(receivers, label, encoded, sender)
 
     def _identities_of(self, sids: Iterable[str]) -> tuple[str, ...]:
         wanted = set(sids)
@@ -173,10 +178,14 @@ class DataRouter:
             return list(participants.values())
         return [participants[identity] for identity in dict.fromkeys(destinations) if identity in participants]
 
-    def _deliver(self, receivers: Iterable[Participant], label: str, payload: bytes) -> None:
+    def _deliver(
+        self, receivers: Iterable[Participant], label: str, payload: bytes, sender: Participant | None = None
+    ) -> None:
         peers = [participant.primary.number for participant in receivers]
         if peers:
             self._room.media.send_data(peers, label, payload)
+            if sender:
+                sender.data_budget.spend_deliveries(len(peers))
 
     # --- the server's own ----------------------------------------------------------------------------------------
 
@@ -262,4 +271,5 @@ class DataRouter:
                 answer.set_exception(RpcError(RpcError.RECIPIENT_DISCONNECTED, "recipient disconnected"))
 
     def close(self) -> None:
+        self._room.manager.data_dropped.update(self.drops())
         self._sent.clear()

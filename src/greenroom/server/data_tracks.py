@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from livekit.protocol import models, rtc
 
 from . import ids
+from .bounds import MAX_DATA_TRACK_REQUEST, MAX_DATA_TRACKS, MAX_NAMED, MAX_SID
 
 if TYPE_CHECKING:
     from .participant import Participant
@@ -24,10 +25,6 @@ HEADER_BYTES = 12
 HANDLE = slice(2, 4)
 MAX_HANDLE = 65535
 MAX_NAME = 256
-MAX_NAMED = 4096
-"""Data tracks that one subscriber may name in requests."""
-MAX_TRACKS = 256
-"""Data tracks of one publisher."""
 
 Reason = rtc.RequestResponse.Reason
 
@@ -71,7 +68,7 @@ class DataTracks:
             refusal = Reason.DUPLICATE_HANDLE
         elif any(info.name == request.name for info in taken.values()):
             refusal = Reason.DUPLICATE_NAME
-        elif len(taken) >= MAX_TRACKS:
+        elif len(taken) >= MAX_DATA_TRACKS or request.ByteSize() > MAX_DATA_TRACK_REQUEST:
             refusal = Reason.LIMIT_EXCEEDED
         if refusal is not None:
             publisher.request_response(refusal, publish_data_track=request)
@@ -104,8 +101,12 @@ class DataTracks:
     def subscribe(self, subscriber: Participant, update: rtc.UpdateDataSubscription) -> None:
         state = self._of(subscriber)
         wishes = state.wishes
+        if len(wishes) + len(update.updates) > MAX_NAMED:
+            # Tracks that are gone make room: their ids never come back.
+            for sid in wishes.keys() - self._tracks.keys():
+                del wishes[sid]
         for entry in update.updates:
-            if entry.track_sid in wishes or len(wishes) < MAX_NAMED:
+            if len(entry.track_sid) <= MAX_SID and (len(wishes) < MAX_NAMED or entry.track_sid in wishes):
                 wishes[entry.track_sid] = entry.subscribe
         if not self.reconcile(subscriber):
             # The client waits for an answer, also when it has already got what it asks for.
@@ -165,6 +166,7 @@ class DataTracks:
             if receiver := self._room.participants.get(identity):
                 packet[HANDLE] = handle.to_bytes(2)
                 self._room.media.send_data([receiver.primary.number], "_data_track", bytes(packet))
+        sender.data_budget.spend_deliveries(len(track.handles))
 
     def knows(self, publisher: Participant, sids: set[str]) -> bool:
         return {info.sid for info in publisher.data_tracks.values()} >= sids

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
 
+from .bounds import MAX_PUBLICATIONS
+from .sdp import SdpError, SessionDescription
+
 __all__ = ["BadJoin", "Join", "parse_join"]
 
 MAX_JOIN_REQUEST = 1024 * 1024
@@ -42,6 +45,8 @@ class Join:
     attributes: dict[str, str] = field(default_factory=dict)
     add_tracks: list[rtc.AddTrackRequest] = field(default_factory=list)
     offer: rtc.SessionDescription | None = None
+    description: SessionDescription | SdpError | None = None
+    """`offer` once it was read, or why it cannot be."""
     sync_state: rtc.SyncState | None = None
 
 
@@ -72,6 +77,8 @@ def _from_request(text: str) -> Join:
         if isinstance(error, BadJoin):
             raise
         raise BadJoin("failed to parse join_request") from error
+    if len(request.add_track_requests) > MAX_PUBLICATIONS:
+        raise BadJoin(f"more than {MAX_PUBLICATIONS} add_track_requests")
     settings = request.connection_settings
     return Join(
         single=True,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import WSCloseCode
 from livekit.protocol import models, rtc
 from livekit.protocol import room as room_proto
 
 from . import ids
+from .events import LOSSY_LABELS, EventQueue
 from .participant import Action, Participant, Reason
 from .room import Room
 from .session import sync_state
 from .settings import RoomSettings
 from .tracks import PublishedTrack
+from .turns import Turns
 
 if TYPE_CHECKING:
     from greenroom._native import MediaServer
@@ -64,6 +68,11 @@ class RoomManager:
         self.media = media
         self.sign = authenticator.refresh
         self.numbers = ids.NativeIds()
+        self.limited: Counter[str] = Counter()
+        """What was held back, refused or dropped because of a budget or a bound, by reason."""
+        self.data_dropped: Counter[str] = Counter()
+        """Data packets that were not forwarded in rooms that are closed, by reason."""
+        self.turns = Turns()
         self.rooms: dict[str, Room] = {}
         """By name."""
         self._by_number: dict[int, Room] = {}
@@ -73,6 +82,7 @@ class RoomManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure = ""
         self._failed = asyncio.Event()
+        self._events = EventQueue(self._handle, self._peers.get, self._data_overflowed)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -88,6 +98,7 @@ class RoomManager:
         if self._loop:
             self._loop.remove_reader(self.media.event_fd)
             self._loop = None
+        self._events.close()
         # The sockets' writers get a turn to send the farewell.
         await asyncio.sleep(0)
 
@@ -213,12 +224,22 @@ class RoomManager:
         sync_state(participant, state)
 
     def handle_events(self) -> None:
-        """Take and distribute what the native core has to say. One event's failure does not hold back the others."""
-        for event in self.media.poll_events():
-            try:
-                self._handle(event)
-            except Exception:
-                logger.exception("event %r failed", event[0])
+        """Take and distribute what the native core has to say."""
+        self._events.add(self.media.poll_events())
+
+    def _data_overflowed(self, sender: Participant, label: str) -> None:
+        """A data message was dropped, because too many of its sender's wait already."""
+        sender.room.data.dropped["over_budget"] += 1
+        self.limited["data"] += 1
+        budget = sender.data_budget
+        if not budget.warned:
+            budget.warned = True
+            logger.warning("%s in %s: more data than its budget: dropped", sender.identity, sender.room.name)
+        if label not in LOSSY_LABELS and budget.flooded(asyncio.get_running_loop().time()):
+            # Reliable messages are lost and the sender does not stop: better an end than a stream with holes.
+            self.limited["flood_data"] += 1
+            logger.warning("%s in %s: too much data: sent away", sender.identity, sender.room.name)
+            sender.close(Reason.PARTICIPANT_REMOVED, code=WSCloseCode.POLICY_VIOLATION, text="too much data")
 
     def _handle(self, event: tuple[Any, ...]) -> None:
         kind = event[0]

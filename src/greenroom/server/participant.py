@@ -13,6 +13,8 @@ from aiohttp import WSCloseCode
 from livekit.protocol import models, rtc
 
 from . import ids
+from .bounds import MAX_ATTRIBUTES
+from .budgets import Bucket, DataBudget, SignalBudget
 from .client_rules import client_configuration, publishable_codecs, receivable_codecs
 from .connection import Frame, SignalConnection
 from .publishing import Publications
@@ -107,6 +109,12 @@ class Participant:
         self.is_publisher = False
         self.was_active = False
         self.disconnect_reason = Reason.UNKNOWN_REASON
+        rates = room.settings.rates
+        self.signal_budget = SignalBudget(rates)
+        """For all its signalling connections: who comes back does not begin anew."""
+        self.data_budget = DataBudget(rates)
+        self.state_budget = Bucket(rates.state_bytes)
+        """What others are told about it."""
         self.data_tracks: dict[int, models.DataTrackInfo] = {}
         """Published data tracks by their publisher handle."""
         self.publications = Publications(self)
@@ -119,7 +127,14 @@ class Participant:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
         addresses = room.settings.node_ips
-        self.publisher_pc = Answerer(room.media, room.next_number(), room.number, addresses, ask=self._ask_sections)
+        self.publisher_pc = Answerer(
+            room.media,
+            room.next_number(),
+            room.number,
+            addresses,
+            ask=self._ask_sections,
+            until_offer=self.signal_budget.until_offer,
+        )
         self.subscriber_pc: Offerer | None = None
         if not join.single:
             self.subscriber_pc = Offerer(
@@ -128,6 +143,7 @@ class Participant:
                 room.number,
                 addresses,
                 enabled=self.receivable,
+                pace=Bucket(rates.server_offers),
                 send_offer=self._send_offer,
                 stuck=self._negotiation_stuck,
             )
@@ -286,10 +302,12 @@ class Participant:
 
     # --- negotiation ---------------------------------------------------------------------------------------------
 
-    def take_offer(self, offered: rtc.SessionDescription) -> None:
-        """The client's offer. What cannot be answered is told as a full reconnect: the client would wait in vain."""
+    def take_offer(self, offered: rtc.SessionDescription, offer: SessionDescription | SdpError) -> None:
+        """The client's offer, read, or why it cannot be. What cannot be answered is told as a full reconnect: the client
+        would wait in vain."""
         try:
-            offer = SessionDescription.parse(offered.sdp)
+            if isinstance(offer, SdpError):
+                raise offer
             matches = self.publications.match(offer)
             answer = self.publisher_pc.answer(
                 offer,
@@ -312,11 +330,17 @@ class Participant:
         self.subscriptions.bound(answer.bound)
         self.subscriptions.refused(answer.refused)
 
-    def take_answer(self, answered: rtc.SessionDescription) -> None:
+    def expects_answer(self, answered: rtc.SessionDescription) -> bool:
+        """Whether it is worth reading."""
+        return self.subscriber_pc is not None and self.subscriber_pc.expects(answered.id)
+
+    def take_answer(self, answered: rtc.SessionDescription, answer: SessionDescription | SdpError) -> None:
         if self.subscriber_pc is None:
             return
         try:
-            bound, refused = self.subscriber_pc.take_answer(answered.sdp, answered.id)
+            if isinstance(answer, SdpError):
+                raise answer
+            bound, refused = self.subscriber_pc.take_answer(answer, answered.id)
         except SdpError as error:
             logger.warning("%s in %s: answer refused: %s", self.identity, self.room.name, error)
             self.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
@@ -413,6 +437,8 @@ class Participant:
             raise LimitExceeded("name exceeds the limit")
         if metadata is not None and limits.max_metadata_size and len(metadata.encode()) > limits.max_metadata_size:
             raise LimitExceeded("metadata size exceeds the limit")
+        if attributes and len(merged) > MAX_ATTRIBUTES:
+            raise LimitExceeded(f"more than {MAX_ATTRIBUTES} attributes")
         size = sum(len(key.encode()) + len(value.encode()) for key, value in merged.items())
         if attributes and limits.max_attributes_size and size > limits.max_attributes_size:
             raise LimitExceeded("attributes size exceeds the limit")
@@ -479,10 +505,13 @@ class Participant:
         self,
         reason: models.DisconnectReason.ValueType,
         *,
-        leave: bool = True,
         action: Action.ValueType = Action.DISCONNECT,
+        leave: bool = True,
+        code: int = WSCloseCode.OK,
+        text: str = "",
     ) -> None:
-        """Leave the room. `leave`: tell the client, and by `action` whether to join again. Twice is fine."""
+        """Leave the room. `action`: whether to come back; `leave`: tell the client so at all. `code`, `text`: how the
+        socket is closed, and why in words. Twice is fine."""
         if self._closed:
             return
         self._closed = True
@@ -492,7 +521,7 @@ class Participant:
         if leave:
             self.send_leave(reason, action)
         if self._connection:
-            self._connection.close()
+            self._connection.close(code, text)
             self._connection = None
         self.subscriptions.close()
         self.publications.close()

@@ -97,6 +97,19 @@ class Metrics(Collector):
         for kind in ("audio", "video"):
             published.add_metric([*self._node.values(), kind], sum(_kind(track) == kind for track in tracks))
         yield published
+        limited = CounterMetricFamily(
+            "greenroom_limited", "Held back, refused or ended by a budget or a bound", labels=[*self._node, "reason"]
+        )
+        for reason, count in sorted(self._manager.limited.items()):
+            limited.add_metric([*self._node.values(), reason], count)
+        yield limited
+        data = sum((room.data.drops() for room in rooms), self._manager.data_dropped.copy())
+        dropped = CounterMetricFamily(
+            "greenroom_data_dropped", "Data packets that were not forwarded", labels=[*self._node, "reason"]
+        )
+        for reason, count in sorted(data.items()):
+            dropped.add_metric([*self._node.values(), reason], count)
+        yield dropped
         yield from self._native()
 
     def _native(self) -> Iterable[Metric]:

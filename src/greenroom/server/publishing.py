@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING
 
 from livekit.protocol import models, rtc
 
+from .bounds import (
+    MAX_LAYERS,
+    MAX_PENDING,
+    MAX_PERMISSIONS,
+    MAX_PUBLICATIONS,
+    MAX_STATE,
+    MAX_TRACK_REQUEST,
+)
 from .sdp import MediaSection, PublishOptions, SessionDescription
-from .tracks import MAX_PENDING, PendingTrack, PublishedTrack, pending_track, publish_options
+from .tracks import PendingTrack, PublishedTrack, pending_track, publish_options
 
 if TYPE_CHECKING:
     from .participant import Participant
 
 __all__ = ["Publications"]
 
-MAX_REQUEST = 64 * 1024
-"""Bytes of an `AddTrackRequest`: everybody is sent what it says."""
 PAUSE_DELAY = 5.0
 """Seconds before the publisher is told that a layer is no longer wanted (`dynacast_pause_delay`)."""
 NOBODY_DELAY = 10.0
@@ -34,7 +40,8 @@ class Publications:
         self._pending: list[PendingTrack] = []
         self._unmatched: dict[str, tuple[MediaSection, MediaSection]] = {}
         """Sections (mid to offered, answered) whose `AddTrackRequest` has not come yet: the offer may be first."""
-        self._permission: rtc.SubscriptionPermission | None = None
+        self._allowed: dict[tuple[str, str], set[str] | None] | None = None
+        """Whom it lets have its tracks: ("sid" or "identity", name) to track sids, None for all. None: everybody."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def add(self, request: rtc.AddTrackRequest) -> None:
@@ -66,7 +73,15 @@ class Publications:
             return reason.UNSUPPORTED_TYPE
         if not self._participant.may_publish(request.source):
             return reason.NOT_ALLOWED
-        if len(self._pending) >= MAX_PENDING or request.ByteSize() > MAX_REQUEST:
+        size = request.ByteSize()
+        if len(self._pending) >= MAX_PENDING or size > MAX_TRACK_REQUEST:
+            return reason.LIMIT_EXCEEDED
+        codecs = request.simulcast_codecs
+        if max(len(request.layers), len(codecs), *(len(codec.layers) for codec in codecs), 0) > MAX_LAYERS:
+            return reason.LIMIT_EXCEEDED
+        if len(self.tracks) + len(self._pending) >= MAX_PUBLICATIONS:
+            return reason.LIMIT_EXCEEDED
+        if size + sum(track.info.ByteSize() for track in self.tracks.values()) > MAX_STATE:
             return reason.LIMIT_EXCEEDED
         limit = self._participant.room.settings.num_tracks
         if limit and len(self.tracks) + len(self._pending) >= limit:
@@ -173,19 +188,35 @@ class Publications:
         return True
 
     def set_permission(self, permission: rtc.SubscriptionPermission) -> None:
-        self._permission = permission
+        """Raises ValueError when it has too many entries."""
+        entries = permission.track_permissions
+        if len(entries) > MAX_PERMISSIONS or sum(len(e.track_sids) for e in entries) > 16 * MAX_PERMISSIONS:
+            raise ValueError(f"more than {MAX_PERMISSIONS} permissions")
+        if permission.all_participants:
+            self._allowed = None
+            return
+        allowed: dict[tuple[str, str], set[str] | None] = {}
+        for entry in entries:
+            for key in (("sid", entry.participant_sid), ("identity", entry.participant_identity)):
+                if not key[1]:
+                    continue
+                if entry.all_tracks:
+                    allowed[key] = None
+                elif (known := allowed.setdefault(key, set())) is not None:
+                    known.update(entry.track_sids)
+        self._allowed = allowed
 
     def allows(self, subscriber: Participant, sid: str) -> bool:
         """Whether the publisher lets `subscriber` have the track (`SubscriptionPermission`). Recorders are exempt."""
-        permission = self._permission
-        if permission is None or permission.all_participants or subscriber.permission.recorder:
+        allowed = self._allowed
+        if allowed is None or subscriber.permission.recorder:
             return True
-        return any(
-            entry.all_tracks or sid in entry.track_sids
-            for entry in permission.track_permissions
-            if entry.participant_sid == subscriber.sid
-            or (entry.participant_identity and entry.participant_identity == subscriber.identity)
-        )
+        for key in (("sid", subscriber.sid), ("identity", subscriber.identity)):
+            if key in allowed:
+                tracks = allowed[key]
+                if tracks is None or sid in tracks:
+                    return True
+        return False
 
     def knows(self, sids: Iterable[str]) -> bool:
         known = set(self.tracks) | {pending.info.sid for pending in self._pending}

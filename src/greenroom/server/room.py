@@ -54,6 +54,8 @@ class Room:
         self.metadata = request.metadata
         self.participants: dict[str, Participant] = {}
         """By identity."""
+        self.tracks: dict[str, PublishedTrack] = {}
+        """All published tracks, by sid."""
         self.created_at = time.time()
         self.empty_timeout = request.empty_timeout or settings.empty_timeout
         self.departure_timeout = request.departure_timeout or settings.departure_timeout
@@ -177,8 +179,8 @@ class Room:
         self.data.tracks.reconcile(participant)
         if participant.subscriber_pc:
             participant.subscriber_pc.offer_now()
-        if join.offer:
-            participant.take_offer(join.offer)
+        if join.offer and join.description:
+            participant.take_offer(join.offer, join.description)
         self._start_ticking()
         return participant
 
@@ -214,8 +216,8 @@ class Room:
             participant.subscriber_pc.restart_ice()
         for request in join.add_tracks:
             participant.publications.add(request)
-        if join.offer:
-            participant.take_offer(join.offer)
+        if join.offer and join.description:
+            participant.take_offer(join.offer, join.description)
         if join.sync_state:
             self.manager.sync_state(participant, join.sync_state)
         if participant.drop_signal_on_resume == "after":
@@ -273,20 +275,31 @@ class Room:
             if not participant.closed:
                 participant.send(update=rtc.ParticipantUpdate(participants=[participant.to_proto()]))
             return
+        info = participant.to_proto()
+        loop = asyncio.get_running_loop()
         if len(self.participants) <= self.settings.max_subscribers_uncoalesced:
-            self._stale.pop(participant.sid, None)
-            self.broadcast(update=rtc.ParticipantUpdate(participants=[participant.to_proto()]))
-            return
+            if participant.closed or not participant.state_budget.take(loop.time(), info.ByteSize()):
+                self._stale.pop(participant.sid, None)
+                self.broadcast(update=rtc.ParticipantUpdate(participants=[info]))
+                return
+            self.manager.limited["state"] += 1
         # The order of first changes is kept; a later change of the same participant only renews its entry.
         self._stale[participant.sid] = participant
-        participant.send(update=rtc.ParticipantUpdate(participants=[participant.to_proto()]))
+        participant.send(update=rtc.ParticipantUpdate(participants=[info]))
         if self._flush_timer is None:
-            self._flush_timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
+            self._flush_timer = loop.call_later(BATCH, self._flush)
 
-    def flush_updates_to(self, participant: Participant) -> None:
-        """Send what `participant` was not told yet, because media depends on it."""
-        if self._stale:
-            self._flush()
+    def introduce(self, participant: Participant, receiver: Participant) -> None:
+        """Tell `receiver` what it was not told yet of `participant`, because media depends on it."""
+        if participant.sid not in self._stale:
+            return
+        info = participant.to_proto()
+        if participant.state_budget.take(asyncio.get_running_loop().time(), info.ByteSize()):
+            # It changes too often for everybody to be told each time.
+            receiver.send(update=rtc.ParticipantUpdate(participants=[info]))
+        else:
+            del self._stale[participant.sid]
+            self.broadcast(update=rtc.ParticipantUpdate(participants=[info]))
 
     def visibility_changed(self, participant: Participant) -> None:
         """It was hidden or shown while in the room."""
@@ -305,14 +318,25 @@ class Room:
             self._flush_timer.cancel()
             self._flush_timer = None
         stale, self._stale = self._stale, {}
-        for update in _split([participant.to_proto() for participant in stale.values()]):
+        infos = []
+        now = asyncio.get_running_loop().time()
+        for sid, participant in stale.items():
+            info = participant.to_proto()
+            if participant.closed or not participant.state_budget.take(now, info.ByteSize()):
+                infos.append(info)
+            else:
+                self._stale[sid] = participant
+        for update in _split(infos):
             self.broadcast(update=update)
+        if self._stale and not self.closed:
+            self._flush_timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
 
     # --- tracks --------------------------------------------------------------------------------------------------
 
     def track_added(self, track: PublishedTrack) -> None:
         publisher = track.publisher
         self.manager.register_track(track)
+        self.tracks[track.sid] = track
         publisher.is_publisher = True
         publisher.changed()
         self.emit("track_published", publisher, track.info)
@@ -322,12 +346,12 @@ class Room:
 
     def track_removed(self, track: PublishedTrack) -> None:
         self.manager.forget_track(track)
+        self.tracks.pop(track.sid, None)
         if not track.publisher.closed:
             track.publisher.changed()
         self.emit("track_unpublished", track.publisher, track.info)
-        for identity in list(track.subscriptions):
-            if participant := self.participants.get(identity):
-                participant.subscriptions.ended(track)
+        for participant in list(self.participants.values()):
+            participant.subscriptions.ended(track)
 
     def permissions_changed(self, publisher: Participant) -> None:
         """Whom a publisher lets have its tracks (`SubscriptionPermission`)."""
@@ -351,8 +375,12 @@ class Room:
                 participant.send(speakers_changed=rtc.SpeakersChanged(speakers=speakers))
 
     def media_arrived(self, track: PublishedTrack, layer: int, ssrc: int, pt: int) -> None:
+        before = track.sent
         if track.media_arrived(layer, ssrc, pt):
             track.publisher.changed()
+        if track.sent != before:
+            for participant in list(self.participants.values()):
+                participant.subscriptions.codec_known(track)
         track.publisher.wanted_layers_changed(track)
 
     # --- life ----------------------------------------------------------------------------------------------------

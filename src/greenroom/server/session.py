@@ -8,22 +8,65 @@ from typing import Any
 
 from livekit.protocol import models, rtc
 
+from .budgets import offer_weight
 from .connection import Frame
 from .participant import Action, LimitExceeded, Participant, Reason
+from .sdp import SdpError, SessionDescription, parse_in_pieces
+from .turns import Turns
 
-__all__ = ["handle_request", "sync_state"]
+__all__ = ["handle_request", "read_description", "sync_state", "weight_of"]
 
 RequestReason = rtc.RequestResponse.Reason
 
+MAX_WEIGHT = 256.0
+"""Of one message: what it names beyond that is ignored anyway."""
 
-def handle_request(participant: Participant, request: rtc.SignalRequest) -> bool:
+
+def weight_of(kind: str, request: rtc.SignalRequest) -> float:
+    """How much of its budget a message takes: long lists and long descriptions cost more."""
+    if kind == "offer":
+        return offer_weight(request.offer.sdp.count("\nm="))
+    if kind == "subscription":
+        named = len(request.subscription.track_sids)
+        named += sum(len(entry.track_sids) for entry in request.subscription.participant_tracks)
+    elif kind == "track_setting":
+        named = len(request.track_setting.track_sids)
+    elif kind == "update_data_subscription":
+        named = len(request.update_data_subscription.updates)
+    elif kind == "subscription_permission":
+        named = len(request.subscription_permission.track_permissions)
+    elif kind == "sync_state":
+        state = request.sync_state  # comes once a resume, and may have data sent again
+        named = 16 * len(state.datachannel_receive_states) + len(state.subscription.track_sids) + 320
+    else:
+        return 1.0
+    return min(1 + named / 16, MAX_WEIGHT)
+
+
+async def read_description(turns: Turns, room: str, text: str) -> SessionDescription | SdpError:
+    """Read what a client sent, a piece in each of its room's turns. Returns the error when it cannot be read."""
+    try:
+        return await turns.run(room, parse_in_pieces(text))
+    except SdpError as error:
+        return error
+
+
+async def handle_request(participant: Participant, request: rtc.SignalRequest) -> bool:
     """Act on one message. False: the client has left."""
     kind = request.WhichOneof("message")
     if kind == "leave":
         participant.close(Reason.CLIENT_INITIATED)
         return False
-    handler = HANDLERS.get(kind or "")
-    if handler is not None:
+    if kind == "offer":
+        offer = await read_description(participant.room.manager.turns, participant.room.name, request.offer.sdp)
+        if not participant.closed:
+            participant.take_offer(request.offer, offer)
+    elif kind == "answer":
+        if participant.expects_answer(request.answer):
+            answer = await read_description(participant.room.manager.turns, participant.room.name, request.answer.sdp)
+            if not participant.closed:
+                participant.take_answer(request.answer, answer)
+    elif handler := HANDLERS.get(kind or ""):
         handler(participant, getattr(request, kind))
     return True
 
@@ -71,7 +114,11 @@ def _subscription(participant: Participant, request: rtc.UpdateSubscription) -> 
 
 
 def _subscription_permission(participant: Participant, request: rtc.SubscriptionPermission) -> None:
-    participant.publications.set_permission(request)
+    try:
+        participant.publications.set_permission(request)
+    except ValueError as error:
+        participant.request_response(RequestReason.LIMIT_EXCEEDED, str(error))
+        return
     participant.room.permissions_changed(participant)
 
 
@@ -100,7 +147,8 @@ def _update_audio_track(participant: Participant, request: rtc.UpdateLocalAudioT
         participant.request_response(RequestReason.NOT_FOUND, str(error), update_audio_track=request)
         return
     del info.audio_features[:]
-    info.audio_features.extend(dict.fromkeys(request.features))
+    known = models.AudioTrackFeature.values()
+    info.audio_features.extend(feature for feature in dict.fromkeys(request.features) if feature in known)
     participant.changed()
 
 
@@ -150,8 +198,6 @@ def _now() -> int:
 
 
 HANDLERS: dict[str, Callable[[Participant, Any], None]] = {
-    "offer": Participant.take_offer,
-    "answer": Participant.take_answer,
     "trickle": _trickle,
     "add_track": lambda participant, request: participant.publications.add(request),
     "mute": _mute,

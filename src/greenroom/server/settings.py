@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from livekit.protocol import models, room, rtc
 
+from .budgets import Rates
+
 __all__ = ["PROTOCOL", "VERSION", "RoomSettings"]
 
 VERSION = "1.13.5"
@@ -62,6 +64,11 @@ class RoomSettings:
     """0: unlimited."""
     num_tracks: int = 0
     """Published tracks of one participant. 0: unlimited."""
+    subscription_limit_audio: int = 0
+    """Audio tracks that one participant may receive. 0: as many as `bounds.MAX_SUBSCRIPTIONS`."""
+    subscription_limit_video: int = 0
+    rates: Rates = field(default_factory=Rates)
+    """What one participant may do in a second."""
     sync_streams: bool = False
     """Subscribers get audio and video of one participant in one stream, for lip sync (a room can ask for it too)."""
     allow_pause: bool = False

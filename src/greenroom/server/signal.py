@@ -11,27 +11,29 @@ from google.protobuf.message import DecodeError
 from livekit.protocol import rtc
 
 from .auth import PERMISSION_DENIED, Auth, Authenticator, AuthError
+from .bounds import MAX_ATTRIBUTES, MAX_JSON_MESSAGE, MAX_MALFORMED, MAX_MESSAGE
 from .connection import Frame, SignalConnection
+from .gate import Gate
 from .join import BadJoin, Join, parse_join
 from .manager import MediaFailed, RoomManager, RoomNotFound, TooManyRooms
 from .participant import Action, Participant, Reason
-from .session import handle_request
+from .session import handle_request, read_description, weight_of
 
 __all__ = ["SignalEndpoint", "add_routes"]
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE = 2 * 1024 * 1024
-"""Bytes of one signalling message; longer ones end the connection."""
-MAX_MALFORMED = 16
-"""Messages that cannot be read before the connection is ended."""
 HEARTBEAT = 20.0
 """Seconds between WebSocket pings. A client that does not answer for half of it is gone."""
+STATE_HOLD = 2.0
+"""Seconds for which a publisher waits at most whose state is told to everybody too often."""
+JSON_COST = 8
+"""What a byte of JSON takes of the budget for bytes: so much longer it takes to read."""
 
 
-def add_routes(app: web.Application, manager: RoomManager, authenticator: Authenticator) -> SignalEndpoint:
+def add_routes(app: web.Application, manager: RoomManager, authenticator: Authenticator, gate: Gate) -> SignalEndpoint:
     """Register `/rtc`, `/rtc/v1` and their `/validate`."""
-    endpoint = SignalEndpoint(manager, authenticator)
+    endpoint = SignalEndpoint(manager, authenticator, gate)
     app.router.add_get("/rtc", endpoint.rtc)
     app.router.add_get("/rtc/v1", endpoint.rtc_v1)
     app.router.add_get("/rtc/validate", endpoint.validate)
@@ -41,9 +43,10 @@ def add_routes(app: web.Application, manager: RoomManager, authenticator: Authen
 
 
 class SignalEndpoint:
-    def __init__(self, manager: RoomManager, authenticator: Authenticator) -> None:
+    def __init__(self, manager: RoomManager, authenticator: Authenticator, gate: Gate) -> None:
         self._manager = manager
         self._authenticator = authenticator
+        self._gate = gate
         self._sockets: set[web.WebSocketResponse] = set()
         self.malformed = 0
         """Messages that could not be read."""
@@ -96,6 +99,7 @@ class SignalEndpoint:
                 raise web.HTTPBadRequest(text=f"{what} exceeds the limit of {limit} characters")
         if (join.metadata or join.attributes) and not auth.video.can_update_own_metadata:
             raise _http_error(401, PERMISSION_DENIED)
+        self._check_sizes(auth, join)
         if join.publish_only:
             identity += f"#{join.publish_only}"
         if not join.reconnect:
@@ -106,24 +110,49 @@ class SignalEndpoint:
                 raise web.HTTPNotFound(text=str(error)) from error
             except (MediaFailed, TooManyRooms) as error:
                 raise web.HTTPServiceUnavailable(text=str(error)) from error
-        room = self._manager.get_room(name)
-        is_dependent = auth.claims.kind in ("agent", "egress") or auth.video.recorder
-        if room and room.is_full and identity not in room.participants and not is_dependent:
+        if self._is_full(auth, name, identity):
             raise web.HTTPServiceUnavailable(text="room is full: max participants exceeded")
         return auth, join, identity
 
+    def _check_sizes(self, auth: Auth, join: Join) -> None:
+        """What a participant says of itself when it joins has the limits of what it says later."""
+        settings = self._manager.settings
+        metadata = join.metadata or auth.claims.metadata or ""
+        attributes = {**(auth.claims.attributes or {}), **join.attributes}
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items())
+        if settings.max_metadata_size and len(metadata.encode()) > settings.max_metadata_size:
+            raise web.HTTPBadRequest(text=f"metadata exceeds the limit of {settings.max_metadata_size} bytes")
+        if settings.max_attributes_size and size > settings.max_attributes_size:
+            raise web.HTTPBadRequest(text=f"attributes exceed the limit of {settings.max_attributes_size} bytes")
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise web.HTTPBadRequest(text=f"more than {MAX_ATTRIBUTES} attributes")
+
+    def _is_full(self, auth: Auth, name: str, identity: str) -> bool:
+        room = self._manager.get_room(name)
+        is_dependent = auth.claims.kind in ("agent", "egress") or auth.video.recorder
+        return bool(room and room.is_full and identity not in room.participants and not is_dependent)
+
     async def _serve(self, request: web.Request, *, single: bool) -> web.StreamResponse:
-        ws = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT, compress=False)
+        # Pings are answered below, so that they count like everything else that a client sends.
+        ws = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT, compress=False, autoping=False)
         if not ws.can_prepare(request).ok:
             raise web.HTTPNotFound(text="404 page not found")
         auth, join, identity = self._check(request, single=single)
+        name = auth.video.room or join.room
+        self._gate.join(request, name, identity, asyncio.get_running_loop().time())
         await ws.prepare(request)
         connection = SignalConnection(ws)
         writer = asyncio.create_task(connection.run(), name=f"signal {identity}")
         self._sockets.add(ws)
         participant = None
         try:
-            participant = self._enter(auth, join, identity, connection)
+            turns = self._manager.turns
+            if join.offer:
+                join.description = await read_description(turns, name, join.offer.sdp)
+            else:
+                await turns.take(name)
+            if not ws.closed:
+                participant = self._enter(auth, join, identity, connection)
             if participant is not None:
                 await self._read(ws, connection, participant)
         finally:
@@ -139,7 +168,16 @@ class SignalEndpoint:
     def _enter(self, auth: Auth, join: Join, identity: str, connection: SignalConnection) -> Participant | None:
         name = auth.video.room or join.room
         if not join.reconnect:
-            return self._manager.room_for(name, auth).join(auth, join, identity, connection)
+            try:
+                room = None if self._is_full(auth, name, identity) else self._manager.room_for(name, auth)
+            except (MediaFailed, RoomNotFound, TooManyRooms):
+                room = None
+            if room:
+                return room.join(auth, join, identity, connection)
+            # Others were quicker since the request was checked.
+            leave = rtc.LeaveRequest(reason=Reason.JOIN_FAILURE, action=Action.DISCONNECT)
+            connection.send(Frame(rtc.SignalResponse(leave=leave)))
+            return None
         room = self._manager.get_room(name)
         participant = room.resume(auth, join, identity, connection) if room else None
         if participant is None:
@@ -154,29 +192,77 @@ class SignalEndpoint:
     async def _read(self, ws: web.WebSocketResponse, connection: SignalConnection, participant: Participant) -> None:
         malformed = 0
         async for message in ws:
+            request = rtc.SignalRequest()
             try:
                 if message.type == WSMsgType.BINARY:
-                    request = rtc.SignalRequest.FromString(message.data)
+                    request.ParseFromString(message.data)
                 elif message.type == WSMsgType.TEXT:
                     connection.json = True
-                    request = Parse(message.data, rtc.SignalRequest(), ignore_unknown_fields=True)
-                else:
+                    if len(message.data) > MAX_JSON_MESSAGE:
+                        connection.abort(WSCloseCode.MESSAGE_TOO_BIG)
+                        return
+                    Parse(message.data, request, ignore_unknown_fields=True)
+                elif message.type not in (WSMsgType.PING, WSMsgType.PONG):
                     continue
             except (DecodeError, ParseError, UnicodeError, RecursionError):
                 self.malformed += 1
+                self._manager.limited["malformed"] += 1
                 malformed += 1
                 if malformed >= MAX_MALFORMED:
                     connection.abort(WSCloseCode.UNSUPPORTED_DATA)
                     return
                 continue
+            size = len(message.data) * (JSON_COST if message.type == WSMsgType.TEXT else 1)
+            if not await self._admit(participant, request, size):
+                return
             if connection.closing or participant.closed:
                 return
+            if message.type == WSMsgType.PING:
+                try:
+                    await ws.pong(message.data)
+                except ConnectionError:
+                    return
             try:
-                if not handle_request(participant, request):
+                if not await handle_request(participant, request):
                     return
             except Exception:
                 # One request's failure is ours, not the client's: the session goes on.
                 logger.exception("%s in %s: request failed", participant.identity, participant.room.name)
+            # Whatever else the client has sent, others come first.
+            await asyncio.sleep(0)
+
+    async def _admit(self, participant: Participant, request: rtc.SignalRequest, size: int) -> bool:
+        """Wait until the participant's budget has room for one more message. False: it was sent away as a flood.
+
+        Meanwhile its socket is not read, so a client that is only a little quick notices nothing but the delay."""
+        kind = request.WhichOneof("message") or ""
+        now = asyncio.get_running_loop().time()
+        budget = participant.signal_budget
+        wait = budget.charge(kind, size, now, weight_of(kind, request))
+        limited = self._manager.limited
+        if not wait:
+            if kind in ("add_track", "offer") and (lack := participant.state_budget.lack(now, 0.0)):
+                # A new track is told to everybody before its media, whatever that costs.
+                limited["held_state"] += 1
+                await asyncio.sleep(min(lack, STATE_HOLD))
+            return True
+        limited[f"held_{budget.short_of}"] += 1
+        if flooded := budget.flooded(now):
+            limited[f"flood_{flooded}"] += 1
+            logger.warning("%s in %s: too many %s: sent away", participant.identity, participant.room.name, flooded)
+            text = f"too many {flooded.replace('_', ' ')}"
+            participant.close(Reason.PARTICIPANT_REMOVED, code=WSCloseCode.POLICY_VIOLATION, text=text)
+            return False
+        if not budget.warned:
+            budget.warned = True
+            logger.warning(
+                "%s in %s: more %s than its budget: read more slowly from now on",
+                participant.identity,
+                participant.room.name,
+                budget.short_of,
+            )
+        await asyncio.sleep(wait)
+        return True
 
 
 def _http_error(status: int, text: str) -> web.HTTPException:

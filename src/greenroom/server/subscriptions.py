@@ -11,11 +11,12 @@ import asyncio
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import models, rtc
 
 from . import ids
+from .bounds import MAX_NAMED, MAX_SID, MAX_SUBSCRIPTIONS
 from .media import Codec, Sender
 from .sdp import Outgoing
 from .tracks import PublishedTrack
@@ -27,9 +28,6 @@ __all__ = ["Subscription", "SubscriptionSet", "TrackSettings"]
 
 NOT_FOUND_AFTER = 60.0
 """Seconds that a wanted track may be unknown before `SubscriptionResponse{SE_TRACK_NOTFOUND}`."""
-
-MAX_NAMED = 4096
-"""Tracks that one subscriber may name in requests; whatever comes after that is ignored."""
 
 
 @dataclass(slots=True)
@@ -109,16 +107,34 @@ class SubscriptionSet:
     """Tracks that we told the subscriber it may not have."""
     _refused: set[str] = field(default_factory=set)
     """Tracks whose codec the client cannot take."""
+    _pending: dict[str, PublishedTrack] = field(default_factory=dict)
+    """Tracks that wait for others to end, by sid: the participant receives as many as it may."""
+    _filling: asyncio.Handle | None = None
 
     def update(self, track_sids: Iterable[str], subscribe: bool) -> None:
         """`UpdateSubscription`: wish for tracks, known or not."""
+        tracks = self.subscriber.room.tracks
         for sid in track_sids:
-            if sid not in self._wishes and len(self._wishes) >= MAX_NAMED:
+            if len(sid) > MAX_SID or not self._has_place(self._wishes, sid):
                 continue
             self._end_wait(sid)
             self._wishes[sid] = Wish(subscribe)
             self._refused.discard(sid)
-        self.reconcile()
+            track = tracks.get(sid)
+            if track is None:
+                self._wait_for(sid)
+            elif track.publisher is not self.subscriber:
+                self.consider(track)
+
+    def _has_place(self, table: dict[str, Any], sid: str) -> bool:
+        """Whether one more track may be named. Those that do not exist make room for it."""
+        if sid in table or len(table) < MAX_NAMED:
+            return True
+        for gone in table.keys() - self.subscriber.room.tracks.keys():
+            if table is self._wishes:
+                self._end_wait(gone)
+            del table[gone]
+        return len(table) < MAX_NAMED
 
     def set_settings(self, request: rtc.UpdateTrackSettings) -> None:
         settings = TrackSettings(
@@ -129,19 +145,23 @@ class SubscriptionSet:
             fps=request.fps,
             priority=request.priority,
         )
+        changed = False
         for sid in request.track_sids:
-            if sid in self._settings or len(self._settings) < MAX_NAMED:
+            if len(sid) <= MAX_SID and self._has_place(self._settings, sid):
                 self._settings[sid] = settings
-            if subscription := self.active.get(sid):
+            subscription = self.active.get(sid)
+            if subscription and subscription.settings != settings:
+                changed = True
                 subscription.settings = settings
                 subscription.track.publisher.wanted_layers_changed(subscription.track)
-        self.subscriber.downlink.update_senders()
+        if changed:
+            self.subscriber.downlink.update_senders()
 
     def disable(self, track_sids: Iterable[str]) -> None:
         """`SyncState.track_sids_disabled`."""
         for sid in track_sids:
             settings = dataclasses.replace(self._settings.get(sid) or self._default_settings(), disabled=True)
-            if sid in self._settings or len(self._settings) < MAX_NAMED:
+            if len(sid) <= MAX_SID and self._has_place(self._settings, sid):
                 self._settings[sid] = settings
             if subscription := self.active.get(sid):
                 subscription.settings = settings
@@ -166,9 +186,8 @@ class SubscriptionSet:
             self._remove(subscription)
         for track in available.values():
             self.consider(track)
-        for sid, wish in self._wishes.items():
-            if wish.subscribe and wish.timer is None and sid not in available:
-                wish.timer = asyncio.get_running_loop().call_later(NOT_FOUND_AFTER, self._not_found, sid)
+        for sid in self._wishes.keys() - available.keys():
+            self._wait_for(sid)
 
     def consider(self, track: PublishedTrack) -> None:
         """Bring reality to the wish, for a track that is published."""
@@ -185,12 +204,40 @@ class SubscriptionSet:
         if wanted and not allowed:
             self._tell_permission(track, allowed=False)
         elif wanted and subscription is None:
-            self._add(track)
+            if self._may_have_more(track.kind):
+                self._pending.pop(sid, None)
+                self._add(track)
+            elif sid not in self._pending:
+                self._pending[sid] = track
+                subscriber.room.manager.limited["subscriptions"] += 1
+        else:
+            self._pending.pop(sid, None)
+
+    def _may_have_more(self, kind: str) -> bool:
+        settings = self.subscriber.room.settings
+        limit = settings.subscription_limit_audio if kind == "audio" else settings.subscription_limit_video
+        if len(self.active) >= MAX_SUBSCRIPTIONS:
+            return False
+        return not limit or sum(sub.track.kind == kind for sub in self.active.values()) < limit
+
+    def _fill(self) -> None:
+        """A track ended: others that wait may come, those that waited longest first."""
+        self._filling = None
+        for track in list(self._pending.values()):
+            if self._may_have_more(track.kind):
+                self.consider(track)
 
     def ended(self, track: PublishedTrack) -> None:
-        """The track is gone."""
-        if subscription := self.active.get(track.sid):
+        """The track is gone, and its id never comes back."""
+        sid = track.sid
+        if subscription := self.active.get(sid):
             self._remove(subscription)
+        self._end_wait(sid)
+        self._wishes.pop(sid, None)
+        self._settings.pop(sid, None)
+        self._pending.pop(sid, None)
+        self._denied.discard(sid)
+        self._refused.discard(sid)
 
     def bound(self, subscriptions: Iterable[Subscription]) -> None:
         """The client has agreed to receive these."""
@@ -210,9 +257,22 @@ class SubscriptionSet:
                 )
             )
 
+    def codec_known(self, track: PublishedTrack) -> None:
+        """What the publisher sends turned out to be something else: what was decided by the codec is decided again."""
+        subscription = self.active.get(track.sid)
+        if track.sid in self._refused:
+            self._refused.discard(track.sid)
+            self.consider(track)
+        elif subscription is not None and not self.subscriber.downlink.can_send(subscription):
+            self.refused([subscription])
+
     def close(self) -> None:
         for sid in self._wishes:
             self._end_wait(sid)
+        if self._filling:
+            self._filling.cancel()
+            self._filling = None
+        self._pending.clear()
         for subscription in list(self.active.values()):
             self._detach(subscription)
         self.active.clear()
@@ -236,7 +296,7 @@ class SubscriptionSet:
         self.active[track.sid] = subscription
         track.subscriptions[self.subscriber.identity] = subscription
         # What is sent must be known first: clients drop the media of a stranger.
-        self.subscriber.room.flush_updates_to(self.subscriber)
+        self.subscriber.room.introduce(track.publisher, self.subscriber)
         self._tell_permission(track, allowed=True)
         downlink.add(subscription)
         track.publisher.wanted_layers_changed(track)
@@ -246,6 +306,8 @@ class SubscriptionSet:
         self._detach(subscription)
         self.subscriber.downlink.remove(subscription)
         self.subscriber.downlink.ssrcs.difference_update((subscription.ssrc, subscription.rtx_ssrc))
+        if self._pending and self._filling is None:
+            self._filling = asyncio.get_running_loop().call_soon(self._fill)
 
     def _detach(self, subscription: Subscription) -> None:
         track = subscription.track
@@ -266,8 +328,15 @@ class SubscriptionSet:
             )
         )
 
+    def _wait_for(self, sid: str) -> None:
+        """A wish for a track that is not there is kept for a while."""
+        wish = self._wishes[sid]
+        if wish.timer is None:
+            wish.timer = asyncio.get_running_loop().call_later(NOT_FOUND_AFTER, self._not_found, sid)
+
     def _not_found(self, sid: str) -> None:
-        if self._wishes.pop(sid, None):
+        wish = self._wishes.pop(sid, None)
+        if wish and wish.subscribe:
             self.subscriber.send(
                 subscription_response=rtc.SubscriptionResponse(
                     track_sid=sid, err=models.SubscriptionError.SE_TRACK_NOTFOUND

@@ -10,16 +10,13 @@ from livekit.protocol import models, rtc
 
 from . import ids
 from .media import Receiver
-from .sdp import MediaSection, PublishOptions, native_codecs
+from .sdp import MediaSection, PublishOptions, RtpCodec, native_codecs
 
 if TYPE_CHECKING:
     from .participant import Participant
     from .subscriptions import Subscription
 
-__all__ = ["MAX_PENDING", "PendingTrack", "PublishedTrack", "layer_of_rid", "pending_track"]
-
-MAX_PENDING = 20
-"""More unanswered `AddTrackRequest`s than this are refused with LIMIT_EXCEEDED."""
+__all__ = ["PendingTrack", "PublishedTrack", "layer_of_rid", "pending_track"]
 
 MAX_CID = 256
 """Characters of a track id in SDP that is passed on (`SimulcastCodecInfo.sdp_cid`)."""
@@ -126,6 +123,8 @@ class PublishedTrack:
     offered: MediaSection | None = None
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     """By the subscriber's identity."""
+    sent: RtpCodec | None = None
+    """What the publisher was seen to send."""
     live: bool = False
     """Media has arrived: the publisher's side knows the track by now and takes messages about it."""
     noticed: bool = False
@@ -147,6 +146,13 @@ class PublishedTrack:
         return self.info.mime_type.partition("/")[2].lower()
 
     @property
+    def possible_codecs(self) -> list[RtpCodec]:
+        """What its packets may be: one codec once media has come, until then all that go by its name. Empty: unknown."""
+        if self.sent is not None:
+            return [self.sent]
+        return [codec for codec in self.section.codecs if codec.key == self.codec] if self.section else []
+
+    @property
     def stereo(self) -> bool:
         return publish_options(self.info).stereo
 
@@ -157,6 +163,8 @@ class PublishedTrack:
     def negotiated(self, offered: MediaSection, section: MediaSection) -> None:
         """Take mid, codec and layers from an answered section."""
         self.offered, self.section, self.mid = offered, section, section.mid
+        if self.sent is not None:
+            self.sent = section.codec(self.sent.pt)
         info = self.info
         info.mid = section.mid
         if not info.mime_type and section.codecs:
@@ -181,6 +189,7 @@ class PublishedTrack:
         before = self.info.SerializeToString(deterministic=True)
         codec = self.section.codec(pt) if self.section else None
         if codec is not None and codec.name:
+            self.sent = codec
             self.info.mime_type = f"{self.kind}/{codec.name}"
         for entry in self.info.layers:
             if entry.spatial_layer == layer:

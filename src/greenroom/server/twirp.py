@@ -49,17 +49,21 @@ MAX_SECONDS = 60.0
 class TwirpError(Exception):
     """A call's failure, as the caller will see it."""
 
-    def __init__(self, code: str, msg: str, meta: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, code: str, msg: str, meta: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(msg)
         self.code = code
         self.msg = msg
         self.meta = dict(meta or {})
+        self.headers = dict(headers or {})
 
     def response(self) -> web.Response:
         body: dict[str, Any] = {"code": self.code, "msg": self.msg}
         if self.meta:
             body["meta"] = self.meta
-        return web.Response(status=STATUS.get(self.code, 500), body=json.dumps(body), content_type="application/json")
+        status = STATUS.get(self.code, 500)
+        return web.Response(status=status, body=json.dumps(body), content_type="application/json", headers=self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,15 @@ Observer = Callable[[str, str, str, float], None]
 class TwirpRouter:
     """Holds the services (`{"RoomService": {"CreateRoom": Rpc(...)}}`) and answers their requests."""
 
-    def __init__(self, authenticator: Authenticator, services: Mapping[str, Mapping[str, Rpc]]) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        services: Mapping[str, Mapping[str, Rpc]],
+        admit: Callable[[str, float], None] = lambda _api_key, _now: None,
+    ) -> None:
+        """`admit(api_key, now)` raises TwirpError for a key that calls too often."""
         self._authenticator = authenticator
+        self._admit = admit
         self._services = services
         self._observers: list[Observer] = []
 
@@ -117,6 +128,7 @@ class TwirpRouter:
             raise TwirpError("bad_route", f"unexpected Content-Type: {request.headers.get('Content-Type', '')!r}")
         if auth is None:  # before the body is read: strangers do not get 10 MiB parsed
             raise TwirpError("unauthenticated", PERMISSION_DENIED)
+        self._admit(auth.api_key, asyncio.get_running_loop().time())
         as_json = request.content_type == "application/json"
         message = _parse(rpc.request, await request.read(), as_json)
         answer = await self._run(rpc, auth, message, _time_limit(request), f"{service}/{method}")

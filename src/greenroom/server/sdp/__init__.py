@@ -2,6 +2,7 @@
 
 from .build import (
     MAX_MESSAGE_SIZE,
+    CodecChoice,
     LocalTransport,
     OfferedSection,
     Outgoing,
@@ -10,11 +11,13 @@ from .build import (
     build_offer,
     offer_codecs,
 )
-from .codecs import accepted_codecs, accepted_extensions, native_codecs
+from .codecs import accepted_codecs, accepted_extensions, can_receive, native_codecs
 from .model import MediaSection, Rid, RtpCodec, SdpError, SessionDescription
+from .parse import parse_in_pieces
 
 __all__ = [
     "MAX_MESSAGE_SIZE",
+    "CodecChoice",
     "LocalTransport",
     "MediaSection",
     "OfferedSection",
@@ -28,6 +31,8 @@ __all__ = [
     "accepted_extensions",
     "build_answer",
     "build_offer",
+    "can_receive",
     "native_codecs",
     "offer_codecs",
+    "parse_in_pieces",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from .model import REVERSE, MediaSection, Rid, RtpCodec, SessionDescription
 
 __all__ = [
     "MAX_MESSAGE_SIZE",
+    "CodecChoice",
     "LocalTransport",
     "OfferedSection",
     "Outgoing",
@@ -99,22 +99,24 @@ def build_answer(
     publish: Mapping[str, PublishOptions],
     send: Mapping[str, Outgoing],
     silent: Collection[str] = (),
+    choice: CodecChoice | None = None,
 ) -> SessionDescription:
     """Answer a client's offer.
 
     `enabled`: MIME types that may be used; `publishable`: those that the client may send, if these are fewer.
     `publish` and `send` map mids to what the client sends and what we send there. A section on which the client wants to
     receive is answered `sendonly` even while it is free, except those in `silent`: they carried a track that is gone
-    and become `inactive`, so that the client sees it end. Payload types and extension ids are the client's.
+    and become `inactive`, so that the client sees it end. Payload types and extension ids are the client's. `choice`: what
+    the caller has already asked about this offer.
     """
     enabled = tuple(enabled)
     sendable = enabled if publishable is None else tuple(publishable)
     answer = SessionDescription(*session, ice_lite=True, extmap_allow_mixed=offer.extmap_allow_mixed)
-    known: dict[tuple[str, ...], list[tuple[MediaSection, list[RtpCodec]]]] = {}
+    choice = choice or CodecChoice()
     for offered in offer.media:
-        usable = sendable if offered.sends else enabled
-        codecs = _accepted_once(offered, usable, known.setdefault(usable, []))
-        section = _answer_section(offered, codecs, publish.get(offered.mid), send.get(offered.mid))
+        options = (publish.get(offered.mid) or PublishOptions()) if offered.sends else None
+        codecs = choice.codecs(offered, sendable if options else enabled, options)
+        section = _answer_section(offered, codecs, send.get(offered.mid))
         if offered.mid in silent and section.direction == "sendonly":
             section.direction = "inactive"
         answer.media.append(section)
@@ -123,21 +125,30 @@ def build_answer(
     return answer
 
 
-def _accepted_once(
-    offered: MediaSection, enabled: tuple[str, ...], known: list[tuple[MediaSection, list[RtpCodec]]]
-) -> list[RtpCodec]:
-    """`accepted_codecs`, worked out once for all sections that list the same: most of an offer is repetition."""
-    for other, accepted in known:
-        if other.kind == offered.kind and other.codecs == offered.codecs:
-            return [copy.copy(codec) for codec in accepted]
-    accepted = accepted_codecs(offered, enabled) if offered.is_rtp else []
-    known.append((offered, accepted))
-    return [copy.copy(codec) for codec in accepted]
+class CodecChoice:
+    """The codecs of an answer, worked out once for all sections that list the same: most of an offer is repetition."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[list[RtpCodec], list[RtpCodec]]] = {}
+        """By the identity of the offered list, which is kept so that it stays what it is."""
+
+    def codecs(self, offered: MediaSection, enabled: tuple[str, ...], options: PublishOptions | None) -> list[RtpCodec]:
+        """`options`: for a section on which the client sends."""
+        if not offered.is_rtp:
+            return []
+        key = (id(offered.codecs), offered.kind, enabled, options)
+        found = self._known.get(key)
+        if found is None:
+            codecs = accepted_codecs(offered, enabled)
+            if offered.kind == "audio":
+                _audio_parameters(codecs, options)
+            elif options and options.codec:
+                codecs.sort(key=lambda codec: codec.key != options.codec)
+            found = self._known[key] = (offered.codecs, codecs)
+        return found[1]
 
 
-def _answer_section(
-    offered: MediaSection, codecs: list[RtpCodec], options: PublishOptions | None, outgoing: Outgoing | None
-) -> MediaSection:
+def _answer_section(offered: MediaSection, codecs: list[RtpCodec], outgoing: Outgoing | None) -> MediaSection:
     section = MediaSection(offered.kind, offered.mid, protocol=offered.protocol, direction=REVERSE[offered.direction])
     if offered.rejected:
         return _reject(section, offered)
@@ -153,11 +164,6 @@ def _answer_section(
         return _reject(section, offered)
     section.extensions = accepted_extensions(offered)
     section.rtcp_mux = section.rtcp_rsize = True
-    options = options or PublishOptions()
-    if offered.kind == "audio":
-        _audio_parameters(section, options if offered.sends else None)
-    elif offered.sends and options.codec:
-        section.codecs.sort(key=lambda codec: codec.key != options.codec)
     if offered.sends and (rids := offered.simulcast.get("send")):
         # Of the rids only those in the simulcast line are sent; without it a single a=rid means nothing to us.
         section.rids = [Rid(rid.id, "recv") for rid in offered.rids if rid.id in rids and rid.direction == "send"]
@@ -171,9 +177,9 @@ def _answer_section(
     return section
 
 
-def _audio_parameters(section: MediaSection, options: PublishOptions | None) -> None:
+def _audio_parameters(codecs: list[RtpCodec], options: PublishOptions | None) -> None:
     """Our wishes for Opus: what the client shall send when `options` is given."""
-    for codec in section.codecs:
+    for codec in codecs:
         if codec.key == "opus":
             codec.fmtp = OPUS_FMTP
             if options and options.stereo:
@@ -182,9 +188,7 @@ def _audio_parameters(section: MediaSection, options: PublishOptions | None) -> 
                 codec.fmtp += ";usedtx=1"
     if options:
         # The first codec of the answer is the one that the client sends.
-        section.codecs.sort(
-            key=lambda codec: (codec.key == "red") != options.red if codec.key in ("red", "opus") else 2
-        )
+        codecs.sort(key=lambda codec: (codec.key == "red") != options.red if codec.key in ("red", "opus") else 2)
 
 
 def _reject(section: MediaSection, offered: MediaSection) -> MediaSection:

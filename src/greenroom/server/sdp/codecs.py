@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from greenroom.server.media import Codec
@@ -21,6 +21,7 @@ __all__ = [
     "TRANSPORT_CC",
     "accepted_codecs",
     "accepted_extensions",
+    "can_receive",
     "native_codecs",
 ]
 
@@ -90,6 +91,36 @@ def native_codecs(section: MediaSection) -> tuple[Codec, ...]:
         for codec in section.codecs
         if codec.key != "rtx"
     )
+
+
+def can_receive(receiver: Sequence[RtpCodec], sent: Sequence[RtpCodec]) -> bool:
+    """Whether a section with the codecs `receiver` takes one of those that may be `sent`. Nothing known of these: yes.
+
+    The same rules as those of the native core, which forwards nothing to a payload type that does not fit.
+    """
+    return bool(receiver) and (not sent or any(_takes(receiver, codec) for codec in sent))
+
+
+def _takes(receiver: Sequence[RtpCodec], sent: RtpCodec) -> bool:
+    # RED is forwarded as it is, renumbered, or reduced to the Opus inside (RFC 2198).
+    formats = _format(sent) if sent.key != "red" else ("opus", sent.clock_rate)
+    return any(_format(codec) == formats for codec in receiver)
+
+
+def _format(codec: RtpCodec) -> tuple[object, ...]:
+    """What must be equal for a payload to be decoded at the other end."""
+    key = codec.key
+    if key == "h264":
+        # RFC 6184 8.2.2: the packetization mode must be the same (absent: 0). Of profile-level-id only profile_idc counts:
+        # the level is asymmetric in WebRTC, and what browsers send as baseline obeys the constraints of 42e0 too.
+        parameters = codec.parameters
+        profile = parameters.get("profile-level-id", "42e01f")[:2].lower()
+        return key, codec.clock_rate, parameters.get("packetization-mode", "0"), profile
+    if key == "vp9":
+        return key, codec.clock_rate, codec.parameters.get("profile-id", "0")
+    if key == "av1":
+        return key, codec.clock_rate, codec.parameters.get("profile", "0")
+    return key, codec.clock_rate
 
 
 @cache

@@ -51,6 +51,14 @@ class RtpCodec:
         value = self.parameters.get("apt", "")
         return int(value) if value.isascii() and value.isdigit() else None
 
+    def lines(self) -> list[str]:
+        channels = f"/{self.channels}" if self.channels > 1 else ""
+        out = [f"a=rtpmap:{self.pt} {self.name}/{self.clock_rate}{channels}"]
+        if self.fmtp:
+            out.append(f"a=fmtp:{self.pt} {self.fmtp}")
+        out += [f"a=rtcp-fb:{self.pt} {feedback}" for feedback in self.feedback]
+        return out
+
 
 @dataclass(slots=True, frozen=True)
 class Rid:
@@ -72,6 +80,7 @@ class MediaSection:
     protocol: str = "UDP/TLS/RTP/SAVPF"
     formats: list[str] = field(default_factory=list)
     codecs: list[RtpCodec] = field(default_factory=list)
+    """Sections of one description share this list where they list the same: replace it, never change it."""
     extensions: dict[int, str] = field(default_factory=dict)
     """Header extension id to URI (RFC 8285), in order."""
     rids: list[Rid] = field(default_factory=list)
@@ -118,7 +127,8 @@ class MediaSection:
         """The RTX format that repairs `pt`."""
         return next((codec for codec in self.codecs if codec.key == "rtx" and codec.apt == pt), None)
 
-    def lines(self) -> list[str]:
+    def lines(self, known: dict[int, list[str]] | None = None) -> list[str]:
+        """The section's text. `known`: kept by the caller for one description, so that equal codecs are written once."""
         formats = " ".join([str(codec.pt) for codec in self.codecs] if self.is_rtp else self.formats) or "0"
         out = [f"m={self.kind} {self.port} {self.protocol} {formats}", "c=IN IP4 0.0.0.0"]
         if self.setup:
@@ -137,12 +147,12 @@ class MediaSection:
             out.append("a=rtcp-mux")
         if self.rtcp_rsize:
             out.append("a=rtcp-rsize")
-        for codec in self.codecs:
-            channels = f"/{codec.channels}" if codec.channels > 1 else ""
-            out.append(f"a=rtpmap:{codec.pt} {codec.name}/{codec.clock_rate}{channels}")
-            if codec.fmtp:
-                out.append(f"a=fmtp:{codec.pt} {codec.fmtp}")
-            out += [f"a=rtcp-fb:{codec.pt} {feedback}" for feedback in codec.feedback]
+        codecs = known.get(id(self.codecs)) if known is not None else None
+        if codecs is None:
+            codecs = [line for codec in self.codecs for line in codec.lines()]
+            if known is not None:
+                known[id(self.codecs)] = codecs
+        out += codecs
         out += [f"a=extmap:{number} {uri}" for number, uri in self.extensions.items()]
         out += [
             f"a=rid:{rid.id} {rid.direction}" + (f" {rid.restrictions}" if rid.restrictions else "")
@@ -193,6 +203,7 @@ class SessionDescription:
             out.append("a=extmap-allow-mixed")
         if self.bundle:
             out.append("a=group:BUNDLE " + " ".join(self.bundle))
+        known: dict[int, list[str]] = {}
         for section in self.media:
-            out += section.lines()
+            out += section.lines(known)
         return "\r\n".join(out) + "\r\n"

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 
 from greenroom.server.sdp import (
     MAX_MESSAGE_SIZE,
+    CodecChoice,
     MediaSection,
     PublishOptions,
+    RtpCodec,
     SessionDescription,
     build_answer,
+    can_receive,
     native_codecs,
 )
 
@@ -25,6 +28,7 @@ from .peer import PeerConnection
 
 if TYPE_CHECKING:
     from greenroom._native import MediaServer
+    from greenroom.server.media import Codec
     from greenroom.server.subscriptions import Subscription
     from greenroom.server.tracks import PublishedTrack
 
@@ -42,6 +46,10 @@ class Slot:
 
     section: MediaSection
     """As answered; as offered while the answer is made."""
+    codecs: list[RtpCodec]
+    """What the client takes here of what may be sent to it."""
+    native: tuple[Codec, ...] = ()
+    """The answered codecs for the core."""
     subscription: Subscription | None = None
     ending: bool = False
     """Its track is gone, and the client was not told yet: the receiver ends only through `inactive`."""
@@ -51,6 +59,9 @@ class Slot:
     def is_free(self, before: float) -> bool:
         """Whether another track may come, if the last one ended before this loop time."""
         return self.subscription is None and not self.ending and self.ended_at <= before
+
+    def fits(self, track: PublishedTrack) -> bool:
+        return can_receive(self.codecs, track.possible_codecs)
 
 
 @dataclass(slots=True)
@@ -76,10 +87,13 @@ class Answerer(PeerConnection):
         addresses: tuple[str, ...],
         *,
         ask: Callable[[int, int], None],
+        until_offer: Callable[[float, int], float],
     ) -> None:
-        """`ask(audios, videos)` sends a `MediaSectionsRequirement`."""
+        """`ask(audios, videos)` sends a `MediaSectionsRequirement`. `until_offer(now, sections)`: seconds until the client
+        may offer so many; nothing is asked of it before."""
         super().__init__(media, number, room, addresses)
         self._ask = ask
+        self._until_offer = until_offer
         self._slots: dict[str, Slot] = {}
         self._waiting: list[Subscription] = []
         self._sent_on: set[str] = set()
@@ -99,11 +113,13 @@ class Answerer(PeerConnection):
     ) -> Answer:
         """Take an offer and make the answer to it. Raises SdpError when the offer has no usable transport.
 
-        `enabled` and `publishable`: MIME types that the client may receive and send. `options`: what is known about the sections on which the client sends, by mid. Call `apply` after the answer is
-        on its way."""
+        `enabled` and `publishable`: MIME types that the client may receive and send. `options`: what is known about the
+        sections on which the client sends, by mid. Call `apply` after the answer is on its way."""
         new, replaced = self.take_remote(offer)
         if replaced:
             self.restart_ice()
+        # A client takes no section back (RFC 8829 5.2.2), so a mid that is gone was never a client's of that kind.
+        self._sent_on &= {section.mid for section in offer.media}
         self._sent_on |= {section.mid for section in offer.media if section.is_rtp and section.sends}
         receiving = {
             section.mid: section
@@ -111,9 +127,14 @@ class Answerer(PeerConnection):
             if section.is_rtp and section.receives and not section.rejected and section.mid not in self._sent_on
         }
         self._forget_missing(receiving)
+        choice = CodecChoice()
         for mid, section in receiving.items():
-            if mid not in self._slots:
-                self._slots[mid] = Slot(section)
+            codecs = choice.codecs(section, enabled, None)
+            if slot := self._slots.get(mid):
+                slot.codecs = codecs
+            else:
+                self._slots[mid] = Slot(section, codecs)
+        unfit = self._release_unfit()
         bound, refused = self._assign()
         silent = {mid for mid, slot in self._slots.items() if slot.ending} | self._sent_on
         send = {mid: slot.subscription.outgoing() for mid, slot in self._slots.items() if slot.subscription}
@@ -126,11 +147,17 @@ class Answerer(PeerConnection):
             publish=options,
             send=send,
             silent=silent,
+            choice=choice,
         )
         sections = {}
+        native: dict[int, tuple[Codec, ...]] = {}
         for offered, section in zip(offer.media, answer.media, strict=True):
             if section.mid in self._slots:
-                self._slots[section.mid].section = section
+                slot = self._slots[section.mid]
+                slot.section = section
+                # Sections that list the same share the list.
+                slot.native = native.get(id(section.codecs)) or native_codecs(section)
+                native[id(section.codecs)] = slot.native
             elif section.is_rtp and offered.sends and section.port:
                 sections[section.mid] = (offered, section)
             elif section.kind == "application" and section.port:
@@ -140,7 +167,7 @@ class Answerer(PeerConnection):
         for slot in self._slots.values():
             slot.ending = False
         mid_to_track = {mid: outgoing.track_id for mid, outgoing in send.items()}
-        return Answer(answer.to_text(), mid_to_track, sections, bound, refused)
+        return Answer(answer.to_text(), mid_to_track, sections, bound, unfit + refused)
 
     def apply(self) -> None:
         """The answer was sent: start what it promised, ask for more where it was not enough."""
@@ -156,6 +183,11 @@ class Answerer(PeerConnection):
         self._waiting.append(subscription)
         self._renegotiate()
 
+    def can_send(self, subscription: Subscription) -> bool:
+        """Whether the client can decode the track, as far as it has said by now."""
+        slots = (slot for slot in self._slots.values() if slot.subscription is subscription)
+        return all(slot.fits(subscription.track) for slot in slots)
+
     def remove(self, subscription: Subscription) -> None:
         """Stop sending. The client learns with the next answer."""
         if subscription in self._waiting:
@@ -163,9 +195,7 @@ class Answerer(PeerConnection):
             return
         for slot in self._slots.values():
             if slot.subscription is subscription:
-                slot.subscription = None
-                slot.ending = True
-                slot.ended_at = asyncio.get_running_loop().time()
+                self._release(slot)
                 self.update_senders()
                 self._renegotiate()
 
@@ -176,7 +206,7 @@ class Answerer(PeerConnection):
         self.media.set_senders(
             self.number,
             [
-                slot.subscription.sender(mid, native_codecs(slot.section), slot.section.extensions)
+                slot.subscription.sender(mid, slot.native, slot.section.extensions)
                 for mid, slot in self._slots.items()
                 if slot.subscription
             ],
@@ -203,8 +233,7 @@ class Answerer(PeerConnection):
             if not slots:
                 waiting.append(subscription)
                 continue
-            codec = subscription.track.codec
-            slot = next((slot for slot in slots if any(c.key == codec for c in slot.section.codecs) or not codec), None)
+            slot = next((slot for slot in slots if slot.fits(subscription.track)), None)
             if slot is None:
                 refused.append(subscription)
                 continue
@@ -212,6 +241,20 @@ class Answerer(PeerConnection):
             bound.append(subscription)
         self._waiting = waiting
         return bound, refused
+
+    def _release_unfit(self) -> list[Subscription]:
+        """The client lists fewer codecs than it did: what it cannot take any more ends."""
+        out = []
+        for slot in self._slots.values():
+            if slot.subscription and not slot.fits(slot.subscription.track):
+                out.append(slot.subscription)
+                self._release(slot)
+        return out
+
+    def _release(self, slot: Slot) -> None:
+        slot.subscription = None
+        slot.ending = True
+        slot.ended_at = asyncio.get_running_loop().time()
 
     def _forget_missing(self, receiving: Mapping[str, MediaSection]) -> None:
         """A section that the client took back frees its subscription for another one."""
@@ -227,7 +270,9 @@ class Answerer(PeerConnection):
 
     def _renegotiate(self) -> None:
         if self._answered and not self._asked and self._timer is None and not self.closed:
-            self._timer = asyncio.get_running_loop().call_later(COALESCE, self._ask_now)
+            loop = asyncio.get_running_loop()
+            sections = len(self._slots) + len(self._sent_on) + len(self._waiting) + 1
+            self._timer = loop.call_later(max(COALESCE, self._until_offer(loop.time(), sections)), self._ask_now)
 
     def _ask_now(self) -> None:
         self._timer = None

@@ -11,12 +11,14 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from greenroom.server.budgets import Bucket, offer_weight
 from greenroom.server.sdp import (
     MAX_MESSAGE_SIZE,
     MediaSection,
     OfferedSection,
     SessionDescription,
     build_offer,
+    can_receive,
     native_codecs,
     offer_codecs,
 )
@@ -25,6 +27,7 @@ from .peer import PeerConnection
 
 if TYPE_CHECKING:
     from greenroom._native import MediaServer
+    from greenroom.server.media import Codec
     from greenroom.server.subscriptions import Subscription
 
 __all__ = ["CHANNELS", "Offerer"]
@@ -48,17 +51,20 @@ class Offerer(PeerConnection):
         addresses: tuple[str, ...],
         *,
         enabled: tuple[str, ...],
+        pace: Bucket,
         send_offer: Callable[[str, int, dict[str, str]], None],
         stuck: Callable[[], None],
     ) -> None:
-        """`send_offer(sdp, id, mid_to_track)`; `stuck()` when no answer came in time."""
+        """`pace`: how often to offer; changes wait for it and go out together. `send_offer(sdp, id, mid_to_track)`;
+        `stuck()` when no answer came in time."""
         super().__init__(media, number, room, addresses)
         self._enabled = enabled
+        self._pace = pace
         self._send_offer = send_offer
         self._stuck = stuck
         self._sections: list[OfferedSection] = [OfferedSection(DATA_MID, "application")]
         self._subscriptions: dict[str, Subscription] = {}
-        self._answered: dict[str, MediaSection] = {}
+        self._answered: dict[str, tuple[MediaSection, tuple[Codec, ...]]] = {}
         self._ending: set[str] = set()
         """mids that carried a track which the client still believes in."""
         self._ended_at: dict[str, float] = {}
@@ -118,13 +124,23 @@ class Offerer(PeerConnection):
                 self.update_senders()
                 self._changed()
 
-    def take_answer(self, text: str, offer_id: int) -> tuple[list[Subscription], list[Subscription]]:
+    def expects(self, offer_id: int) -> bool:
+        """Whether an answer to this offer would be of use."""
+        return self._open_offer is not None and offer_id in (0, self._offer_id)
+
+    def can_send(self, subscription: Subscription) -> bool:
+        """Whether the client can decode the track, as far as it has said by now."""
+        for mid, current in self._subscriptions.items():
+            if current is subscription and mid in self._answered:
+                return can_receive(self._answered[mid][0].codecs, subscription.track.possible_codecs)
+        return True
+
+    def take_answer(self, answer: SessionDescription, offer_id: int) -> tuple[list[Subscription], list[Subscription]]:
         """Returns the subscriptions that now flow for the first time, and those that the client cannot receive.
 
         An answer to another offer than the open one is ignored. Raises SdpError when it cannot be used."""
-        if self._open_offer is None or offer_id not in (0, self._offer_id):
+        if not self.expects(offer_id):
             return [], []
-        answer = SessionDescription.parse(text)
         new, _ = self.take_remote(answer)
         promised = self._open_offer
         self._offer_closed()
@@ -139,12 +155,11 @@ class Offerer(PeerConnection):
             if subscription is None:
                 self._ending.discard(section.mid)
             elif self._subscriptions.get(section.mid) is subscription:
-                codec = subscription.track.codec
                 usable = not section.rejected and section.receives
-                if usable and (not codec or any(c.key == codec for c in section.codecs)):
+                if usable and can_receive(section.codecs, subscription.track.possible_codecs):
                     if section.mid not in self._answered or not subscription.bound:
                         bound.append(subscription)
-                    self._answered[section.mid] = section
+                    self._answered[section.mid] = (section, native_codecs(section))
                 else:
                     refused.append(subscription)
         self.update_senders()
@@ -158,9 +173,9 @@ class Offerer(PeerConnection):
             return
         senders = []
         for mid, subscription in self._subscriptions.items():
-            section = self._answered.get(mid)
-            if section is not None:
-                senders.append(subscription.sender(mid, native_codecs(section), section.extensions))
+            if mid in self._answered:
+                section, codecs = self._answered[mid]
+                senders.append(subscription.sender(mid, codecs, section.extensions))
         self.media.set_senders(self.number, senders)
 
     def close(self) -> None:
@@ -171,13 +186,15 @@ class Offerer(PeerConnection):
     def _changed(self) -> None:
         self._dirty = True
         if self._open_offer is None and self._timer is None and not self.closed:
-            self._timer = asyncio.get_running_loop().call_later(COALESCE, self._offer)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(COALESCE, self._pace.lack(loop.time())), self._offer)
 
     def _offer(self) -> None:
         self._timer = None
         if self.closed or not self._dirty or self._open_offer is not None:
             return
         self._dirty = False
+        self._pace.spend(offer_weight(len(self._sections)))
         self._offer_id += 1
         self._open_offer = dict(self._subscriptions)
         for mid in self._ending:

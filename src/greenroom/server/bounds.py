@@ -1,0 +1,57 @@
+"""How much of everything one participant may have. What is over a bound is refused in the protocol's own words, or dropped
+and counted; docs/server.md lists them all.
+
+Rates are in `budgets`; what one description may hold is in `sdp.parse`, because that package knows nothing of the server.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "MAX_ATTRIBUTES",
+    "MAX_DATA_TRACKS",
+    "MAX_DATA_TRACK_REQUEST",
+    "MAX_JSON_MESSAGE",
+    "MAX_LAYERS",
+    "MAX_MALFORMED",
+    "MAX_MESSAGE",
+    "MAX_NAMED",
+    "MAX_PENDING",
+    "MAX_PERMISSIONS",
+    "MAX_PUBLICATIONS",
+    "MAX_SID",
+    "MAX_STATE",
+    "MAX_SUBSCRIPTIONS",
+    "MAX_TRACK_REQUEST",
+]
+
+# One signalling connection.
+MAX_MESSAGE = 2 * 1024 * 1024
+"""Bytes of one message, and so of a description; longer ones end the connection."""
+MAX_JSON_MESSAGE = 256 * 1024
+"""The same for JSON, which costs about ten times as much to read."""
+MAX_MALFORMED = 16
+"""Messages that cannot be read before the connection is ended."""
+
+# One participant.
+MAX_ATTRIBUTES = 512
+MAX_PUBLICATIONS = 256
+"""Published tracks, `limit.num_tracks` aside. Everybody is told of each."""
+MAX_PENDING = 20
+"""More unanswered `AddTrackRequest`s than this are refused with LIMIT_EXCEEDED."""
+MAX_TRACK_REQUEST = 16 * 1024
+"""Bytes of an `AddTrackRequest`: everybody is sent what it says."""
+MAX_LAYERS = 8
+"""Layers, and codecs, of one track."""
+MAX_STATE = 256 * 1024
+"""Bytes of all `TrackInfo`s of a participant: everybody is sent them with every change."""
+MAX_DATA_TRACKS = 256
+MAX_DATA_TRACK_REQUEST = 2 * 1024
+"""Bytes of a `PublishDataTrackRequest`: everybody is sent what it says."""
+MAX_SUBSCRIPTIONS = 1000
+"""Tracks that one participant receives at a time: a description has 1,024 sections."""
+MAX_NAMED = 4096
+"""Tracks that one subscriber may have wishes about; those that do not exist are forgotten first."""
+MAX_SID = 64
+"""Characters of a track's id in a request: ours have 16."""
+MAX_PERMISSIONS = 1024
+"""Entries of a `SubscriptionPermission`, and 16 times as many tracks in them."""

@@ -1,11 +1,9 @@
 //! What one peer may cost: beyond it its own packets are dropped and counted, and the others notice nothing.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_forward::{Command, Counters, Limits, RoomId};
 use greenroom_wire::Ssrc;
-use world::*;
 
 const FRAME: Duration = Duration::from_micros(33_333);
 

@@ -1,10 +1,8 @@
 //! Getting connected, staying connected, and what ends it.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_forward::{Command, Event, PeerId};
-use world::*;
 
 fn peer(client: usize) -> PeerId {
     PeerId(client as u64)

@@ -1,10 +1,8 @@
 //! What a subscriber sees of one stream goes on without a seam of our making: found by the session fuzzer.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_wire::vp8::Descriptor;
-use world::*;
 
 const FRAME: Duration = Duration::from_micros(33_333);
 

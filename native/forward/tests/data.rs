@@ -1,12 +1,10 @@
 //! Data channels by label, through loss, and towards slow readers.
-mod world;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_forward::{Channel, Command, Event, Limits, PeerId, Rate};
 use greenroom_secure::sctp::{ChannelConfig, DataTransport, SctpEvent};
-use world::*;
 
 fn peer(client: usize) -> PeerId {
     PeerId(client as u64)

@@ -1,10 +1,8 @@
 //! From one publisher to subscribers: numbers, payload types, extensions, codecs.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_forward::{Command, Event, PeerId, TrackId};
-use world::*;
 
 const TICK: Duration = Duration::from_millis(20);
 

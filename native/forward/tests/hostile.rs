@@ -1,11 +1,9 @@
 //! Bytes from strangers and from clients gone bad: dropped, counted, and nobody else notices.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtp::HeaderFields;
-use world::*;
 
 fn audio_call(seed: u64) -> (World, usize, usize, Source) {
     let mut world = World::new(seed);

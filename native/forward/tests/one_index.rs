@@ -1,11 +1,9 @@
 //! A number is forwarded once, whatever order originals and retransmissions come in: the oracle of the test world watches
 //! that no SRTP index is sealed twice; these tests make the orders that would.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_wire::rtp::HeaderFields;
-use world::*;
 
 const FRAME: Duration = Duration::from_micros(33_333);
 

@@ -1,11 +1,9 @@
 //! No freeze that a cached packet could prevent, and no key frame asked for where it would not help.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_forward::Codec;
 use greenroom_wire::Ssrc;
-use world::*;
 
 const FRAME: Duration = Duration::from_micros(33_333);
 

@@ -1,12 +1,10 @@
 //! RTCP by the clock: receiver reports, sender reports on the publisher's clock, transport-wide feedback, speakers.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_forward::{Command, Event, RoomId, TrackId};
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtcp::{NtpTime, ReportBlock, SenderInfo};
-use world::*;
 
 fn call(seed: u64) -> (World, usize, usize, Source) {
     let mut world = World::new(seed);

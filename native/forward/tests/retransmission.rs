@@ -1,10 +1,8 @@
 //! Lost packets: asked for upstream, answered downstream, with RTX and without.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_wire::Ssrc;
-use world::*;
 
 const FRAME: Duration = Duration::from_micros(33_333);
 

@@ -1,13 +1,11 @@
 //! Simulcast: recognising layers, following the highest live one, switching at key frames with continuous numbers.
-mod world;
-
 use std::time::Duration;
 
+use crate::world::*;
 use greenroom_forward::{Event, TrackId};
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtcp::{NtpTime, SenderInfo};
 use greenroom_wire::vp8::Descriptor;
-use world::*;
 
 const FRAME: Duration = Duration::from_micros(33_333);
 

@@ -8,6 +8,7 @@
 //!   arrives) and [`outbox`] (what it wants sent).
 //! - [`engine`]: the thread with the sockets. It receives coalesced datagrams (`UDP_GRO`) and sends runs of equal ones by
 //!   segmentation (`UDP_SEGMENT`), so that the generator stays cheap next to the server it measures.
+#![warn(clippy::unwrap_used)]
 
 pub mod engine;
 pub mod ice;

@@ -196,10 +196,6 @@ impl Server {
                     self.order(shard, Command::SendData { peers, label: label.clone(), payload: payload.clone() });
                 }
             }
-            Command::SetRoom { room, .. } => {
-                drop(routes);
-                self.order(self.shard_of(*room), command);
-            }
             // A track is on one shard; the others do not know it and ignore this.
             Command::SetMuted { .. } | Command::RequestKeyframe { .. } => {
                 drop(routes);

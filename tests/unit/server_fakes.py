@@ -29,6 +29,7 @@ class FakeMediaServer:
         self.dtls_started: list[int] = []
         self.sent: list[tuple[list[int], str, bytes]] = []
         self.stats: dict[int, dict[str, Any]] = {}
+        self.rooms: dict[int, int | None] = {}
 
     @property
     def event_fd(self) -> int:
@@ -78,7 +79,7 @@ class FakeMediaServer:
         self.data[peer] = (max_message_size, tuple(channels))
 
     def set_room(self, room: int, *, top_speakers: int | None = None) -> None:
-        """No media, no speakers."""
+        self.rooms[room] = top_speakers
 
     def set_muted(self, track: int, muted: bool) -> None:
         self.muted[track] = muted

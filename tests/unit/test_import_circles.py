@@ -64,6 +64,10 @@ CLEAN = {
         "a.rs": "use crate::{B, C};",
         "b.rs": "use crate::C;",
     },
+    "a module from elsewhere": {
+        "m/mod.rs": '#[path = "../../tests/w.rs"]\npub mod w; mod x; use x::X;',
+        "m/x.rs": "use super::w::World;",
+    },
     "tests of a file": {"a.rs": "struct A; mod tests { use super::*; use super::A; }"},
     "tests in a file": {"m/mod.rs": "mod tests; struct A;", "m/tests.rs": "use super::*; use super::A;"},
     "another crate's module of that name": {"a.rs": "use crate::b::B;", "b.rs": "use std::a::A; use other::{a, a::A};"},

@@ -227,3 +227,13 @@ async def test_room_event_names_room_participant_and_track(server: RoomServer, m
     assert published.room.name == "test" and published.participant.identity == "alice"
     assert published.track.sid == info.sid and published.participant.is_publisher
     assert token("alice")
+
+
+async def test_a_room_forwards_only_its_loudest_where_the_configuration_says_so(
+    server: RoomServer, media: FakeMediaServer
+) -> None:
+    async with client(server, media, "alice"):
+        assert media.rooms == {}
+    settings(server, top_speakers=8)
+    async with client(server, media, "bob"):
+        assert list(media.rooms.values()) == [8]

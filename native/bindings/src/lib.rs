@@ -1,6 +1,8 @@
 //! The Python module `greenroom._native`: the only crate that knows Python.
 //!
 //! Its surface is described in `src/greenroom/_native.pyi`.
+#![warn(clippy::unwrap_used)]
+
 use pyo3::prelude::*;
 
 mod load;

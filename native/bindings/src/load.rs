@@ -58,7 +58,7 @@ impl LoadEngine {
     }
 
     #[pyo3(signature = (peer, address, ufrag, pwd, fingerprint, *, controlling, dtls_client))]
-    #[allow(clippy::too_many_arguments)] // the seam's keywords
+    #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn connect(
         &self,
         py: Python<'_>,
@@ -96,7 +96,7 @@ impl LoadEngine {
     }
 
     #[pyo3(signature = (peer, ssrc, payload_type, payloads, *, level = 30, stamp = false, mid = None, level_id = None, twcc_id = None))]
-    #[allow(clippy::too_many_arguments)] // the seam's keywords
+    #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn publish_audio(
         &self,
         py: Python<'_>,
@@ -115,7 +115,7 @@ impl LoadEngine {
     }
 
     #[pyo3(signature = (peer, ssrc, payload_type, *, bitrate, frame_rate, packet_len, pace, uplink_bps = 0, mid = None, twcc_id = None))]
-    #[allow(clippy::too_many_arguments)] // the seam's keywords
+    #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn publish_video(
         &self,
         py: Python<'_>,

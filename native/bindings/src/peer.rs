@@ -1,14 +1,12 @@
 //! The participant half of the module: `PeerEngine`, `Peer` and the media objects behind `greenroom.rtc`.
 
-use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-
-use greenroom_peer::PeerError;
 
 mod audio;
 pub(crate) mod buffer;
 mod connection;
 mod engine;
+mod error;
 mod video;
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -23,12 +21,4 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<video::NativeVideoFrame>()?;
     m.add_function(wrap_pyfunction!(video::convert_video, m)?)?;
     Ok(())
-}
-
-fn raise(error: PeerError) -> PyErr {
-    match error {
-        PeerError::Invalid(message) => PyValueError::new_err(message),
-        PeerError::State(message) => PyRuntimeError::new_err(message),
-        PeerError::Full(message) => PyBufferError::new_err(message),
-    }
 }

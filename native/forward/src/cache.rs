@@ -239,7 +239,7 @@ mod tests {
             millis,
             &NewPacket {
                 seq,
-                marker: seq % 2 == 0,
+                marker: seq.is_multiple_of(2),
                 pt: 96,
                 timestamp: seq as u32 * 3000,
                 payload,

@@ -6,7 +6,7 @@ use crate::{PeerId, PeerStats, Receiver, RoomId, Sender, TrackId};
 /// An intent. Whole and idempotent: it says how things should be, not how they change. Unknown ids are ignored, since a
 /// command may cross the removal of what it names.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)] // the fields are named after what they hold
+#[allow(missing_docs, reason = "the fields are named after what they hold")]
 pub enum Command {
     /// Expect STUN for these local credentials.
     AddPeer { peer: PeerId, room: RoomId, ufrag: String, pwd: String },
@@ -47,7 +47,7 @@ pub struct Channel {
 
 /// What a shard reports.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // as above
+#[allow(missing_docs, reason = "the fields are named after what they hold")]
 pub enum Event {
     /// ICE checked, DTLS done, fingerprint verified, SRTP ready.
     Connected(PeerId),

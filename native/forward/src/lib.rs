@@ -4,7 +4,7 @@
 //! shards share nothing. A forwarded packet costs no allocation, and nothing on its way is proportional to the number of
 //! streams a peer has.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::unwrap_used)]
 
 mod arena;
 mod backlog;

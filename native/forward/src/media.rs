@@ -144,7 +144,7 @@ fn layer_of(track: &Track, spatial: u8, layers: &Slab<Layer>) -> Option<Key> {
 
 /// Forwards packets from the cache of a stream as if they came now.
 #[cold]
-#[allow(clippy::too_many_arguments)] // the parts of `Media`, which is borrowed piece by piece
+#[allow(clippy::too_many_arguments, reason = "the parts of `Media`, which is borrowed piece by piece")]
 fn forward_kept(
     now: Instant,
     key: Key,

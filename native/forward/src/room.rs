@@ -50,8 +50,11 @@ pub(crate) struct Room {
 impl Room {
     /// Forwards only the `top` loudest tracks from now on; `None`: all. Whether that is a change.
     pub(crate) fn set_top_speakers(&mut self, top: Option<usize>) -> bool {
-        self.stage.clear();
-        std::mem::replace(&mut self.top_speakers, top) != top
+        let changed = std::mem::replace(&mut self.top_speakers, top) != top;
+        if changed {
+            self.stage.clear();
+        }
+        changed
     }
 
     /// A track is gone.

@@ -116,7 +116,7 @@ fn one_packet_is_sent_again_three_times_at_the_most() {
     world.run(FRAME);
     let number = world.clients[bob].stream(9000)[1].header.sequence_number;
     for _ in 0..20 {
-        world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), [number].into_iter()).map(|_| ()));
+        world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), [number]).map(|_| ()));
         world.run(Duration::from_millis(100));
     }
     assert_eq!(world.clients[bob].stream(9001).len(), 3);

@@ -108,7 +108,7 @@ fn authentic_nonsense_is_survived() {
     for _ in 0..500 {
         let numbers: Vec<u16> =
             (0..50).map(|_| world.random() as u16).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9100), numbers.into_iter()).map(|_| ()));
+        world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9100), numbers).map(|_| ()));
         world.collect();
     }
     world.run(Duration::from_secs(3));

@@ -88,9 +88,8 @@ fn an_ssrc_that_changes_its_part_goes_on_counting() {
             let last = world.clients[bob].rtp.iter().rev().find(|p| p.header.payload_type == 120).map(|p| p.header);
             let Some(header) = last else { continue };
             let (ssrc, number) = (header.ssrc, header.sequence_number);
-            world.clients[bob].send_rtcp(|b| {
-                b.nack(greenroom_wire::Ssrc(1), ssrc, [number, number.wrapping_sub(1)].into_iter()).map(|_| ())
-            });
+            world.clients[bob]
+                .send_rtcp(|b| b.nack(greenroom_wire::Ssrc(1), ssrc, [number, number.wrapping_sub(1)]).map(|_| ()));
         }
     };
     // Retransmissions on 9001, then media; media on 9000, then retransmissions; and everything again.
@@ -127,7 +126,7 @@ fn a_repeated_packet_that_was_forgotten_meanwhile_is_not_sent() {
     // Asked for, and before it is built the extension ids change: the same bytes cannot be made any more.
     let mut nack = vec![0; 200];
     let mut builder = greenroom_wire::rtcp::Builder::new(&mut nack);
-    builder.nack(greenroom_wire::Ssrc(1), greenroom_wire::Ssrc(9000), numbers.into_iter()).unwrap();
+    builder.nack(greenroom_wire::Ssrc(1), greenroom_wire::Ssrc(9000), numbers).unwrap();
     let len = builder.len();
     let mut sealed = world.clients[bob].seal_rtcp(&nack[..len]);
     world.shard.handle_datagram(world.now, path(bob), &mut sealed);

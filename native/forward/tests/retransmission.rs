@@ -24,7 +24,7 @@ fn a_subscriber_gets_rtx_for_what_it_missed() {
     let media: Vec<_> = world.clients[bob].stream(9000).into_iter().cloned().collect();
     let missed = [&media[4], &media[5], &media[20]];
     let numbers = missed.map(|p| p.header.sequence_number);
-    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers.into_iter()).map(|_| ()));
+    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers).map(|_| ()));
     world.run(FRAME);
     let repaired = world.clients[bob].stream(9001);
     assert_eq!(repaired.len(), 3);
@@ -36,8 +36,8 @@ fn a_subscriber_gets_rtx_for_what_it_missed() {
     }
     assert!(repaired.windows(2).all(|w| w[1].index == w[0].index + 1));
     // Asked again at once: the first answer is on its way.
-    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers.into_iter()).map(|_| ()));
-    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers.into_iter()).map(|_| ()));
+    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers).map(|_| ()));
+    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers).map(|_| ()));
     world.run(FRAME);
     assert_eq!(world.clients[bob].stream(9001).len(), 6);
 }
@@ -57,7 +57,7 @@ fn without_rtx_the_same_bytes_are_sent_again() {
     }
     world.run(Duration::from_millis(100));
     let numbers = lost.iter().map(|bytes| u16::from_be_bytes([bytes[2], bytes[3]])).collect::<Vec<_>>();
-    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers.into_iter()).map(|_| ()));
+    world.clients[bob].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), numbers).map(|_| ()));
     let mut again = Vec::new();
     for mut bytes in std::mem::take(&mut world.clients[bob].outbox) {
         world.shard.handle_datagram(world.now, path(bob), &mut bytes);
@@ -78,7 +78,7 @@ fn a_publishers_loss_is_asked_for_and_its_rtx_fills_the_gap() {
     source.send_vp8(&mut world.clients[alice], false, 3);
     world.run(Duration::from_millis(15));
     let asked = world.clients[alice].take_feedback();
-    assert!(world.clients[bob].stream(9000).len() == 0, "still on the way");
+    assert!(world.clients[bob].stream(9000).is_empty(), "still on the way");
     world.run(Duration::from_millis(20));
     let asked = [asked, world.clients[alice].take_feedback()].concat();
     assert!(asked.contains(&Rtcp::Nack(500, vec![index as u16])), "{asked:?}");
@@ -205,7 +205,7 @@ impl LossySubscriber {
         let missing: Vec<u16> =
             (first..self.highest).filter(|i| !self.have.contains(i)).map(|i| i as u16).take(100).collect();
         if !missing.is_empty() {
-            world.clients[client].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), missing.into_iter()).map(|_| ()));
+            world.clients[client].send_rtcp(|b| b.nack(Ssrc(1), Ssrc(9000), missing).map(|_| ()));
         }
     }
 

@@ -8,6 +8,7 @@
 //!   [`receive`] (what arrives) and [`outbox`] (what it wants sent).
 //! - [`engine`]: the thread with the sockets. It sends as clients do, one datagram per call. It receives as cheaply as it
 //!   can, because on loopback the server pays for much of that: coalesced (`UDP_GRO`), and without being woken.
+#![warn(clippy::unwrap_used)]
 
 pub mod camera;
 pub mod engine;

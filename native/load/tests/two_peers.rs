@@ -43,8 +43,8 @@ impl Net {
         while self.now < end {
             self.now += TICK;
             let mut outs = [Outbox::default(), Outbox::default()];
-            for at in 0..2 {
-                self.peers[at].handle_timeout(self.now, &mut outs[at]);
+            for (peer, out) in self.peers.iter_mut().zip(&mut outs) {
+                peer.handle_timeout(self.now, out);
             }
             // What arrives is answered at once; a few rounds empty the exchange.
             for _ in 0..8 {

@@ -3,7 +3,7 @@
 //! A [`Server`] owns one thread per shard. A room lives on one shard and shards share nothing, so nothing on the packet
 //! path takes a lock. What fails is reported: a shard whose state was given up, one that is gone, one that is stuck
 //! ([`ServerEvent`]).
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::unwrap_used)]
 
 mod events;
 mod link;

@@ -197,7 +197,7 @@ impl SendBatch {
     }
 }
 
-#[allow(clippy::unnecessary_cast)] // the type of the length differs between C libraries
+#[allow(clippy::unnecessary_cast, reason = "the type of the length differs between C libraries")]
 fn put_control<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, value: T) {
     // SAFETY: the control buffer has room for both messages used here (24 + 40 bytes) and is aligned for cmsghdr.
     unsafe {

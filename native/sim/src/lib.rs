@@ -8,7 +8,7 @@
 //! Handshakes draw real randomness, so what is reproduced by a seed is the fate of every datagram and everything
 //! derived from it, and no ciphertext. [`World::digest`] sums that up.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
+#![warn(missing_docs, clippy::unwrap_used)]
 
 mod listener;
 mod network;

@@ -53,7 +53,7 @@ struct Publishing {
 }
 
 enum Media {
-    Sound(Microphone),
+    Sound(Box<Microphone>),
     Pictures(Vec<Camera>),
 }
 
@@ -153,7 +153,7 @@ impl Participant {
     pub(crate) fn publish_sound(&mut self, now: Instant, mid: &str, ssrc: u32) {
         let mid = self.declare(mid, Kind::Audio);
         self.rtc.direct_api().declare_stream_tx(ssrc.into(), None, mid, None);
-        self.publishing.push(Publishing { mid, next: now, number: 0, what: Media::Sound(Microphone::new()) });
+        self.publishing.push(Publishing { mid, next: now, number: 0, what: Media::Sound(Box::new(Microphone::new())) });
     }
 
     /// `layers`: (rid, bytes per frame), one without rid for no simulcast.

@@ -19,18 +19,22 @@ fn note() {
     let _ = COUNT.try_with(|count| count.set(count.get().map(|n| n + 1)));
 }
 
+// SAFETY: every call goes on to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
+        // SAFETY: the caller's promises are the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note();
+        // SAFETY: as above.
         unsafe { System.realloc(ptr, layout, size) }
     }
 }

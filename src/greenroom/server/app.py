@@ -272,6 +272,7 @@ def room_settings(config: ServerConfig) -> RoomSettings:
         "empty_timeout": config.room.empty_timeout,
         "departure_timeout": config.room.departure_timeout,
         "max_participants": config.room.max_participants,
+        "top_speakers": config.room.top_speakers,
         "enable_remote_unmute": config.room.enable_remote_unmute,
         "sync_streams": config.room.sync_streams,
         "room_configurations": {name: _preset(name, raw) for name, raw in config.room_configurations.items()},

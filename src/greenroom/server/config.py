@@ -66,6 +66,8 @@ class RoomConfig:
     """Seconds a room stays after the last participant left."""
     max_participants: int = 0
     """0: no limit."""
+    top_speakers: int = 0
+    """Audio tracks of a room that are forwarded: its loudest so many. 0: all. In large rooms the others cost everybody's line."""
     enable_remote_unmute: bool = False
     """The API may unmute a participant's track."""
     enabled_codecs: list[CodecConfig] = field(default_factory=list)

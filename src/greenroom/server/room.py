@@ -166,6 +166,9 @@ class Room:
         self.participants[identity] = participant
         for peer in participant.peers():
             self.manager.register_peer(peer.number, participant)
+        if self.settings.top_speakers:
+            # The core forgets a room with its last peer.
+            self.media.set_room(self.number, top_speakers=self.settings.top_speakers)
         participant.state = State.JOINED
         participant.send(join=self._join_response(participant, others))
         participant.refresh_token()

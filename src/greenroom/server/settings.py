@@ -45,6 +45,8 @@ class RoomSettings:
     """Close a room after its last independent participant left."""
     max_participants: int = 0
     """0: unlimited. Agents and recorders are not counted."""
+    top_speakers: int = 0
+    """Forward only so many of a room's audio tracks, the loudest. 0: all."""
     enabled_codecs: tuple[str, ...] = DEFAULT_CODECS
     """MIME types that may be published, best first: video before audio."""
     enable_remote_unmute: bool = False

@@ -12,7 +12,7 @@ use greenroom_peer::audio::sink::AudioFrame;
 
 use super::buffer::{Bytes, Export};
 use super::engine::PeerEngine;
-use super::raise;
+use super::error::raise;
 
 #[pyclass(module = "greenroom._native", frozen)]
 pub struct AudioInput {

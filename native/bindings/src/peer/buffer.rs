@@ -14,6 +14,7 @@ pub struct Bytes {
 
 // SAFETY: the exporter keeps the memory in place until the buffer is released, which happens with the GIL held (`drop`).
 unsafe impl Send for Bytes {}
+// SAFETY: as above; through a shared reference the memory is only read.
 unsafe impl Sync for Bytes {}
 
 impl Bytes {
@@ -39,7 +40,7 @@ impl Bytes {
     /// The bytes as native 16-bit samples.
     pub fn as_samples(&self) -> PyResult<std::borrow::Cow<'_, [i16]>> {
         let bytes = self.as_slice();
-        if bytes.len() % 2 != 0 {
+        if !bytes.len().is_multiple_of(2) {
             return Err(PyValueError::new_err(format!("{} bytes are not whole 16-bit samples", bytes.len())));
         }
         // SAFETY: any two bytes are a valid i16; `align_to` cares for alignment.

@@ -10,7 +10,7 @@ use greenroom_peer::{MediaKind, SectionStats};
 use super::audio::{AudioInput, AudioSink};
 use super::buffer::Bytes;
 use super::engine::PeerEngine;
-use super::raise;
+use super::error::raise;
 use super::video::{VideoInput, VideoSink};
 
 #[pyclass(module = "greenroom._native", frozen)]
@@ -59,7 +59,7 @@ impl Peer {
     }
 
     #[pyo3(signature = (source, *, cid, stream_id, bitrate, dtx, red))]
-    #[allow(clippy::too_many_arguments)] // the seam's keywords
+    #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn send_audio(
         &self,
         py: Python<'_>,

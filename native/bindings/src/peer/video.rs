@@ -14,7 +14,7 @@ use greenroom_peer::video::receiver::VideoFrame;
 
 use super::buffer::{Bytes, Export};
 use super::engine::PeerEngine;
-use super::raise;
+use super::error::raise;
 
 fn codec_error(error: CodecError) -> PyErr {
     PyValueError::new_err(error.0)
@@ -41,7 +41,7 @@ impl VideoInput {
         self.input.id()
     }
 
-    #[allow(clippy::too_many_arguments)] // the seam's arguments
+    #[allow(clippy::too_many_arguments, reason = "the seam's arguments")]
     fn push(
         &self,
         py: Python<'_>,

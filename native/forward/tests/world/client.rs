@@ -172,7 +172,7 @@ impl Client {
             }
             Protocol::Rtp => self.take_rtp(now, bytes),
             Protocol::Rtcp => self.take_rtcp(now, bytes),
-            _ => panic!("the shard sent something odd"),
+            Protocol::Unknown => panic!("the shard sent something odd"),
         }
         self.poll(now);
     }

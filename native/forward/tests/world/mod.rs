@@ -1,5 +1,5 @@
 //! A shard and its clients on virtual time, over a seeded network that loses, delays and reorders.
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code, reason = "each test file uses its part")]
 
 mod client;
 pub mod oracle;
@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use client::{Client, ReceivedRtp, Rtcp, Source, vp8};
 use greenroom_forward::{
     Codec, Command, Event, Extensions, Kind, Path, PeerId, Receiver, RoomId, Sender, Shard, ShardConfig, TrackId,

@@ -13,7 +13,7 @@
 //!
 //! Payloads are looked into where the keys are at hand. Tests that feed or drain the shard behind the oracle's back make it
 //! blind, which it notices by the shard's counters; then it leaves out what needs a whole view.
-#![allow(dead_code)] // each user uses its part
+#![allow(dead_code, reason = "each user uses its part")]
 
 use std::collections::HashMap;
 use std::fmt;

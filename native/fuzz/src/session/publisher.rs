@@ -292,7 +292,7 @@ impl Stream {
     /// NTP time and RTP time of a sender report that tells the truth.
     pub fn clock(&self, started: Instant, now: Instant) -> (u64, u32) {
         let since = now.saturating_duration_since(started);
-        let ntp = (3_900_000_000 + since.as_secs()) << 32 | (u64::from(since.subsec_micros()) << 32) / 1_000_000;
+        let ntp = ((3_900_000_000 + since.as_secs()) << 32) | ((u64::from(since.subsec_micros()) << 32) / 1_000_000);
         let ticks = (since.as_micros() as u64 * u64::from(self.clock_rate) / 1_000_000) as u32;
         (ntp, self.ssrc.wrapping_mul(0x0101_0101).wrapping_add(ticks))
     }

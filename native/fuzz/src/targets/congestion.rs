@@ -7,7 +7,7 @@ use greenroom_congestion::{NackGenerator, ReceiveStats, TwccRecorder};
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtcp::{self, Builder, Packet};
 
-use super::{Target, hex_seeds};
+use super::target::{Target, hex_seeds};
 
 pub fn targets() -> Vec<Target> {
     vec![

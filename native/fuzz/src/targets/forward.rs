@@ -10,7 +10,7 @@ use greenroom_secure::mac::hmac_sha1;
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtp::HeaderFields;
 
-use super::{Memory, Target, hex_seeds};
+use super::target::{Memory, Target, hex_seeds};
 
 const STEP: Duration = Duration::from_millis(5);
 
@@ -79,7 +79,7 @@ impl Stages {
     fn take(&mut self, input: &[u8]) {
         let Some((&[stage, port, check], rest)) = input.split_first_chunk::<3>() else { return };
         self.inputs += 1;
-        if self.inputs % 2048 == 0 {
+        if self.inputs.is_multiple_of(2048) {
             // What could fail has failed by now.
             let memory = std::mem::take(&mut self.memory);
             *self = Stages { memory, inputs: self.inputs, ..Stages::new() };
@@ -152,7 +152,7 @@ impl Data {
 
     fn take(&mut self, input: &[u8]) {
         self.inputs += 1;
-        if self.inputs % 64 == 0 {
+        if self.inputs.is_multiple_of(64) {
             // An ABORT that got through ends the association for good.
             let memory = std::mem::take(&mut self.memory);
             *self = Data { memory, inputs: self.inputs, ..Data::new() };

@@ -1,6 +1,6 @@
 //! Whole sessions: see [`crate::session`].
 
-use super::{Memory, Target};
+use super::target::{Memory, Target};
 use crate::session::world::oracle::Rules;
 use crate::session::{self, UNIT};
 

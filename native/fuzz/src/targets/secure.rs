@@ -4,7 +4,7 @@
 use greenroom_secure::fuzzing;
 use greenroom_secure::srtp::{MasterKey, Profile, SrtpTx};
 
-use super::{Target, hex_seeds};
+use super::target::{Target, hex_seeds};
 
 pub fn targets() -> Vec<Target> {
     vec![

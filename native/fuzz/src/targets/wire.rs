@@ -7,7 +7,7 @@ use greenroom_wire::rtcp::{self, Builder, Packet, ReportBlock, SenderInfo, TwccH
 use greenroom_wire::stun::{self, BindingRequest, IceRole, TransactionId};
 use greenroom_wire::{Ssrc, demux, ext, h264, h265, red, rtp, vp8, vp9};
 
-use super::{Target, hex_seeds};
+use super::target::{Target, hex_seeds};
 
 pub fn targets() -> Vec<Target> {
     vec![

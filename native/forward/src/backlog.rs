@@ -6,8 +6,8 @@ use crate::outgoing::{Delivery, Outgoing};
 use crate::slab::Key;
 
 /// Waiting packets after which the caller should send before it feeds more: caches must not wrap over packets that
-/// still wait.
-const MAX_WAITING: usize = 8192;
+/// still wait, and what arrives meanwhile for others should not wait longer than some milliseconds.
+const MAX_WAITING: usize = 2048;
 
 /// What waits for [`crate::Shard::prepare`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,8 +25,9 @@ pub struct Waiting {
 pub(crate) struct Backlog {
     /// By slot of the peer. They keep their memory.
     queues: Vec<Vec<Outgoing>>,
-    /// Peers with packets, each once.
-    dirty: VecDeque<Key>,
+    /// Peers with packets, each once: first those that wait for audio.
+    listeners: VecDeque<Key>,
+    viewers: VecDeque<Key>,
     waiting: usize,
     holds: Waiting,
 }
@@ -39,7 +40,10 @@ impl Backlog {
         }
         let queue = &mut self.queues[peer.slot()];
         if queue.is_empty() {
-            self.dirty.push_back(peer);
+            match kind {
+                Kind::Audio => self.listeners.push_back(peer),
+                Kind::Video => self.viewers.push_back(peer),
+            }
         }
         queue.push(item);
         self.waiting += 1;
@@ -52,7 +56,7 @@ impl Backlog {
 
     /// The next peer and all it waits for. Give the memory back with [`Backlog::reuse`].
     pub(crate) fn pop(&mut self) -> Option<(Key, Vec<Outgoing>)> {
-        let Some(peer) = self.dirty.pop_front() else {
+        let Some(peer) = self.listeners.pop_front().or_else(|| self.viewers.pop_front()) else {
             self.holds = Waiting::default();
             return None;
         };
@@ -74,7 +78,8 @@ impl Backlog {
     pub(crate) fn remove(&mut self, peer: Key) {
         let Some(queue) = self.queues.get_mut(peer.slot()) else { return };
         self.waiting -= std::mem::take(queue).len();
-        self.dirty.retain(|dirty| *dirty != peer);
+        self.listeners.retain(|listener| *listener != peer);
+        self.viewers.retain(|viewer| *viewer != peer);
     }
 
     /// Whether more should not be added before something is sent.
@@ -84,7 +89,7 @@ impl Backlog {
 
     /// What kinds of packets wait.
     pub(crate) fn holds(&self) -> Waiting {
-        if self.dirty.is_empty() { Waiting::default() } else { self.holds }
+        if self.waiting == 0 { Waiting::default() } else { self.holds }
     }
 }
 

@@ -19,10 +19,14 @@ impl Rate {
 /// shared screen and files to send needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// RTP packets.
+    /// RTP packets, authentic or not: what opening them may cost.
     pub rtp_packets: Rate,
     /// Bytes of RTP packets.
     pub rtp_bytes: Rate,
+    /// Authentic packets of one audio stream: each is sent to every subscriber.
+    pub audio_packets: Rate,
+    /// Those of one video stream.
+    pub video_packets: Rate,
     /// RTCP packets.
     pub rtcp_packets: Rate,
     /// DTLS datagrams: handshake and data channels.
@@ -49,8 +53,10 @@ impl Default for Limits {
     fn default() -> Self {
         let rate = |per_second, burst| Rate { per_second, burst };
         Limits {
-            rtp_packets: rate(8_000, 8_000),
-            rtp_bytes: rate(8 << 20, 8 << 20),
+            rtp_packets: rate(20_000, 10_000),
+            rtp_bytes: rate(16 << 20, 8 << 20),
+            audio_packets: rate(400, 400),
+            video_packets: rate(3_000, 1_500),
             rtcp_packets: rate(1_000, 2_000),
             dtls_packets: rate(12_000, 12_000),
             checks: rate(100, 200),
@@ -70,6 +76,8 @@ impl Limits {
     pub const UNLIMITED: Limits = Limits {
         rtp_packets: Rate::UNLIMITED,
         rtp_bytes: Rate::UNLIMITED,
+        audio_packets: Rate::UNLIMITED,
+        video_packets: Rate::UNLIMITED,
         rtcp_packets: Rate::UNLIMITED,
         dtls_packets: Rate::UNLIMITED,
         checks: Rate::UNLIMITED,

@@ -145,7 +145,7 @@ impl Shard {
             self.unpublish(key, publication);
         }
         for publication in &publications {
-            self.announce_ssrcs(key, publication);
+            self.announce_ssrcs(now, key, publication);
         }
         let tracks: Vec<Key> = publications.iter().map(|publication| publication.track).collect();
         self.peers[key].receiving.set_publications(publications);
@@ -214,7 +214,7 @@ impl Shard {
     }
 
     /// SSRCs that the SDP names are known before their first packet.
-    fn announce_ssrcs(&mut self, key: Key, publication: &Publication) {
+    fn announce_ssrcs(&mut self, now: Instant, key: Key, publication: &Publication) {
         let names = publication.spec.layers.iter().map(|(rid, _)| rid.as_str()).chain(std::iter::repeat(""));
         let announced = publication.spec.ssrcs.iter().zip(names).take(publication.layers.len());
         for ((ssrc, rtx_ssrc), rid) in announced {
@@ -226,7 +226,7 @@ impl Shard {
             let clock_rate = state.clock_rate();
             if *ssrc != 0 && !known {
                 self.free_ssrc(key, *ssrc);
-                if self.adopt(layer, *ssrc, clock_rate).is_none() {
+                if self.adopt(now, layer, *ssrc, clock_rate).is_none() {
                     log::warn!("SSRC {ssrc} of peer {}: too many were used", self.peers[key].id.0);
                 }
             }

@@ -11,9 +11,10 @@ use greenroom_wire::rtcp::{NtpTime, ReportBlock};
 use greenroom_wire::rtp::RtpHeader;
 use greenroom_wire::seq::diff32;
 
-use crate::Kind;
+use crate::budget::Meter;
 use crate::cache::{CacheLimits, CachedPacket, NewPacket, PacketCache};
 use crate::slab::Key;
+use crate::{Kind, Limits};
 
 /// Bounds of the silence after which a stream counts as stopped: a few of its own frames, but within these.
 const SILENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
@@ -43,6 +44,8 @@ struct KeyframeStart {
 pub(crate) struct Inbound {
     ssrc: u32,
     layer: Key,
+    kind: Kind,
+    meter: Meter,
     window: RxSource,
     cache: PacketCache,
     stats: ReceiveStats,
@@ -63,10 +66,20 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     /// A stream of a layer. `before`: the highest number accepted when this SSRC was in use earlier on the same keys.
-    pub(crate) fn new(ssrc: u32, layer: Key, kind: Kind, clock_rate: u32, nack: bool, before: Option<u64>) -> Self {
+    pub(crate) fn new(
+        ssrc: u32,
+        layer: Key,
+        kind: Kind,
+        clock_rate: u32,
+        nack: bool,
+        before: Option<u64>,
+        now: Instant,
+    ) -> Self {
         Inbound {
             ssrc,
             layer,
+            kind,
+            meter: Meter::new(now),
             window: before.map_or_else(RxSource::default, RxSource::after),
             cache: PacketCache::new(match kind {
                 Kind::Audio => CacheLimits::AUDIO,
@@ -122,6 +135,13 @@ impl Inbound {
     /// The extended sequence number that `seq` stands for.
     pub(crate) fn index_of(&self, seq: u16) -> u64 {
         self.window.estimate(seq)
+    }
+
+    /// Whether one more authentic packet is within what such a stream may send.
+    #[inline]
+    pub(crate) fn may_send(&mut self, now: Instant, limits: &Limits) -> bool {
+        let rate = if self.kind == Kind::Audio { limits.audio_packets } else { limits.video_packets };
+        self.meter.take(now, rate, 1)
     }
 
     /// Whether an authenticated original is the first with its number; it is taken then.
@@ -269,7 +289,7 @@ mod tests {
     }
 
     fn video() -> Inbound {
-        Inbound::new(1, Key::NOWHERE, Kind::Video, 90_000, true, None)
+        Inbound::new(1, Key::NOWHERE, Kind::Video, 90_000, true, None, Instant::now())
     }
 
     fn take(inbound: &mut Inbound, now: Instant, seq: u16) {
@@ -294,7 +314,7 @@ mod tests {
 
     #[test]
     fn an_ssrc_that_comes_back_goes_on_counting() {
-        let mut inbound = Inbound::new(1, Key::NOWHERE, Kind::Audio, 48_000, true, Some(70_000));
+        let mut inbound = Inbound::new(1, Key::NOWHERE, Kind::Audio, 48_000, true, Some(70_000), Instant::now());
         assert_eq!(inbound.index_of(4465), 70_001);
         assert!(!inbound.accept(70_000) && !inbound.accept(69_500), "what may have been seen is a replay");
         assert!(inbound.accept(70_001));

@@ -60,6 +60,12 @@ impl Shard {
         if change.is_some() {
             self.link_changed(now, key, change);
         }
+        if let Route::Media(inbound) = route
+            && !self.media.inbounds[inbound].may_send(now, &self.limits)
+        {
+            self.out.counters.dropped_budget += 1;
+            return;
+        }
         match route {
             Route::Media(inbound) if self.media.inbounds[inbound].accept(index) => {
                 self.take_media(now, inbound, &header, index, packet, &elements);
@@ -104,13 +110,13 @@ impl Shard {
         if repair {
             return self.adopt_repair(layer, header.ssrc.0).then_some(Route::Repair(layer));
         }
-        let inbound = self.adopt(layer, header.ssrc.0, clock_rate)?;
+        let inbound = self.adopt(now, layer, header.ssrc.0, clock_rate)?;
         Some(Route::Media(inbound))
     }
 
     /// Makes an SSRC the stream of a layer. `None` when the SSRC is something else, or the peer has used up what can be
     /// remembered.
-    pub(crate) fn adopt(&mut self, layer_key: Key, ssrc: u32, clock_rate: u32) -> Option<Key> {
+    pub(crate) fn adopt(&mut self, now: Instant, layer_key: Key, ssrc: u32, clock_rate: u32) -> Option<Key> {
         let Shard { peers, media, .. } = self;
         let layer = &mut media.layers[layer_key];
         let receiving = &mut peers[layer.publisher].receiving;
@@ -118,7 +124,7 @@ impl Shard {
         if let Some(old) = layer.inbound.take().and_then(|old| media.inbounds.remove(old)) {
             receiving.retire(old.ssrc(), old.highest());
         }
-        let inbound = Inbound::new(ssrc, layer_key, layer.kind, clock_rate, layer.nack(), before);
+        let inbound = Inbound::new(ssrc, layer_key, layer.kind, clock_rate, layer.nack(), before, now);
         let inbound = media.inbounds.insert(inbound);
         layer.inbound = Some(inbound);
         receiving.set_media(ssrc, inbound);

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use greenroom_congestion::SPEAKER_INTERVAL;
 use greenroom_secure::dtls::Certificate;
 use greenroom_wire::demux::{Kind as Protocol, classify};
 
@@ -198,6 +199,24 @@ impl Shard {
     /// How many addresses of peers are known.
     pub fn path_count(&self) -> usize {
         self.paths.len()
+    }
+
+    /// Mends what a panic may have left half done: timers that were taken out and not put back. For whoever catches
+    /// panics; call it after each.
+    pub fn recover(&mut self, now: Instant) {
+        self.requests.clear();
+        self.unrepaired.clear();
+        self.timers.clear();
+        for key in self.peers.keys() {
+            self.peers[key].schedule.armed = None;
+            self.arm(key);
+        }
+        for (id, room) in &mut self.media.rooms {
+            room.armed = !room.audio.is_empty();
+            if room.armed {
+                self.timers.push(now + SPEAKER_INTERVAL, Owner::Room(*id));
+            }
+        }
     }
 
     /// Puts the peer's next deadline into the heap, unless an earlier entry is there.

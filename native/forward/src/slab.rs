@@ -68,6 +68,12 @@ impl<T> Slab<T> {
         self.entries.get_mut(key.slot()).filter(|entry| entry.generation == key.generation)?.value.as_mut()
     }
 
+    /// The keys of all values.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let present = self.entries.iter().enumerate().filter(|(_, entry)| entry.value.is_some());
+        present.map(|(slot, entry)| Key { slot: slot as u32, generation: entry.generation }).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
@@ -100,6 +106,6 @@ mod tests {
         let second = slab.insert('b');
         assert_eq!(second.slot(), first.slot());
         assert_eq!((slab.get(first), slab.get(second), slab.get(Key::NOWHERE)), (None, Some(&'b'), None));
-        assert_eq!((slab.remove(first), slab.len()), (None, 1));
+        assert_eq!((slab.remove(first), slab.len(), slab.keys()), (None, 1, vec![second]));
     }
 }

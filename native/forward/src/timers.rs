@@ -20,6 +20,11 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.heap.clear();
+    }
+
     pub(crate) fn push(&mut self, at: Instant, owner: Owner) {
         self.heap.push(Reverse((at, owner)));
     }

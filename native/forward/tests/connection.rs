@@ -146,3 +146,14 @@ fn media_follows_a_client_to_another_address() {
     assert!(world.shard.prepare(world.now));
     assert!(world.shard.outgoing().sends().iter().all(|send| send.path == moved));
 }
+
+#[test]
+fn after_a_panic_was_caught_all_timers_run_again() {
+    let mut world = World::new(31);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    world.clients[bob].stop_checks();
+    world.shard.recover(world.now);
+    world.run(Duration::from_secs(13));
+    assert!(world.take_events().contains(&Event::Disconnected(PeerId(bob as u64))));
+}

@@ -5,6 +5,7 @@ mod continuity;
 mod data;
 mod forwarding;
 mod hostile;
+mod neighbours;
 mod one_index;
 mod pictures;
 mod reports;

@@ -264,7 +264,10 @@ impl<'a> Worker<'a> {
             Ok(()) => Ok(true),
             Err(payload) => {
                 self.link.panics += 1;
-                if self.panics.add(Instant::now()) {
+                let now = Instant::now();
+                // Timers that were being handled must run again: a peer without any would never be called again.
+                let mended = catch_unwind(AssertUnwindSafe(|| self.shard.recover(now))).is_ok();
+                if self.panics.add(now) || !mended {
                     return Err(Ended::Panics(panic_text(&*payload)));
                 }
                 Ok(false)

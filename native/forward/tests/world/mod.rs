@@ -90,10 +90,15 @@ impl World {
 
     /// A new peer of room 1, not connected yet. Returns its index, which is also its `PeerId`.
     pub fn add(&mut self) -> usize {
+        self.add_to(RoomId(1))
+    }
+
+    /// The same in another room.
+    pub fn add_to(&mut self, room: RoomId) -> usize {
         let index = self.clients.len();
         let client = Client::new(index, self.now);
         let peer = PeerId(index as u64);
-        self.command(Command::AddPeer { peer, room: RoomId(1), ufrag: client.ufrag.clone(), pwd: client.pwd.clone() });
+        self.command(Command::AddPeer { peer, room, ufrag: client.ufrag.clone(), pwd: client.pwd.clone() });
         let fingerprint = *client.fingerprint.as_bytes();
         self.command(Command::SetRemote { peer, ufrag: "r".into(), pwd: "r".into(), fingerprint });
         self.clients.push(client);
@@ -102,7 +107,12 @@ impl World {
 
     /// A new peer that has done its handshake.
     pub fn join(&mut self) -> usize {
-        let index = self.add();
+        self.join_room(RoomId(1))
+    }
+
+    /// The same in another room.
+    pub fn join_room(&mut self, room: RoomId) -> usize {
+        let index = self.add_to(room);
         self.clients[index].start();
         let connected = |world: &World| world.events.contains(&Event::Connected(PeerId(index as u64)));
         self.run_until(Duration::from_secs(20), |world| connected(world) && world.clients[index].is_connected());

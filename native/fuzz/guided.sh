@@ -26,15 +26,15 @@ TARGETS=("$@"); [ $# -eq 0 ] && TARGETS=("${ALL[@]}")
 
 # run TARGET SECONDS
 run() {
-  local target=$1 corpus="$WORK/corpus/${1// /-}" kept="native/fuzz/corpus/${1// /-}" longest=2048 before after
-  [ "$target" = "shard session" ] && longest=772
+  local target=$1 corpus="$WORK/corpus/${1// /-}" kept="native/fuzz/corpus/${1// /-}" longest=2048 control=100 before after
+  [ "$target" = "shard session" ] && { longest=516; control=0; }
   mkdir -p "$corpus"
   local folders=("$corpus" "$WORK/seeds/$target"); [ -d "$kept" ] && folders+=("$kept")
   printf '%-24s %5ds ' "$target" "$2"
   export GREENROOM_FUZZ_TARGET=$target GREENROOM_FUZZ_HISTORY=$FINDINGS/${target// /-}.history
   local log="$WORK/${target// /-}.log" jobs=()
   [ "${FUZZ_JOBS:-1}" -gt 1 ] && jobs=("-fork=$FUZZ_JOBS")
-  if "$GUIDED" "${folders[@]}" "-max_total_time=$2" "-max_len=$longest" -len_control=20 -timeout=60 -rss_limit_mb=2048 \
+  if "$GUIDED" "${folders[@]}" "-max_total_time=$2" "-max_len=$longest" "-len_control=$control" -timeout=60 -rss_limit_mb=2048 \
       -print_final_stats=1 "-artifact_prefix=$FINDINGS/${target// /-}-" "${jobs[@]}" >"$log" 2>&1; then
     before=$(grep -oE 'INITED cov: [0-9]+' "$log" | grep -oE '[0-9]+$' | head -n 1 || true)
     after=$(grep -oE 'cov: [0-9]+' "$log" | grep -oE '[0-9]+$' | tail -n 1 || true)

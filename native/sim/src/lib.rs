@@ -5,6 +5,8 @@
 //! decoder of `greenroom-peer`. The thread and the sockets around them are left out: [`World`] calls instead. What SDP
 //! would have settled is given to both sides as values.
 //!
+//! [`oracle::Oracle`] sees every datagram and ends a run in which the shard breaks a rule, in every scenario.
+//!
 //! Handshakes draw real randomness, so what is reproduced by a seed is the fate of every datagram and everything
 //! derived from it, and no ciphertext. [`World::digest`] sums that up.
 #![forbid(unsafe_code)]
@@ -12,6 +14,8 @@
 
 mod listener;
 mod network;
+#[path = "../../forward/tests/world/oracle.rs"]
+pub mod oracle;
 mod participant;
 mod random;
 mod section;

@@ -9,6 +9,7 @@ use greenroom_forward::{Command, Event, Kind, Path, PeerId, Receiver, RoomId, Se
 use greenroom_secure::dtls::Certificate;
 use greenroom_wire::demux::{Kind as Protocol, classify};
 
+use crate::oracle::{self, Oracle};
 use crate::{Conditions, Link, LinkStats, Participant, Random, section};
 
 /// SSRC of what participant `index` receives of `track` is this plus `1000 * index + 2 * track`; its retransmissions
@@ -44,7 +45,11 @@ pub struct World {
     pub events: Vec<Event>,
     /// Messages are passed on to everybody else, as the room does it.
     pub relays_messages: bool,
+    /// Watches everything that passes the shard.
+    pub oracle: Oracle,
     links: Vec<[Link; 2]>,
+    /// Whose address each one is or was.
+    addresses: BTreeMap<SocketAddr, usize>,
     receivers: BTreeMap<usize, Vec<Receiver>>,
     senders: BTreeMap<usize, Vec<Sender>>,
     flying: BinaryHeap<Reverse<Flying>>,
@@ -74,7 +79,9 @@ impl World {
             participants: Vec::new(),
             events: Vec::new(),
             relays_messages: true,
+            oracle: Oracle::default(),
             links: Vec::new(),
+            addresses: BTreeMap::new(),
             receivers: BTreeMap::new(),
             senders: BTreeMap::new(),
             flying: BinaryHeap::new(),
@@ -93,16 +100,16 @@ impl World {
         let mut participant = Participant::new(self.now, index, SERVER.into());
         let peer = PeerId(index as u64);
         let (ufrag, pwd) = (format!("ufrag{index}"), format!("password-of-participant-{index}"));
-        self.shard
-            .handle_command(self.now, Command::AddPeer { peer, room: ROOM, ufrag: ufrag.clone(), pwd: pwd.clone() });
+        self.command(Command::AddPeer { peer, room: ROOM, ufrag: ufrag.clone(), pwd: pwd.clone() });
         let fingerprint = participant.fingerprint();
         let remote = Command::SetRemote { peer, ufrag: "unused".into(), pwd: "unused".into(), fingerprint };
-        self.shard.handle_command(self.now, remote);
+        self.command(remote);
         let data = Command::SetData { peer, max_message_size: 65_536, channels: Vec::new() };
-        self.shard.handle_command(self.now, data);
+        self.command(data);
         participant.open_channel("_reliable", true);
         participant.open_channel("_lossy", false);
         participant.connect(self.now, &ufrag, &pwd, self.certificate.fingerprint().as_bytes());
+        self.addresses.insert(participant.outside, index);
         self.participants.push(participant);
         let stream = 1 + 2 * index as u64;
         self.links.push([Link::new(self.seed, stream, up), Link::new(self.seed, stream + 1, down)]);
@@ -136,7 +143,9 @@ impl World {
     /// The participant's address changes, as behind a router that forgot it. What is under way to the old one is lost.
     pub fn change_route(&mut self, index: usize) {
         self.next_port += 1;
-        self.participants[index].outside = ([198, 51, 100, 7], self.next_port).into();
+        let outside = ([198, 51, 100, 7], self.next_port).into();
+        self.participants[index].outside = outside;
+        self.addresses.insert(outside, index);
     }
 
     /// Publishes a tone as `track`.
@@ -168,7 +177,7 @@ impl World {
         let receivers = self.receivers.entry(index).or_default();
         receivers.push(receiver);
         let receivers = receivers.clone();
-        self.shard.handle_command(self.now, Command::SetReceivers { peer: PeerId(index as u64), receivers });
+        self.command(Command::SetReceivers { peer: PeerId(index as u64), receivers });
     }
 
     /// Receives `track`; returns the mid of the section.
@@ -191,7 +200,7 @@ impl World {
 
     fn tell_senders(&mut self, index: usize) {
         let senders = self.senders[&index].clone();
-        self.shard.handle_command(self.now, Command::SetSenders { peer: PeerId(index as u64), senders });
+        self.command(Command::SetSenders { peer: PeerId(index as u64), senders });
     }
 
     /// Lets `time` pass.
@@ -223,7 +232,10 @@ impl World {
         while self.flying.peek().is_some_and(|flying| flying.0.at <= now) {
             let Some(Reverse(mut datagram)) = self.flying.pop() else { break };
             match datagram.way {
-                Way::Up(remote) => self.shard.handle_datagram(now, Path { local: 0, remote }, &mut datagram.bytes),
+                Way::Up(remote) => {
+                    self.oracle.received(now, self.addresses[&remote], &datagram.bytes, None);
+                    self.shard.handle_datagram(now, Path { local: 0, remote }, &mut datagram.bytes);
+                }
                 Way::Down(outside) => {
                     if let Some(participant) = self.participants.iter_mut().find(|p| p.outside == outside) {
                         participant.handle_datagram(now, &datagram.bytes);
@@ -235,7 +247,13 @@ impl World {
             participant.handle_timeout(now);
         }
         self.shard.handle_timeout(now);
+        oracle::assert_ahead(now, self.shard.poll_timeout());
         true
+    }
+
+    fn command(&mut self, command: Command) {
+        self.oracle.command(&command);
+        self.shard.handle_command(self.now, command);
     }
 
     /// Puts what everybody sent on its way.
@@ -248,6 +266,12 @@ impl World {
             }
             self.shard.sent();
         }
+        let rtp = sent.iter().filter(|(_, bytes)| classify(bytes) == Protocol::Rtp).count();
+        self.oracle.drained(self.shard.counters(), rtp);
+        for (outside, bytes) in &sent {
+            self.oracle.sent(self.now, self.addresses[outside], bytes, None);
+        }
+        self.oracle.settle();
         sent.sort_by_key(|(_, bytes)| stream_of(bytes));
         for (outside, bytes) in sent {
             // To an address nobody has any more: into the void.
@@ -280,7 +304,7 @@ impl World {
                     let all = 0..self.participants.len() as u64;
                     let peers = all.map(PeerId).filter(|other| *other != peer).collect();
                     let payload: Arc<[u8]> = payload.into();
-                    self.shard.handle_command(self.now, Command::SendData { peers, label, payload });
+                    self.command(Command::SendData { peers, label, payload });
                 }
                 Event::Stats(..) => {}
                 event => self.events.push(event),

@@ -38,8 +38,9 @@ pub const RTX_BURST: u64 = 40_000;
 pub const RTX_PERCENT: u64 = 50;
 /// What is counted differently here: a retransmission costs its payload there, its whole datagram here.
 const RTX_HEADERS: u64 = 90;
-/// RTCP that a peer gets, beyond as many bytes as it sends: at once, and in a second.
+/// Bytes of RTCP that a peer gets, beyond as many as it sends: at once.
 pub const FEEDBACK_BURST: u64 = 20_000;
+/// And in a second.
 pub const FEEDBACK_RATE: u64 = 20_000;
 /// Packets remembered of one stream.
 const REMEMBERED: usize = 1 << 16;
@@ -186,6 +187,7 @@ pub struct Oracle {
     last_input: Vec<u8>,
     /// Streams with gaps of our own making, and where they were seen.
     suspects: Vec<(usize, u32, String)>,
+    /// Those that hold.
     pub rules: Rules,
 }
 

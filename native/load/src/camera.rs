@@ -136,7 +136,7 @@ impl Camera {
         while self.frame_due <= now {
             self.plan_frame();
         }
-        self.queue.pop_front_if(|packet| packet.due <= now)
+        self.queue.front().is_some_and(|packet| packet.due <= now).then(|| self.queue.pop_front()).flatten()
     }
 
     fn packet_len(&self) -> usize {

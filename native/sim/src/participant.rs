@@ -284,7 +284,7 @@ impl Participant {
             Media::Pictures(cameras) => {
                 *next += Camera::PACE;
                 let pt = payload_type(&self.rtc, Codec::Vp8);
-                for camera in cameras.iter_mut().filter(|camera| !camera.paused) {
+                for camera in cameras.iter_mut().filter(|camera| camera.is_active()) {
                     let mut writer = self.rtc.writer(*mid).expect("a section that sends");
                     if let Some(rid) = camera.rid {
                         writer = writer.rid(rid.into());

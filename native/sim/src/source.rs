@@ -48,6 +48,8 @@ pub struct Camera {
     pub(crate) key_wanted: bool,
     /// Produces nothing for now.
     pub paused: bool,
+    /// Shows a slide: produces nothing but the key frames it is asked for.
+    pub still: bool,
     /// Frames made.
     pub frames: u64,
     /// Key frames made.
@@ -63,7 +65,12 @@ impl Camera {
 
     pub(crate) fn new(seed: u64, rid: Option<&'static str>, size: usize) -> Self {
         let random = Random::new(seed, size as u64);
-        Camera { rid, size, key_wanted: true, paused: false, frames: 0, keyframes: 0, random }
+        Camera { rid, size, key_wanted: true, paused: false, still: false, frames: 0, keyframes: 0, random }
+    }
+
+    /// Whether it has something to send.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.paused && (!self.still || self.key_wanted)
     }
 
     /// The frame with this number, which all layers share.

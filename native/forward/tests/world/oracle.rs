@@ -333,7 +333,8 @@ impl Oracle {
                 *pictures_jumped |= missing == 0 && !now.follow(&before, forward == 0);
             }
         }
-        if index >= highest {
+        // Of two packets with one number the shard takes the first.
+        if stream.highest.is_none() || index > highest {
             stream.highest = Some(index);
             stream.timestamp = header.timestamp;
             stream.marker = header.marker;

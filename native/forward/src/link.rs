@@ -344,6 +344,8 @@ impl Link {
         write: impl FnOnce(&mut greenroom_wire::rtcp::Builder<'_>) -> Result<(), greenroom_wire::WireError>,
     ) {
         const SPACE: usize = 1400;
+        // Feedback that never fits would never be sent.
+        const _: () = assert!(SPACE >= greenroom_congestion::TwccRecorder::MAX_FEEDBACK_LEN);
         let id = self.id;
         let Some((tx, path)) = self.sealer() else { return };
         let buf = arena.reserve(SPACE + greenroom_secure::srtp::MAX_OVERHEAD);

@@ -136,7 +136,8 @@ impl Camera {
         while self.frame_due <= now {
             self.plan_frame();
         }
-        self.queue.front().is_some_and(|packet| packet.due <= now).then(|| self.queue.pop_front()).flatten()
+        let due = self.queue.front().is_some_and(|packet| packet.due <= now);
+        if due { self.queue.pop_front() } else { None }
     }
 
     fn packet_len(&self) -> usize {

@@ -188,9 +188,8 @@ impl Source {
 
     /// A receiver asked for a picture that stands alone.
     pub fn request_keyframe(&mut self, now: Instant) {
-        if self.last_keyframe.is_none_or(|last| now.saturating_duration_since(last) >= KEYFRAME_INTERVAL)
-            && let Clock::Video(camera) = &mut self.clock
-        {
+        let due = self.last_keyframe.is_none_or(|last| now.saturating_duration_since(last) >= KEYFRAME_INTERVAL);
+        if due && let Clock::Video(camera) = &mut self.clock {
             camera.request_keyframe();
         }
     }

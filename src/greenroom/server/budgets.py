@@ -32,11 +32,11 @@ class Rates:
     """
 
     # One client address.
-    address_requests: int = 50
+    address_requests: int = 100
     """HTTP requests, WebSocket upgrades among them."""
-    address_joins: int = 10
-    """Sessions that begin or are resumed."""
-    address_connections: int = 500
+    address_joins: int = 50
+    """Sessions that begin or are resumed: a school behind one address, or a machine full of agents."""
+    address_connections: int = 1000
     """TCP connections at a time (not a rate)."""
 
     # One identity, one API key.
@@ -65,7 +65,7 @@ class Rates:
 
     # The data channels of one participant.
     data_messages: int = 5000
-    data_bytes: int = 16 * 1024 * 1024
+    data_bytes: int = 32 * 1024 * 1024
     data_deliveries: int = 25_000
     """Messages out: one message in to a hundred receivers is a hundred."""
 

@@ -22,14 +22,15 @@ GUIDED=$CARGO_TARGET_DIR/release/greenroom-fuzz-guided
 
 mapfile -t ALL < <("$BLIND" --list)
 TARGETS=("$@"); [ $# -eq 0 ] && TARGETS=("${ALL[@]}")
+rm -rf "$WORK/seeds"
 "$BLIND" --seeds "$WORK/seeds"
 
 # run TARGET SECONDS
 run() {
-  local target=$1 corpus="$WORK/corpus/${1// /-}" kept="native/fuzz/corpus/${1// /-}" longest=2048 control=100 before after
+  local target=$1 corpus="$WORK/corpus/${1// /-}" longest=2048 control=100 before after
   [ "$target" = "shard session" ] && { longest=516; control=0; }
   mkdir -p "$corpus"
-  local folders=("$corpus" "$WORK/seeds/$target"); [ -d "$kept" ] && folders+=("$kept")
+  local folders=("$corpus" "$WORK/seeds/$target")
   printf '%-24s %5ds ' "$target" "$2"
   export GREENROOM_FUZZ_TARGET=$target GREENROOM_FUZZ_HISTORY=$FINDINGS/${target// /-}.history
   local log="$WORK/${target// /-}.log" jobs=()

@@ -7,8 +7,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::Write;
 
+use greenroom_fuzz::join;
 use greenroom_fuzz::mutate::Mutator;
 use greenroom_fuzz::session::world::oracle::Rules;
 use greenroom_fuzz::targets::{self, Target};
@@ -40,15 +40,10 @@ fn choose() {
 /// Each input after its length in four bytes, the failing one last.
 fn write_history() {
     let Ok(path) = std::env::var("GREENROOM_FUZZ_HISTORY") else { return };
-    HISTORY_OF.with_borrow(|inputs| {
-        let Ok(mut file) = std::fs::File::create(&path) else { return eprintln!("cannot write {path}") };
-        for input in inputs {
-            let written = file.write_all(&(input.len() as u32).to_be_bytes()).and_then(|()| file.write_all(input));
-            if let Err(error) = written {
-                return eprintln!("{path}: {error}");
-            }
-        }
-    });
+    let history = HISTORY_OF.with_borrow(|inputs| join(inputs.iter().map(Vec::as_slice)));
+    if let Err(error) = std::fs::write(&path, history) {
+        eprintln!("{path}: {error}");
+    }
 }
 
 fuzz_target!(init: choose(), |data: &[u8]| {

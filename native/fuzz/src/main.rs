@@ -3,11 +3,12 @@
 //!
 //! `cargo run --release -p greenroom-fuzz -- --seconds 30 [--target NAME] [--seed S]`
 //!
-//! Each target runs for an equal share of the time on mutated valid inputs and random bytes. A panic is reported with
+//! Each target runs for its share of the time on mutated valid inputs and random bytes. A panic is reported with
 //! the input in hex and the seed of the run; the process then exits with status 1. One seed and target give one sequence
 //! of inputs, so a failure is repeated by passing both again with enough time. `--input HEX` runs one input only, `--file`
 //! the one in a file, `--history` all of a file as the guided engine keeps it: each after its length in four bytes.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,10 +17,10 @@ use std::time::{Duration, Instant};
 use greenroom_fuzz::mutate::Mutator;
 use greenroom_fuzz::session::{self, world::oracle::Rules};
 use greenroom_fuzz::targets::{self, Target};
-use greenroom_fuzz::{from_hex, hex};
+use greenroom_fuzz::{from_hex, hex, join, split};
 
 const USAGE: &str = "usage: greenroom-fuzz [--seconds N] [--target NAME] [--seed S] [--input HEX | --file PATH | \
-                     --history PATH] [--without RULE,RULE] [--list] [--seeds FOLDER] [--describe]";
+                     --history PATH] [--without RULE,RULE] [--list] [--seeds FOLDER] [--pack FOLDER] [--describe]";
 
 #[derive(Default)]
 struct Options {
@@ -33,6 +34,8 @@ struct Options {
     describe: bool,
     /// Write the seeds of each target into a folder of its name, for the guided engine.
     seeds: Option<PathBuf>,
+    /// Print the files of this folder as one corpus.
+    pack: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -55,8 +58,9 @@ fn main() -> ExitCode {
         targets.iter().for_each(|t| println!("{}", t.name));
         return ExitCode::SUCCESS;
     }
-    if let Some(folder) = &options.seeds {
-        return match write_seeds(&targets, folder) {
+    if let Some(folder) = options.seeds.as_ref().or(options.pack.as_ref()) {
+        let done = if options.seeds.is_some() { write_seeds(&targets, folder) } else { pack(folder) };
+        return match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("{}: {error}", folder.display());
@@ -71,12 +75,12 @@ fn main() -> ExitCode {
     // The default hook would print a backtrace before we can say which input it was.
     std::panic::set_hook(Box::new(|info| eprintln!("panic: {info}")));
 
-    let share = Duration::from_secs_f64(options.seconds / targets.len() as f64);
+    let weights: f64 = targets.iter().map(weight).sum();
     let mut failed = 0;
     for target in &mut targets {
         let result = match &options.inputs {
             Some(inputs) => inputs.iter().try_for_each(|input| run_once(target, input)).map(|()| inputs.len() as u64),
-            None => fuzz(target, share, options.seed),
+            None => fuzz(target, Duration::from_secs_f64(options.seconds * weight(target) / weights), options.seed),
         };
         match result {
             Ok(inputs) => println!("{:<24} ok, {inputs} inputs", target.name),
@@ -90,11 +94,17 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A target's part of the time: whole sessions take a thousand times as long as parsers.
+fn weight(target: &Target) -> f64 {
+    if target.unit > 1 { 8.0 } else { 1.0 }
+}
+
 /// Runs a target until its time is over; returns the number of inputs, or the one that made it panic.
 fn fuzz(target: &mut Target, share: Duration, seed: u64) -> Result<u64, Vec<u8>> {
     let mut mutator = Mutator::new(seed, target.unit);
     let end = Instant::now() + share;
     let mut inputs = 0;
+    let all: Vec<Vec<u8>> = target.seeds.iter().chain(&target.corpus).cloned().collect();
     for seed in target.seeds.clone() {
         run_once(target, &seed)?;
         inputs += 1;
@@ -103,7 +113,7 @@ fn fuzz(target: &mut Target, share: Duration, seed: u64) -> Result<u64, Vec<u8>>
     let between = if target.unit > 1 { 1 } else { 256 };
     loop {
         for _ in 0..between {
-            let input = mutator.next(&target.seeds);
+            let input = mutator.next(&all);
             run_once(target, &input)?;
             inputs += 1;
         }
@@ -121,11 +131,18 @@ fn write_seeds(targets: &[Target], folder: &std::path::Path) -> std::io::Result<
     for target in targets {
         let folder = folder.join(target.name);
         std::fs::create_dir_all(&folder)?;
-        for (number, seed) in target.seeds.iter().enumerate() {
+        for (number, seed) in target.seeds.iter().chain(&target.corpus).enumerate() {
             std::fs::write(folder.join(format!("seed-{number}")), seed)?;
         }
     }
     Ok(())
+}
+
+fn pack(folder: &std::path::Path) -> std::io::Result<()> {
+    let mut paths = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    let inputs = paths.iter().map(std::fs::read).collect::<std::io::Result<Vec<_>>>()?;
+    std::io::stdout().write_all(&join(inputs.iter().map(Vec::as_slice)))
 }
 
 fn parse_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -153,23 +170,13 @@ fn take_argument(options: &mut Options, name: &str, value: String) -> Result<(),
         "--target" => options.target = Some(value),
         "--input" => options.inputs = Some(vec![from_hex(&value).ok_or("bad --input")?]),
         "--file" => options.inputs = Some(vec![read(&value)?]),
-        "--history" => options.inputs = Some(split_history(&read(&value)?)),
+        "--history" => options.inputs = Some(split(&read(&value)?)),
         "--without" => options.rules = Rules::without(&value).map_err(|name| format!("no rule {name}"))?,
         "--seeds" => options.seeds = Some(value.into()),
+        "--pack" => options.pack = Some(value.into()),
         _ => return Err(format!("unknown option {name}")),
     }
     Ok(())
-}
-
-/// Inputs, each after its length in four bytes.
-fn split_history(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut inputs = Vec::new();
-    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
-        let (input, rest) = rest.split_at((u32::from_be_bytes(*len) as usize).min(rest.len()));
-        inputs.push(input.to_vec());
-        bytes = rest;
-    }
-    inputs
 }
 
 #[cfg(test)]
@@ -217,10 +224,5 @@ mod tests {
         {
             assert!(parse(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_history_is_split_where_it_was_joined() {
-        assert_eq!(split_history(&[0, 0, 0, 2, 5, 6, 0, 0, 0, 0, 0, 0, 0, 9, 7]), [vec![5, 6], vec![], vec![7]]);
     }
 }

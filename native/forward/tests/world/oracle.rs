@@ -338,7 +338,8 @@ impl Oracle {
             stream.highest = Some(index);
             stream.timestamp = header.timestamp;
             stream.marker = header.marker;
-            stream.numbers = numbers;
+            // Of another codec in between some subscribers know nothing.
+            stream.numbers = numbers.or(stream.numbers);
         }
     }
 

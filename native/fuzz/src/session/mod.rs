@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use operation::Operation;
 use state::{Head, Session};
+pub use state::{publisher_extensions, subscriber_extensions};
 use world::oracle::Rules;
 
 /// Bytes of the head and of each operation.

@@ -132,6 +132,18 @@ pub enum Operation {
         count: u8,
     },
     RequestKeyframe,
+    /// A peer that sends media or gets some is not heard for a while.
+    Away {
+        who: u8,
+        seconds: u8,
+    },
+    /// Only the loudest tracks of the room are forwarded.
+    Stage {
+        places: Option<u8>,
+    },
+    RestartIce {
+        who: u8,
+    },
     /// One frame of everything, as a good publisher sends it.
     Everything {
         count: u8,
@@ -179,7 +191,12 @@ impl Operation {
             23 => Operation::Noise { slot, pt: a / 3, seed: b, len: c },
             24 => Operation::Codec { slot, which: b },
             25 => Operation::Padding { slot, count: 1 + b % 8 },
-            26 => Operation::RequestKeyframe,
+            26 => match a % 4 {
+                0 => Operation::RequestKeyframe,
+                1 => Operation::Away { who: b % 2, seconds: 9 + c % 8 },
+                2 => Operation::Stage { places: Some(b % 4).filter(|places| *places < 3) },
+                _ => Operation::RestartIce { who: b % 3 },
+            },
             _ => Operation::Everything { count: 1 + b % 64, pace_ms: [0, 10, 33, 50][usize::from(c % 4)] },
         }
     }

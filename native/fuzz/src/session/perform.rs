@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom_forward::{Command, TrackId};
+use greenroom_forward::{Command, PeerId, RoomId, TrackId};
 use greenroom_wire::Ssrc;
 use greenroom_wire::rtcp::{NtpTime, ReportBlock, SenderInfo};
 
@@ -166,6 +166,20 @@ impl Session {
                     self.datagrams += 1;
                 }
             }
+            Operation::Away { who, seconds } => {
+                let who = usize::from(who);
+                self.disturbed[0] |= who == BOB;
+                self.disturbed[1] |= who == BOB;
+                self.world.clients[who].stop_checks();
+                self.pass(Duration::from_secs(u64::from(seconds)));
+                self.world.clients[who].start();
+            }
+            Operation::Stage { places } => {
+                // Alice may be louder.
+                self.disturbed[0] |= places.is_some();
+                self.command(Command::SetRoom { room: RoomId(1), top_speakers: places.map(usize::from) });
+            }
+            Operation::RestartIce { who } => self.restart_ice(usize::from(who)),
             Operation::RequestKeyframe => self.command(Command::RequestKeyframe { track: TrackId(PICTURES) }),
         }
     }
@@ -194,5 +208,15 @@ impl Session {
             (wish.ssrc, wish.rtx_ssrc) = (ssrc, ssrc + 1);
         }
         self.tell_senders(who);
+    }
+
+    /// New credentials, as both sides get them from the signalling.
+    fn restart_ice(&mut self, who: usize) {
+        self.restarts += 1;
+        let client = &mut self.world.clients[who];
+        (client.ufrag, client.pwd) =
+            (format!("again{}-{who}", self.restarts), format!("password-number-{}", self.restarts));
+        let (peer, ufrag, pwd) = (PeerId(who as u64), client.ufrag.clone(), client.pwd.clone());
+        self.command(Command::RestartIce { peer, ufrag, pwd });
     }
 }

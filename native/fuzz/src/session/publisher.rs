@@ -348,6 +348,11 @@ impl Honest {
         }
     }
 
+    /// Sends nothing more.
+    pub fn rest(&mut self, now: Instant) {
+        self.next = now + Duration::from_secs(3600);
+    }
+
     pub fn want_key(&mut self) {
         self.pictures.key_wanted = true;
     }

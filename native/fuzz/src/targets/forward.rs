@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::session::world::oracle::Rules;
 use crate::session::world::{self, Source, World, audio_receiver, audio_sender, path, video_receiver, video_sender};
+use crate::session::{publisher_extensions, subscriber_extensions};
 use greenroom_forward::{Channel, Command, Path, PeerId};
 use greenroom_secure::mac::hmac_sha1;
 use greenroom_wire::Ssrc;
@@ -218,10 +219,14 @@ impl Call {
         world.oracle.rules = rules;
         let (alice, bob) = (world.join(), world.join());
         let layers = [("q", 0), ("f", 2)];
-        world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)]), video_receiver(8, "1", &[(600, 601)], &layers)]);
-        let mut red = audio_sender(7, "3", 9000);
-        red.codecs.push(world::codec(62, "red", 0));
-        world.subscribe(bob, vec![red, video_sender(8, "4", 9100, 9101), audio_sender(7, "5", 9200)]);
+        let mut receivers = vec![audio_receiver(7, "0", &[(500, 0)]), video_receiver(8, "1", &[(600, 601)], &layers)];
+        let mut senders =
+            vec![audio_sender(7, "3", 9000), video_sender(8, "4", 9100, 9101), audio_sender(7, "5", 9200)];
+        senders[0].codecs.push(world::codec(62, "red", 0));
+        receivers.iter_mut().for_each(|receiver| receiver.extensions = publisher_extensions());
+        senders.iter_mut().for_each(|sender| sender.extensions = subscriber_extensions());
+        world.publish(alice, receivers);
+        world.subscribe(bob, senders);
         let mut call = Call { world, alice, bob, index: 0 };
         // Streams that flow, so that reports have something to be about.
         let mut source = Source::new(600, 96, &[(4, "1"), (10, "q")]);
@@ -242,23 +247,31 @@ impl Call {
         }
     }
 
-    /// Four bytes choose payload type, SSRC, flags and the length of extension values; the rest is those and the payload.
+    /// Six bytes choose payload type, SSRC, flags, which header extensions, how long they are, and how far the payload is
+    /// filled up; the rest is the payload, and the values.
     fn send_media(&mut self, input: &[u8]) {
-        let Some((&[pt, ssrc, flags, split], rest)) = input.split_first_chunk::<4>() else { return };
-        let (values, payload) = rest.split_at(usize::from(split).min(rest.len()));
-        let payload = &payload[..payload.len().min(1400)];
+        let Some((&[pt, ssrc, flags, kinds, len, fill], payload)) = input.split_first_chunk::<6>() else { return };
+        let mut payload = payload.to_vec();
+        payload.resize((payload.len() + 256 * usize::from(fill)).min(64_000), pt);
         self.index += 1 + u64::from(flags >> 6);
         let fields = HeaderFields {
             marker: flags & 1 != 0,
             payload_type: [96, 97, 111, 63, pt & 0x7f][usize::from(pt) % 5],
             sequence_number: self.index as u16,
-            timestamp: u32::from_be_bytes([pt, ssrc, flags, split]),
+            timestamp: u32::from_be_bytes([pt, ssrc, flags, len]),
             ssrc: Ssrc([500, 600, 601, u32::from(ssrc)][usize::from(ssrc) % 4]),
             padding: flags & 2 != 0,
         };
-        let ids = [4, 10, 11, 1, 3];
-        let extensions: Vec<(u8, &[u8])> = ids.into_iter().zip(values.chunks(1 + usize::from(flags >> 4))).collect();
-        let packet = self.world.clients[self.alice].seal_rtp(&fields, self.index, &extensions, payload);
+        let values: Vec<u8> = payload.iter().copied().cycle().take(255).collect();
+        let step = usize::from(flags & 4 == 0);
+        let ids = (0..usize::from(kinds % 9)).map(|n| 1 + (usize::from(kinds >> 4) + n * step) % 14);
+        let value = &values[..usize::from(len).min(values.len())];
+        let mut extensions: Vec<(u8, &[u8])> = ids.map(|id| (id as u8, value)).collect();
+        if flags & 8 != 0 {
+            // The stream names itself, rightly, behind what else there is.
+            extensions.extend([(4, &b"1"[..]), (10, b"q")]);
+        }
+        let packet = self.world.clients[self.alice].seal_rtp(&fields, self.index, &extensions, &payload);
         self.world.inject(self.alice, packet);
         self.settle();
     }
@@ -280,12 +293,14 @@ fn media_seeds() -> Vec<Vec<u8>> {
     let picture = world::vp8(300, true, true, 60);
     let red = [0xef, 0, 0, 10, 111].into_iter().chain([1; 40]).collect::<Vec<u8>>();
     let rtx = [0, 5].into_iter().chain(picture.clone()).collect::<Vec<u8>>();
-    let packet = |head: [u8; 4], payload: &[u8]| [&head[..], payload].concat();
+    let packet = |head: [u8; 6], payload: &[u8]| [&head[..], payload].concat();
     vec![
-        packet([0, 1, 1, 0], &picture),
-        packet([3, 0, 1, 0], &red),
-        packet([1, 2, 0, 0], &rtx),
-        packet([2, 0, 1, 6], b"00qqab0123456789"),
+        packet([0, 1, 9, 0, 0, 0], &picture),
+        packet([3, 0, 1, 1, 1, 0], &red),
+        packet([1, 2, 8, 0, 0, 0], &rtx),
+        packet([2, 0, 1, 7, 1, 0], b"0123456789"),
+        packet([2, 0, 5, 2, 170, 0], b"0123456789"),
+        packet([0, 1, 9, 3, 16, 5], &picture),
     ]
 }
 

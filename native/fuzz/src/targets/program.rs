@@ -3,6 +3,7 @@
 use super::target::{Memory, Target};
 use crate::session::world::oracle::Rules;
 use crate::session::{self, UNIT};
+use crate::split;
 
 pub fn target(rules: Rules) -> Target {
     let mut memory = Memory::default();
@@ -10,7 +11,8 @@ pub fn target(rules: Rules) -> Target {
         session::run(input, rules);
         memory.count();
     };
-    Target { unit: UNIT, ..Target::new("shard session", seeds(), run) }
+    let corpus = split(include_bytes!("../../corpus/shard-session.bin"));
+    Target { unit: UNIT, corpus, ..Target::new("shard session", seeds(), run) }
 }
 
 const HOSTILE: u8 = 0;

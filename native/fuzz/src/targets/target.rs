@@ -8,13 +8,16 @@ pub struct Target {
     pub name: &'static str,
     /// What inputs are made of: bytes, or operations of so many bytes.
     pub unit: usize,
+    /// Valid inputs. They break no rule.
     pub seeds: Vec<Vec<u8>>,
+    /// Inputs that the guided engine found to go new ways.
+    pub corpus: Vec<Vec<u8>>,
     pub run: Run,
 }
 
 impl Target {
     pub fn new(name: &'static str, seeds: Vec<Vec<u8>>, run: impl FnMut(&[u8]) + 'static) -> Self {
-        Target { name, unit: 1, seeds, run: Box::new(run) }
+        Target { name, unit: 1, seeds, corpus: Vec::new(), run: Box::new(run) }
     }
 }
 

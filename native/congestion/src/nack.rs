@@ -132,36 +132,19 @@ impl NackGenerator {
         self.missing.binary_search_by_key(&sequence, |m| m.sequence).is_ok()
     }
 
-    /// Packets given up since the beginning. Never falls, not even by [`reset`](Self::reset).
+    /// Packets given up since the beginning.
     pub fn abandoned(&self) -> u64 {
         self.abandoned
     }
 
-    /// The newest packet that was given up and is not made moot by [`forget_before`](Self::forget_before): while there is
-    /// one, video that depends on it stands still until the next keyframe.
+    /// The newest packet that was given up: video that depends on it stands still until the next keyframe.
     pub fn newest_abandoned(&self) -> Option<u16> {
         self.newest_abandoned.map(|sequence| sequence as u16)
-    }
-
-    /// Nothing older than `sequence` is needed any more, because a keyframe starts there. Gaps before it are no longer
-    /// asked for and do not count as abandoned.
-    pub fn forget_before(&mut self, sequence: u16) {
-        let sequence = self.unwrap.peek(sequence);
-        let moot = self.missing.partition_point(|m| m.sequence < sequence);
-        self.missing.drain(..moot);
-        self.newest_abandoned = self.newest_abandoned.filter(|newest| *newest >= sequence);
     }
 
     /// Packets being asked for.
     pub fn tracked(&self) -> usize {
         self.missing.len()
-    }
-
-    /// Forgets all gaps and the sequence position, for a stream that restarts.
-    pub fn reset(&mut self) {
-        self.unwrap = Unwrap16::new();
-        self.missing.clear();
-        self.newest_abandoned = None;
     }
 }
 

@@ -68,17 +68,6 @@ fn at_most_100_are_tracked_and_the_newest_win() {
 }
 
 #[test]
-fn restart_forgets() {
-    let t0 = Instant::now();
-    let mut n = NackGenerator::new();
-    n.received(t0, 1);
-    n.received(t0, 9);
-    n.reset();
-    assert_eq!(n.poll_timeout(), None);
-    assert_eq!(n.received(t0, 500), Received::Newest { missing: 0 });
-}
-
-#[test]
 fn only_what_is_missing_is_wanted() {
     let t0 = Instant::now();
     let mut n = NackGenerator::new();
@@ -95,55 +84,4 @@ fn only_what_is_missing_is_wanted() {
     }
     assert_eq!(wanted(&n), []);
     assert_eq!(n.received(t0, 0), Received::Old);
-}
-
-#[test]
-fn the_newest_abandoned_packet_is_named() {
-    let t0 = Instant::now();
-    let mut n = NackGenerator::new();
-    n.received(t0, 65530);
-    n.received(t0, 65533);
-    assert_eq!((n.abandoned(), n.newest_abandoned()), (0, None));
-    n.received(t0 + ms(1), 2);
-    // 65531 and 65532 are a millisecond older and give up first.
-    while n.tracked() > 4 {
-        n.poll_nacks(n.poll_timeout().unwrap(), RTT);
-    }
-    assert_eq!((n.abandoned(), n.newest_abandoned()), (2, Some(65532)));
-    while let Some(due) = n.poll_timeout() {
-        n.poll_nacks(due, RTT);
-    }
-    assert_eq!((n.abandoned(), n.newest_abandoned()), (6, Some(1)));
-    // A gap that cannot be tracked gives up its older part at once.
-    n.received(t0, 203);
-    assert_eq!((n.abandoned(), n.newest_abandoned()), (106, Some(102)));
-    // A later gap pushes out the oldest of it.
-    n.received(t0, 214);
-    assert_eq!((n.abandoned(), n.newest_abandoned()), (116, Some(112)));
-    n.reset();
-    assert_eq!((n.abandoned(), n.newest_abandoned()), (116, None));
-}
-
-#[test]
-fn a_keyframe_makes_older_gaps_moot() {
-    let t0 = Instant::now();
-    let mut n = NackGenerator::new();
-    n.forget_before(7);
-    n.received(t0, 65530);
-    n.received(t0, 65532);
-    while let Some(due) = n.poll_timeout() {
-        n.poll_nacks(due, RTT);
-    }
-    n.received(t0, 65535);
-    n.received(t0, 4);
-    assert_eq!((n.tracked(), n.abandoned(), n.newest_abandoned()), (6, 1, Some(65531)));
-    n.forget_before(65531);
-    assert_eq!((n.tracked(), n.newest_abandoned()), (6, Some(65531)));
-    n.forget_before(1);
-    assert_eq!((n.tracked(), n.abandoned(), n.newest_abandoned()), (3, 1, None));
-    assert!(!n.is_missing(0) && n.is_missing(1));
-    assert_eq!(&*n.poll_nacks(t0, RTT).unwrap(), [1, 2, 3]);
-    // Everything that is missing, when the keyframe is the newest packet.
-    n.forget_before(4);
-    assert_eq!((n.tracked(), n.poll_timeout(), n.abandoned()), (0, None, 1));
 }

@@ -85,3 +85,28 @@ fn only_what_is_missing_is_wanted() {
     assert_eq!(wanted(&n), []);
     assert_eq!(n.received(t0, 0), Received::Old);
 }
+
+#[test]
+fn the_newest_abandoned_packet_is_named() {
+    let t0 = Instant::now();
+    let mut n = NackGenerator::new();
+    n.received(t0, 65530);
+    n.received(t0, 65533);
+    assert_eq!((n.abandoned(), n.newest_abandoned()), (0, None));
+    n.received(t0 + ms(1), 2);
+    // 65531 and 65532 are a millisecond older and give up first.
+    while n.tracked() > 4 {
+        n.poll_nacks(n.poll_timeout().unwrap(), RTT);
+    }
+    assert_eq!((n.abandoned(), n.newest_abandoned()), (2, Some(65532)));
+    while let Some(due) = n.poll_timeout() {
+        n.poll_nacks(due, RTT);
+    }
+    assert_eq!((n.abandoned(), n.newest_abandoned()), (6, Some(1)));
+    // A gap that cannot be tracked gives up its older part at once.
+    n.received(t0, 203);
+    assert_eq!((n.abandoned(), n.newest_abandoned()), (106, Some(102)));
+    // A later gap pushes out the oldest of it.
+    n.received(t0, 214);
+    assert_eq!((n.abandoned(), n.newest_abandoned()), (116, Some(112)));
+}

@@ -2,9 +2,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use greenroom_forward::{Command, Counters, PeerId};
 use crate::world::oracle::{FEEDBACK_BURST, LARGEST_OUT, Oracle, RTX_BURST, Rules, assert_ahead};
 use crate::world::video_sender;
+use greenroom_forward::{Command, Counters, PeerId};
 
 /// A datagram as it would look sealed: the header in clear, then `len` bytes and a tag made of `content`.
 fn sealed(ssrc: u32, seq: u16, timestamp: u32, marker: bool, len: usize, content: u8) -> Vec<u8> {

@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(GREENROOM_CACHE)/target
 FUZZ_SECONDS ?= 20
 DEMO_APP ?= examples/04_kitt.py
 
-.PHONY: help demo setup setup-test test test-native test-python test-web lint fuzz bench wheel clean
+.PHONY: help demo setup setup-test test test-native test-python test-web lint fuzz fuzz-guided bench wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,8 +23,11 @@ test: setup-test lint test-native fuzz test-web test-python ## run every test
 test-native: ## the Rust tests
 	cargo test --release --locked --workspace
 
-fuzz: ## fuzz every native parser for FUZZ_SECONDS in all
+fuzz: ## fuzz every native parser and whole sessions for FUZZ_SECONDS in all
 	cargo run --release --locked -q -p greenroom-fuzz -- --seconds $(FUZZ_SECONDS)
+
+fuzz-guided: ## the same led by coverage, until the first finding: FUZZ_SECONDS=1800 (600), FUZZ_TARGETS, FUZZ_JOBS
+	native/fuzz/guided.sh $(if $(filter file,$(origin FUZZ_SECONDS)),600,$(FUZZ_SECONDS)) $(FUZZ_TARGETS)
 
 test-python: ## unit, sim, interop and end-to-end tests
 	GREENROOM_AGENTS_PYTHON=$(GREENROOM_CACHE)/venv-official-agents/bin/python .venv/bin/python -m pytest

@@ -14,6 +14,7 @@ CACHE=${GREENROOM_CACHE:-$HOME/.cache/greenroom}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 WORK=$CACHE/fuzz; FINDINGS=$WORK/findings; mkdir -p "$WORK/corpus" "$FINDINGS"
 
+command -v "${CXX:-c++}" >/dev/null || { echo "libFuzzer is C++: install a compiler (g++), or name one in CXX" >&2; exit 2; }
 cargo build --release --locked -q -p greenroom-fuzz
 RUSTC_WORKSPACE_WRAPPER=$PWD/native/fuzz/instrument.sh \
   cargo build --release --locked -q -p greenroom-fuzz --features guided --bin greenroom-fuzz-guided

@@ -5,6 +5,7 @@ mod continuity;
 mod data;
 mod forwarding;
 mod hostile;
+mod judge;
 mod neighbours;
 mod one_index;
 mod pictures;

@@ -66,7 +66,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     TARGET.with_borrow(|target| {
         let target = target.as_ref().expect("chosen first");
         // libFuzzer mutates bytes best; programs are rearranged by operations in two of three times.
-        if target.unit == 1 || seed % 3 == 0 {
+        if target.unit == 1 || seed.is_multiple_of(3) {
             return fuzzer_mutate(data, size, max_size);
         }
         let mut input = data[..size].to_vec();

@@ -142,7 +142,8 @@ impl Shard {
             publications.push(self.update_publication(key, publication, receiver));
         }
         for publication in former {
-            self.unpublish(key, publication);
+            let goes_on = publications.iter().any(|other| other.track == publication.track);
+            self.unpublish(key, publication, goes_on);
         }
         for publication in &publications {
             self.announce_ssrcs(now, key, publication);
@@ -203,6 +204,7 @@ impl Shard {
         }
         let track = &mut self.media.tracks[publication.track];
         track.layers.clone_from(&publication.layers);
+        track.retain_live(wanted.iter().map(|(_, spatial)| *spatial));
         if track.codecs != receiver.codecs {
             track.codecs.clone_from(&receiver.codecs);
         }
@@ -244,14 +246,21 @@ impl Shard {
         if let Some(inbound) = &inbound {
             self.media.layers[inbound.layer()].inbound = None;
         }
+        if let Some(layer) = receiving.repaired_layer(ssrc) {
+            self.media.layers[layer].rtx_ssrc = 0;
+        }
         receiving.retire(ssrc, inbound.and_then(|inbound| inbound.highest()));
     }
 
-    fn unpublish(&mut self, key: Key, publication: Publication) {
+    /// `goes_on`: the track has another section now.
+    fn unpublish(&mut self, key: Key, publication: Publication, goes_on: bool) {
         for layer in publication.layers {
             self.remove_layer(key, layer);
         }
         let track = &mut self.media.tracks[publication.track];
+        if goes_on || track.publisher != Some(key) {
+            return;
+        }
         if let Some(room) = track.room.and_then(|id| self.media.rooms.get_mut(&id)) {
             room.remove_audio(publication.track);
         }
@@ -264,10 +273,10 @@ impl Shard {
         self.media.release(publication.track);
     }
 
-    fn remove_layer(&mut self, key: Key, layer: Key) {
-        let Some(layer) = self.media.layers.remove(layer) else { return };
+    fn remove_layer(&mut self, key: Key, key_of_layer: Key) {
+        let Some(layer) = self.media.layers.remove(key_of_layer) else { return };
         let receiving = &mut self.peers[key].receiving;
-        receiving.retire(layer.rtx_ssrc, None);
+        receiving.retire_repair(layer.rtx_ssrc, key_of_layer);
         if let Some(inbound) = layer.inbound.and_then(|inbound| self.media.inbounds.remove(inbound)) {
             receiving.retire(inbound.ssrc(), inbound.highest());
         }

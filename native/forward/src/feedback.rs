@@ -10,7 +10,7 @@ use crate::shard::Shard;
 use crate::slab::Key;
 use crate::{Kind, Path};
 
-/// Retransmissions looked up for one NACK packet.
+/// Retransmissions looked up for one datagram.
 const MAX_NACKED: usize = 512;
 /// A packet is not sent again within this time, nor within half a round trip: the request crossed the answer.
 const MIN_RESEND_MS: u32 = 10;
@@ -22,10 +22,6 @@ impl Shard {
     pub(crate) fn handle_rtcp(&mut self, now: Instant, key: Key, path: Path, data: &mut [u8]) {
         let Shard { peers, out, limits, .. } = self;
         let link = &mut peers[key].link;
-        if !link.may_send_rtcp(now, limits) {
-            out.counters.dropped_budget += 1;
-            return;
-        }
         let len = match link.open_rtcp(data) {
             Some(Ok(len)) => len,
             Some(Err(SrtpError::Replay)) => {
@@ -41,22 +37,29 @@ impl Shard {
                 return;
             }
         };
+        // After it is known to be the peer's: nobody else can use up its budget.
+        if !link.may_send_rtcp(now, limits) {
+            out.counters.dropped_budget += 1;
+            return;
+        }
         let change = link.note_heard(now, path, out);
         self.link_changed(now, key, change);
         let Ok(compound) = rtcp::parse(&data[..len]) else {
             self.out.counters.dropped_rtcp += 1;
             return;
         };
+        let mut answers = MAX_NACKED;
         for packet in compound {
             match packet {
-                Ok(packet) => self.take_report(now, key, packet),
+                Ok(packet) => self.take_report(now, key, packet, &mut answers),
                 Err(_) => self.out.counters.dropped_rtcp += 1,
             }
         }
         self.arm(key);
     }
 
-    fn take_report(&mut self, now: Instant, key: Key, packet: Packet<'_>) {
+    /// `answers`: retransmissions that may still be looked up for the datagram.
+    fn take_report(&mut self, now: Instant, key: Key, packet: Packet<'_>, answers: &mut usize) {
         match packet {
             Packet::SenderReport(report) => {
                 if let Some(inbound) = self.peers[key].receiving.media(report.info.ssrc.0) {
@@ -67,7 +70,8 @@ impl Shard {
             Packet::ReceiverReport(report) => report.reports.for_each(|block| self.take_block(now, key, &block)),
             Packet::Nack(nack) => {
                 if let Some(stream) = self.peers[key].sending.stream(nack.media.0) {
-                    for number in nack.sequence_numbers().take(MAX_NACKED) {
+                    for number in nack.sequence_numbers().take(*answers) {
+                        *answers -= 1;
                         self.resend(now, stream, number);
                     }
                 }

@@ -144,6 +144,12 @@ impl Inbound {
         self.meter.take(now, rate, 1)
     }
 
+    /// Whether no packet with this number was accepted yet.
+    #[inline]
+    pub(crate) fn is_fresh(&self, index: u64) -> bool {
+        self.window.is_fresh(index)
+    }
+
     /// Whether an authenticated original is the first with its number; it is taken then.
     pub(crate) fn accept(&mut self, index: u64) -> bool {
         self.window.accept(index)

@@ -15,8 +15,9 @@ use crate::shard::Shard;
 use crate::slab::Key;
 use crate::{Event, Kind, Path};
 
-/// Largest RTP packet taken: more does not travel as one datagram on the way here, and would not on the way on.
-const MAX_RTP: usize = 1500;
+/// A packet that came before may be a bandwidth probe when it is no older than this, in packets. Older ones are replays,
+/// whose transport-wide numbers would be taken for new ones.
+const MAX_PROBE_AGE: u64 = 512;
 /// Time between two looks at which simulcast layers have stopped.
 const LAYERS_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -25,14 +26,6 @@ impl Shard {
     pub(crate) fn handle_rtp(&mut self, now: Instant, key: Key, path: Path, data: &mut [u8]) {
         let Shard { peers, media, out, limits, .. } = self;
         let peer = &mut peers[key];
-        if data.len() > MAX_RTP {
-            out.counters.dropped_oversize += 1;
-            return;
-        }
-        if !peer.link.may_send_rtp(now, limits, data.len()) {
-            out.counters.dropped_budget += 1;
-            return;
-        }
         let Ok(header) = RtpHeader::parse(data) else {
             out.counters.dropped_malformed += 1;
             return;
@@ -47,7 +40,17 @@ impl Shard {
             return;
         };
         out.counters.rtp_in += 1;
-        let change = peer.link.note_heard(now, path, out);
+        // After it is known to be the peer's: nobody else can use up its budget.
+        if !peer.link.may_send_rtp(now, limits, data.len()) {
+            out.counters.dropped_budget += 1;
+            return;
+        }
+        let age = peer.receiving.age_of_replay(&media.inbounds, header.ssrc.0, index);
+        if age.is_some_and(|age| age > MAX_PROBE_AGE) {
+            out.counters.dropped_replay += 1;
+            return;
+        }
+        let change = if age.is_none() { peer.link.note_heard(now, path, out) } else { None };
         let packet = &data[..len];
         let elements = Elements::read(&header, packet, peer.receiving.dictionary());
         // Firefox probes with packets sent before: they count for the bandwidth estimate, and for nothing else.
@@ -61,6 +64,7 @@ impl Shard {
             self.link_changed(now, key, change);
         }
         if let Route::Media(inbound) = route
+            && age.is_none()
             && !self.media.inbounds[inbound].may_send(now, &self.limits)
         {
             self.out.counters.dropped_budget += 1;
@@ -77,6 +81,9 @@ impl Shard {
             Route::Unclaimed => match self.claim(now, key, &header, &elements) {
                 Some(Route::Media(inbound)) if self.media.inbounds[inbound].accept(index) => {
                     self.take_media(now, inbound, &header, index, packet, &elements);
+                    // Whoever followed the stream before it needs a key frame of this one.
+                    let track = self.media.layers[self.media.inbounds[inbound].layer()].track;
+                    self.retarget(now, track);
                 }
                 Some(Route::Repair(layer)) if self.peers[key].receiving.accept_repair(header.ssrc.0, index) => {
                     self.take_rtx(now, layer, &header, len, data);
@@ -140,7 +147,7 @@ impl Shard {
         }
         let former = std::mem::replace(&mut layer.rtx_ssrc, ssrc);
         if former != ssrc {
-            receiving.retire(former, None);
+            receiving.retire_repair(former, layer_key);
         }
         true
     }
@@ -221,9 +228,12 @@ impl Shard {
             payload,
             extensions: &extensions[..count],
         };
-        inbound.keep(now, millis, &new, facts.start && is_video);
-        let unrepaired = is_video && inbound.poll_unrepaired();
         let track = &mut media.tracks[track_key];
+        if !track.muted {
+            // What comes during a mute is not for anybody, not later either.
+            inbound.keep(now, millis, &new, facts.start && is_video);
+        }
+        let unrepaired = is_video && inbound.poll_unrepaired();
         if !std::mem::replace(&mut layer.announced, true) {
             let (ssrc, pt) = (header.ssrc.0, header.payload_type);
             out.events.push_back(Event::Track { track: track.id, layer: layer.spatial, ssrc, pt });

@@ -116,6 +116,17 @@ impl Receiving {
         }
     }
 
+    /// How far an authentic packet lies behind the newest of its SSRC, if it is one that came before.
+    #[inline]
+    pub(crate) fn age_of_replay(&self, inbounds: &Slab<Inbound>, ssrc: u32, index: u64) -> Option<u64> {
+        let (highest, fresh) = match self.sources.get(&ssrc)? {
+            Source::Media(key) => (inbounds[*key].highest(), inbounds[*key].is_fresh(index)),
+            Source::Repair { window, .. } => (window.highest(), window.is_fresh(index)),
+            Source::Former(highest) => (Some(*highest), index > *highest),
+        };
+        if fresh { None } else { Some(highest?.saturating_sub(index)) }
+    }
+
     /// Records an authenticated packet of a retransmission stream; `false`: a replay.
     pub(crate) fn accept_repair(&mut self, ssrc: u32, index: u64) -> bool {
         match self.sources.get_mut(&ssrc) {
@@ -146,8 +157,12 @@ impl Receiving {
     pub(crate) fn claim(&self, layers: &Slab<Layer>, header: &RtpHeader, elements: &Elements<'_>) -> Option<Claim> {
         let rid = elements.rid.or(elements.repaired_rid);
         let by_mid = elements.mid.and_then(|mid| self.publications.iter().find(|p| p.spec.mid == mid));
+        let known = self.sources.contains_key(&header.ssrc.0);
         let publication = match (by_mid, rid) {
             (Some(publication), _) => Some(publication),
+            // Of a section that is gone, or not here yet; by its payload type alone it could be taken for another's.
+            (None, _) if elements.mid.is_some() => None,
+            (None, None) if known => None,
             (None, Some(rid)) => {
                 only(self.publications.iter().filter(|p| p.layers.iter().any(|l| layers[*l].rid == rid)))
             }
@@ -214,6 +229,21 @@ impl Receiving {
             None => {
                 self.sources.remove(&ssrc);
             }
+        }
+    }
+
+    /// The same for the retransmissions of a layer, if that is what the SSRC is.
+    pub(crate) fn retire_repair(&mut self, ssrc: u32, of: Key) {
+        if self.repairs(ssrc, of) {
+            self.retire(ssrc, None);
+        }
+    }
+
+    /// The layer whose retransmissions an SSRC brings.
+    pub(crate) fn repaired_layer(&self, ssrc: u32) -> Option<Key> {
+        match self.sources.get(&ssrc)? {
+            Source::Repair { layer, .. } => Some(*layer),
+            _ => None,
         }
     }
 

@@ -80,6 +80,8 @@ impl Sequencer {
             return self.reset();
         }
         self.highest_in = seq;
+        // What is missing before it keeps its numbers, whoever comes next.
+        self.next = self.next.max((seq as i64 + current.shift) as u64);
         let before = std::mem::replace(current, Span { from: seq + 1, shift: current.shift - 1 });
         if before.from < seq {
             if self.earlier.len() == SPANS {
@@ -123,6 +125,18 @@ mod tests {
         run(&[Map(1, Some(100)), Skip(2), Map(3, Some(101)), Skip(4), Skip(5), Map(6, Some(102))]);
         // Number 2 is lost, 3 is left out, 2 comes late.
         run(&[Map(1, Some(100)), Skip(3), Map(4, Some(102)), Map(2, Some(101))]);
+    }
+
+    #[test]
+    fn numbers_kept_for_late_packets_are_not_given_to_what_follows_a_switch() {
+        let mut sequencer = Sequencer::new(100);
+        assert_eq!(sequencer.map(10), Some(100));
+        // 11 and 12 are missing, 13 is left out; then another stream takes over.
+        sequencer.skip(13);
+        let before = sequencer.clone();
+        sequencer.reset();
+        assert_eq!((sequencer.map(500), sequencer.map(501)), (Some(103), Some(104)));
+        assert_eq!((before.place(11), before.place(12)), (Some(101), Some(102)));
     }
 
     #[test]

@@ -25,6 +25,11 @@ const PREPARE_BYTES: usize = 192 << 10;
 /// still wait.
 const BACKLOG_IN: usize = 128;
 
+/// Largest RTP or RTCP datagram taken: more does not travel as one packet on the way here, and would not on the way on.
+const MAX_MEDIA: usize = 1500;
+/// The same for DTLS, whose implementations guess the path's limit.
+const MAX_DTLS: usize = 2048;
+
 /// What a shard is made with.
 pub struct ShardConfig {
     /// The certificate all its peers see.
@@ -103,6 +108,11 @@ impl Shard {
             self.out.counters.dropped_address += 1;
             return;
         };
+        let largest = if protocol == Protocol::Dtls { MAX_DTLS } else { MAX_MEDIA };
+        if data.len() > largest {
+            self.out.counters.dropped_oversize += 1;
+            return;
+        }
         match protocol {
             Protocol::Rtp => {
                 self.received += 1;

@@ -77,6 +77,11 @@ impl Track {
         newly
     }
 
+    /// Only these spatial layers are there.
+    pub(crate) fn retain_live(&mut self, spatials: impl Iterator<Item = u8>) {
+        self.live &= spatials.fold(0, |present, spatial| present | 1 << spatial.min(7));
+    }
+
     /// Takes stock of which layers have packets; true when that changed. A layer has stopped when it is silent while
     /// another of the track goes on: the publisher's network or encoder gave it up. When all are silent together the
     /// picture stands still, or the network does, and nothing would be won by following another.

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::world::*;
-use greenroom_forward::Codec;
+use greenroom_forward::{Codec, Command, TrackId};
 use greenroom_wire::Ssrc;
 
 const FRAME: Duration = Duration::from_micros(33_333);
@@ -317,4 +317,108 @@ fn a_new_decoder_starts_h264_at_its_parameter_sets() {
     let first = world.clients[bob].stream(9000).first().map(|p| p.payload.clone());
     assert_eq!(first, Some(vec![0x67, 0x42, 1]));
     assert_eq!(world.clients[bob].stream(9000).len(), 3);
+}
+
+#[test]
+fn what_came_during_a_mute_is_never_sent() {
+    let mut world = World::new(13);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[(500, 501)], &[]), audio_receiver(8, "0", &[(600, 0)])]);
+    let muted = |track, muted| Command::SetMuted { track: TrackId(track), muted };
+    world.command(muted(7, true));
+    world.command(muted(8, true));
+    world.subscribe(bob, vec![video_sender(7, "4", 9000, 9001), audio_sender(8, "3", 9100)]);
+    let mut video = Source::new(500, 96, &[]);
+    let mut audio = Source::new(600, 111, &[]);
+    video.send_vp8(&mut world.clients[alice], true, 4);
+    let late = audio.next(false);
+    for _ in 0..5 {
+        audio.send(&mut world.clients[alice], false, &[7; 60]);
+    }
+    world.run(FRAME);
+    world.command(muted(7, false));
+    world.command(muted(8, false));
+    world.clients[bob].send_rtcp(|b| b.pli(Ssrc(1), Ssrc(9000)).map(|_| ()));
+    world.clients[alice].send_rtp(&late.0, late.1, &[], &[7; 60]);
+    world.run(Duration::from_secs(1));
+    assert!(world.clients[bob].stream(9000).is_empty());
+    assert_eq!(world.clients[bob].stream(9100).len(), 1, "the late one came after the mute");
+}
+
+#[test]
+fn a_track_that_stops_its_simulcast_goes_on() {
+    let mut world = World::new(14);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[], &[("q", 0), ("f", 2)])]);
+    world.subscribe(bob, vec![video_sender(7, "4", 9000, 9001)]);
+    let mut f = Source::new(600, 96, &[(4, "1"), (10, "f")]);
+    let mut q = Source::new(500, 96, &[(4, "1"), (10, "q")]);
+    for n in 0..10 {
+        f.send_vp8(&mut world.clients[alice], n == 0, 3);
+        q.send_vp8(&mut world.clients[alice], n == 0, 1);
+        world.run(FRAME);
+    }
+    world.publish(alice, vec![video_receiver(7, "1", &[(700, 701)], &[])]);
+    let before = world.clients[bob].stream(9000).len();
+    let mut single = Source::new(700, 96, &[]);
+    let mut key = true;
+    for _ in 0..30 {
+        single.send_vp8(&mut world.clients[alice], key, 2);
+        world.run(FRAME);
+        key = plis(&mut world, alice) > 0;
+    }
+    assert!(world.clients[bob].stream(9000).len() > before + 50);
+}
+
+#[test]
+fn an_ssrc_that_changes_by_packet_is_asked_for_a_key_frame_at_once() {
+    let mut world = World::new(15);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[], &[])]);
+    world.subscribe(bob, vec![video_sender(7, "4", 9000, 9001)]);
+    let mut source = Source::new(500, 96, &[(4, "1")]);
+    for n in 0..60 {
+        source.send_vp8(&mut world.clients[alice], n == 0, 2);
+        world.run(FRAME);
+    }
+    plis(&mut world, alice);
+    let mut second = Source::new(700, 96, &[(4, "1")]);
+    second.send_vp8(&mut world.clients[alice], false, 2);
+    world.run(FRAME);
+    assert_eq!(plis(&mut world, alice), 1);
+}
+
+#[test]
+fn late_packets_of_a_section_that_is_gone_are_nobodys() {
+    let mut world = World::new(16);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[], &[])]);
+    world.subscribe(bob, vec![video_sender(8, "4", 9000, 9001)]);
+    let mut camera = Source::new(500, 96, &[(4, "1")]);
+    camera.send_vp8(&mut world.clients[alice], true, 2);
+    world.run(FRAME);
+    world.publish(alice, vec![video_receiver(8, "2", &[], &[])]);
+    // One with its mid, one whose mid was told often enough.
+    camera.send_vp8(&mut world.clients[alice], true, 2);
+    camera.extensions.clear();
+    camera.send_vp8(&mut world.clients[alice], true, 2);
+    world.run(FRAME);
+    assert!(world.clients[bob].stream(9000).is_empty());
+    let mut screen = Source::new(600, 96, &[]);
+    screen.send_vp8(&mut world.clients[alice], true, 2);
+    world.run(FRAME);
+    assert_eq!(world.clients[bob].stream(9000).len(), 2);
+}
+
+#[test]
+fn a_track_whose_section_changes_its_kind_is_still_published() {
+    let mut world = World::new(17);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[(500, 501)], &[])]);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    world.publish(alice, vec![audio_receiver(7, "1", &[(600, 0)])]);
+    let mut source = Source::new(600, 111, &[]);
+    source.send(&mut world.clients[alice], false, &[7; 60]);
+    world.run(FRAME);
+    assert_eq!(world.clients[bob].stream(9000).len(), 1);
 }

@@ -225,10 +225,8 @@ impl Shard {
 
 /// Transport-wide feedback that is due. Returns when there will be more.
 fn send_twcc(now: Instant, peer: &mut Peer, arena: &mut crate::SendArena, sent: &mut u64) -> Option<Instant> {
-    if peer.link.sealer().is_none() {
-        // Nobody would get it, and it would stay due.
-        return None;
-    }
+    // Without keys nobody would get it, and it would stay due.
+    peer.link.sealer()?;
     // Out of the peer while its connection writes.
     let mut twcc = std::mem::replace(peer.receiving.twcc(), TwccRecorder::new(peer.ssrc));
     let mut more = true;

@@ -188,9 +188,9 @@ import sys, threading
 from greenroom._native import MediaServer
 from greenroom.server import app
 
-fault, times = sys.argv.pop(1), int(sys.argv.pop(1))
+fault, times, stuck_after = sys.argv.pop(1), int(sys.argv.pop(1)), float(sys.argv.pop(1))
 def media(config):
-    server = MediaServer(bind=config.bind, udp_port=0, shards=2, stuck_after=1.0)
+    server = MediaServer(bind=config.bind, udp_port=0, shards=2, stuck_after=stuck_after)
     def suffer():
         sys.stdin.readline()
         for _ in range(times):
@@ -205,12 +205,14 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    ("fault", "times", "words"),
-    [("stall", 1, "media shard 1 is stuck"), ("die", 6, "media shard 1 has failed for good")],
+    ("fault", "times", "stuck_after", "words"),
+    [("stall", 1, "1", "media shard 1 is stuck"), ("die", 6, "60", "media shard 1 has failed for good")],
 )
-async def test_the_process_ends_with_an_exit_code_when_its_media_is_gone(fault: str, times: int, words: str) -> None:
+async def test_the_process_ends_with_an_exit_code_when_its_media_is_gone(
+    fault: str, times: int, stuck_after: str, words: str
+) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SERVER, fault, str(times), "server", "--dev", "--port", "0"),
+        *(sys.executable, "-c", SERVER, fault, str(times), stuck_after, "server", "--dev", "--port", "0"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

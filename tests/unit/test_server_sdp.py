@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from greenroom.server.sdp import (
@@ -84,6 +84,8 @@ def descriptions(draw: st.DrawFn) -> SessionDescription:
                               draw(st.booleans()), draw(st.booleans()))  # fmt: skip
 
 
+# How long it takes to make up an example says nothing about the code.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(descriptions())
 def test_what_is_written_is_read_again(description: SessionDescription) -> None:
     assert SessionDescription.parse(description.to_text()) == description

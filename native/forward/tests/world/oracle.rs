@@ -15,6 +15,9 @@
 //! blind, which it notices by the shard's counters; then it leaves out what needs a whole view.
 #![allow(dead_code, reason = "each user uses its part")]
 
+#[path = "rules.rs"]
+mod rules;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,6 +28,8 @@ use greenroom_secure::srtp::{Profile, SrtpRx, estimate_index};
 use greenroom_wire::demux::{Kind as Protocol, classify};
 use greenroom_wire::rtp::RtpHeader;
 use greenroom_wire::vp8::{Descriptor, PictureId};
+
+pub use rules::Rules;
 
 /// The largest RTP datagram that is taken, sealed, in bytes of UDP payload.
 pub const LARGEST_IN: usize = 1500;
@@ -189,62 +194,6 @@ pub struct Oracle {
     suspects: Vec<(usize, u32, String)>,
     /// Those that hold.
     pub rules: Rules,
-}
-
-macro_rules! rules {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Which rules hold. All, unless a test suspends one because it breaks it itself, or because it looks for others.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct Rules {
-            $($(#[$doc])* pub $name: bool,)*
-        }
-
-        impl Default for Rules {
-            fn default() -> Self {
-                Rules { $($name: true,)* }
-            }
-        }
-
-        impl Rules {
-            /// Names of all rules.
-            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
-
-            /// All but these, with commas between them. The error is a name that no rule has.
-            pub fn without(names: &str) -> Result<Self, String> {
-                let mut rules = Rules::default();
-                for name in names.split(',').filter(|name| !name.is_empty()) {
-                    match name {
-                        $(stringify!($name) => rules.$name = false,)*
-                        _ => return Err(name.to_owned()),
-                    }
-                }
-                Ok(rules)
-            }
-        }
-    };
-}
-
-rules! {
-    /// One index, one ciphertext.
-    ciphertext,
-    /// No gaps of our own making.
-    numbers,
-    /// Timestamps go forward.
-    time,
-    /// VP8 pictures step by one.
-    pictures,
-    /// Sent again is what was sent.
-    repeats,
-    /// RTP datagrams are bounded.
-    size,
-    /// Retransmissions are bounded.
-    budget,
-    /// RTCP is bounded.
-    feedback,
-    /// Of the fuzzer: others are not disturbed.
-    isolation,
-    /// Of the fuzzer: who behaves again is served again.
-    recovery,
 }
 
 impl Oracle {

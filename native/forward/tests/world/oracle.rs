@@ -70,7 +70,8 @@ impl Seen {
     fn of(ordinal: u64, at: Instant, bytes: &[u8]) -> Seen {
         let (mut head, mut tail) = ([0; 12], [0; 16]);
         head.copy_from_slice(&bytes[..12]);
-        tail.copy_from_slice(&bytes[bytes.len() - 16..]);
+        let tag = &bytes[bytes.len().saturating_sub(16)..];
+        tail[..tag.len()].copy_from_slice(tag);
         Seen { ordinal, at, len: bytes.len() as u16, head, tail, payload: None }
     }
 
@@ -255,6 +256,13 @@ impl Oracle {
         let codec = peer.publishes.get(&header.payload_type).copied();
         let read = |payload: &Vec<u8>| codec.filter(|c| *c == CodecKind::Vp8).and_then(|_| Numbers::read(payload));
         let numbers = payload.as_ref().and_then(read);
+        let seen = Seen::of(0, now, bytes);
+        match stream.seen.get(&index) {
+            None => stream.remember(index, seen),
+            // Who uses a number twice has no order to keep.
+            Some(former) if !former.same_bytes(&seen) => (*clocks_turned, *pictures_jumped) = (true, true),
+            Some(_) => {}
+        }
         let highest = stream.highest.unwrap_or(index);
         if stream.highest.is_none() {
             stream.lowest = index;

@@ -34,7 +34,6 @@ mod picture;
 mod receiving;
 mod reports;
 mod room;
-mod runs;
 mod sending;
 mod sequence;
 mod shard;

@@ -42,10 +42,7 @@ pub struct Ice {
     recent: [TransactionId; REMEMBERED],
     sent: usize,
     /// A check of ours was answered.
-    answered: bool,
-    /// The other side, if it controls, has chosen this pair. Before that it may take no DTLS, and a lost ClientHello costs
-    /// a second.
-    nominated: bool,
+    pub valid: bool,
     next_check: Instant,
 }
 
@@ -68,15 +65,9 @@ impl Ice {
             address,
             recent: Default::default(),
             sent: 0,
-            answered: false,
-            nominated: controlling,
+            valid: false,
             next_check: now,
         }
-    }
-
-    /// The pair can be used.
-    pub fn is_valid(&self) -> bool {
-        self.answered && self.nominated
     }
 
     /// When the next check is due.
@@ -89,7 +80,7 @@ impl Ice {
         if now < self.next_check {
             return;
         }
-        self.next_check = now + if self.answered { KEEPALIVE_INTERVAL } else { CHECK_INTERVAL };
+        self.next_check = now + if self.valid { KEEPALIVE_INTERVAL } else { CHECK_INTERVAL };
         let transaction_id = TransactionId(random.bytes());
         self.recent[self.sent % REMEMBERED] = transaction_id;
         self.sent += 1;
@@ -115,7 +106,6 @@ impl Ice {
         }
         match message.class {
             Class::Request if message.check_integrity(self.local.pwd.as_bytes(), hmac_sha1) => {
-                self.nominated |= message.use_candidate;
                 let (mut buf, key) = ([0; 128], self.local.pwd.as_bytes());
                 let id = message.transaction_id;
                 if let Ok(len) = write_binding_success(&mut buf, id, self.address, key, hmac_sha1) {
@@ -126,7 +116,7 @@ impl Ice {
                 if self.recent[..self.sent.min(REMEMBERED)].contains(&message.transaction_id)
                     && message.check_integrity(self.remote.pwd.as_bytes(), hmac_sha1) =>
             {
-                self.answered = true;
+                self.valid = true;
             }
             _ => {}
         }

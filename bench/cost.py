@@ -1,4 +1,4 @@
-"""Cost of a forwarded packet in the core itself: no sockets, virtual time, counted instructions.
+"""Cost of a packet in the core itself: no sockets, virtual time, counted instructions.
 
 Builds `native/load/examples/forward_cost.rs` and runs it plainly (nanoseconds, allocations) and under callgrind
 (instructions: exact to a fraction of a percent, where time is off by a fifth on a shared machine)."""
@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from .figures import Figure, emit, say
@@ -17,33 +18,54 @@ from .target import ROOT, Options, TargetError
 
 __all__ = ["run"]
 
+
+@dataclass(frozen=True)
+class Load:
+    kind: str
+    publishers: int
+    subscribers: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.publishers} to {self.subscribers}"
+
+    def arguments(self, seconds: int) -> list[str]:
+        return [self.kind, *map(str, (self.publishers, self.subscribers, seconds))]
+
+
 LOADS = (
-    ("video", 1, 30),
-    ("audio", 10, 30),
+    Load("video", 1, 60),
+    Load("audio", 10, 50),
     # The cost of a packet should not depend on how many streams a peer has.
-    ("audio", 1, 10),
-    ("audio", 100, 10),
+    Load("audio", 1, 10),
+    Load("audio", 100, 10),
 )
 RUNS = 3
 SECONDS = 5
 CALLGRIND_SECONDS = 2
+PARTS = (("ingest", "ingested"), ("build", "forwarded"), ("rest", "forwarded"))
+"""What is measured apart, and the packets that each part is divided by."""
+LABELS = {"ingest": "to take a packet", "build": "to forward a packet", "rest": "for all else, by forwarded packet"}
 
 
 async def run(options: Options) -> None:
     program = await _build()
-    for kind, publishers, subscribers in LOADS:
-        name = f"{kind} {publishers} to {subscribers}"
-        say(f"cost: {name}")
-        load = (kind, str(publishers), str(subscribers))
-        runs = [json.loads(await _output(program, *load, str(SECONDS))) for _ in range(1 if options.quick else RUNS)]
-        best = min(run["ns_per_packet"] for run in runs)
-        emit(Figure("cost", f"{name}, core time per packet", best, "ns", better="lower"))
-        allocations = runs[0]["allocations"] / runs[0]["packets"]
-        emit(Figure("cost", f"{name}, allocations per packet", allocations, "allocations", better="lower"))
+    for load in LOADS:
+        say(f"cost: {load.name}")
+        count = 1 if options.quick else RUNS
+        runs = [json.loads(await _output(program, *load.arguments(SECONDS))) for _ in range(count)]
+        best = min(runs, key=lambda run: run["ns_per_forwarded"])
+        for part, _ in PARTS:
+            _emit(load, f"time {LABELS[part]}", best[f"{part}_ns"], "ns")
+        _emit(load, "allocations per forwarded packet", best["allocations"] / best["forwarded"], "allocations")
         if shutil.which("valgrind"):
-            await _instructions(program, name, load)
+            await _instructions(program, load)
         else:
             say("cost: instructions are counted only where valgrind is installed")
+
+
+def _emit(load: Load, what: str, value: float, unit: str) -> None:
+    emit(Figure("cost", f"{load.name}, {what}", value, unit, better="lower"))
 
 
 async def _build() -> str:
@@ -60,21 +82,21 @@ async def _build() -> str:
     raise TargetError("cargo did not say where it put forward_cost")
 
 
-async def _instructions(program: str, name: str, load: tuple[str, ...]) -> None:
+async def _instructions(program: str, load: Load) -> None:
     with tempfile.TemporaryDirectory() as folder:
         profile = Path(folder) / "callgrind.out"
         text = await _output(
             *("valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", "--collect-atstart=no"),
-            *("--toggle-collect=*measured_step*", program, *load, str(CALLGRIND_SECONDS)),
+            *("--toggle-collect=*measured_*", program, *load.arguments(CALLGRIND_SECONDS)),
         )
-        packets = json.loads(text)["packets"]
+        counts = json.loads(text)
         table = await _output("callgrind_annotate", "--inclusive=yes", "--threshold=100", str(profile))
-    total = _count(table, r"PROGRAM TOTALS")
-    sealing = _count(table, r"EVP_AEAD_CTX_seal_scatter\b")
-    emit(Figure("cost", f"{name}, instructions per packet", total / packets, "instructions", better="lower"))
+    for part, packets in PARTS:
+        total = _count(table, rf":forward_cost::measured_{part}\b")
+        _emit(load, f"instructions {LABELS[part]}", total / counts[packets], "instructions")
     # Valgrind hides the widest vector instructions from the cipher, so its part is larger there than it is in life.
-    value = (total - sealing) / packets
-    emit(Figure("cost", f"{name}, instructions per packet without sealing", value, "instructions", better="lower"))
+    bare = _count(table, r":forward_cost::measured_build\b") - _count(table, r"EVP_AEAD_CTX_seal_scatter\b")
+    _emit(load, "the same without sealing", bare / counts["forwarded"], "instructions")
 
 
 def _count(table: str, what: str) -> int:

@@ -135,6 +135,7 @@ class _Window:
     cpu: float
     """Seconds of the server's process, user and system."""
     delay_us: tuple[float, float, float] | None
+    frame_delay_us: tuple[float, float, float] | None
     lag_ms: float
     detail: dict[str, Any]
 
@@ -158,6 +159,7 @@ async def _measure(server: Target, row: Row, seconds: float, options: Options) -
 
 
 async def _window(server: Target, load: Fleet, subscribers: list[LoadClient], seconds: float) -> _Window:
+    media_before = await server.media()
     load.engine.mark()
     before, cpu_before, started = _counts(load, subscribers), server.cpu_seconds(), time.monotonic()
     generator_before = time.process_time()
@@ -180,7 +182,15 @@ async def _window(server: Target, load: Fleet, subscribers: list[LoadClient], se
         "generator_worst_lag_ms": round(lag_ms, 1),
         "generator_skipped": after.skipped - before.skipped,
     }
-    return _Window(packets, cpu, stats["delay_us"], lag_ms, detail)
+    if media_before:
+        media = {name: value - media_before[name] for name, value in (await server.media()).items()}
+        sent = media["rtp_out"]
+        detail |= {
+            "packets_per_send": round(sent / media["sends"], 2),
+            "sends_per_call": round(media["sends"] / media["send_calls"], 1),
+            "turns_per_second": round(media["turns"] / elapsed),
+        }
+    return _Window(packets, cpu, stats["delay_us"], stats["frame_delay_us"], lag_ms, detail)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import aiohttp
 
 from greenroom.api import AccessToken, VideoGrants
 
@@ -55,6 +58,8 @@ class Target:
     api_key: str
     api_secret: str
     pid: int | None
+    metrics_url: str = ""
+    """Empty: its own counters cannot be read."""
 
     @property
     def ws_url(self) -> str:
@@ -68,6 +73,15 @@ class Target:
         if self.pid is None:
             raise TargetError("give --pid to measure the CPU time of a server given by --url")
         return process.cpu_seconds(self.pid)
+
+    async def media(self) -> dict[str, float]:
+        """Counters of our server's media threads since its start, empty of another server."""
+        if not self.metrics_url:
+            return {}
+        async with aiohttp.ClientSession() as http, http.get(self.metrics_url) as response:
+            text = await response.text()
+        found = re.findall(r"^greenroom_media_(\w+)(?:\{.*\})? (\S+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
 
     def memory(self) -> process.Memory:
         if self.pid is None:
@@ -83,12 +97,14 @@ async def target(options: Options, config: str = "") -> AsyncIterator[Target]:
             raise TargetError(f"a server given by --url cannot be told: {config}")
         yield Target(options.url.rstrip("/"), options.api_key, options.api_secret, options.pid)
         return
-    port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    port, udp_port, metrics_port = (
+        free_port(kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    )
     with tempfile.TemporaryFile() as log:
         server = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "greenroom", "server", "--dev", "--bind", "127.0.0.1"),
             *("--port", str(port), "--udp-port", str(udp_port), "--log-level", "warning"),
-            *(("--config-body", config) if config else ()),
+            *("--config-body", f"prometheus: {{port: {metrics_port}}}\n{config}"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
@@ -97,7 +113,9 @@ async def target(options: Options, config: str = "") -> AsyncIterator[Target]:
         )
         async with _running(server, log):
             await _ready(server, log)
-            yield Target(f"http://127.0.0.1:{port}", "devkey", "secret", server.pid)
+            yield Target(
+                f"http://127.0.0.1:{port}", "devkey", "secret", server.pid, f"http://127.0.0.1:{metrics_port}/metrics"
+            )
 
 
 @asynccontextmanager
@@ -108,7 +126,9 @@ async def livekit_server(executable: str) -> AsyncIterator[Target]:
         free_port(socket.SOCK_DGRAM),
         free_port(socket.SOCK_STREAM),
     )
-    rtc = f"rtc: {{udp_port: {udp_port}, tcp_port: {tcp_port}, node_ip: 127.0.0.1, use_external_ip: false, enable_loopback_candidate: true}}"
+    # On several interfaces it sometimes answers no check on the one that it names.
+    addresses = "node_ip: 127.0.0.1, enable_loopback_candidate: true, interfaces: {includes: [lo]}"
+    rtc = f"rtc: {{udp_port: {udp_port}, tcp_port: {tcp_port}, use_external_ip: false, {addresses}}}"
     with tempfile.TemporaryFile() as log:
         server = await asyncio.create_subprocess_exec(
             *(executable, "--dev", "--bind", "127.0.0.1"),

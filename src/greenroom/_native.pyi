@@ -302,7 +302,8 @@ class LoadEngine:
     def stats(self) -> dict[str, Any]:
         """`peers`: by id connected_ms, failure, received (by SSRC: packets, bytes, lost, missing, late, duplicates, nacks,
         jitter_ms), sent (by SSRC: packets, bytes, retransmitted, keyframes, skipped), dropped, repairs, channels,
-        messages. `delay_us`: p50, p99, p999 from a stamped source (video always is) to a peer of this engine, or None.
+        messages. `delay_us`: p50, p99, p999 from a stamped source (video always is) to a peer of this engine, or None;
+        `frame_delay_us`: the same of last packets of video frames.
         `send_failures`, `worst_lag_us`."""
     def close(self) -> None:
         """Close all peers and end the thread. Twice is fine."""

@@ -161,6 +161,7 @@ impl LoadEngine {
         }
         dict.set_item("peers", peers)?;
         dict.set_item("delay_us", stats.delay_us.map(|[p50, p99, p999]| (p50, p99, p999)))?;
+        dict.set_item("frame_delay_us", stats.frame_delay_us.map(|[p50, p99, p999]| (p50, p99, p999)))?;
         dict.set_item("send_failures", stats.send_failures)?;
         dict.set_item("worst_lag_us", stats.worst_lag_us)?;
         Ok(dict)

@@ -16,6 +16,10 @@ pub struct Waiting {
     pub audio: bool,
     /// Video packets, for their first time.
     pub video: bool,
+    /// Some of them end a frame or fill a gap in one: somebody can go on with what waits.
+    pub frame: bool,
+    /// Packets for the peer that has most of them.
+    pub longest: usize,
     /// Packets sent again, and everything that is built already: feedback, answers, data.
     pub repairs: bool,
 }
@@ -47,11 +51,17 @@ impl Backlog {
         }
         queue.push(item);
         self.waiting += 1;
+        self.holds.longest = self.holds.longest.max(queue.len());
         match (item.delivery, kind) {
             (Delivery::Original, Kind::Audio) => self.holds.audio = true,
             (Delivery::Original, Kind::Video) => self.holds.video = true,
             _ => self.holds.repairs = true,
         }
+    }
+
+    /// What waits of a frame is worth sending now.
+    pub(crate) fn end_frame(&mut self) {
+        self.holds.frame |= self.holds.video;
     }
 
     /// The next peer and all it waits for. Give the memory back with [`Backlog::reuse`].
@@ -122,9 +132,15 @@ mod tests {
         for peer in [alice, bob, alice] {
             backlog.push(peer, Kind::Audio, item(Delivery::Original));
         }
-        assert_eq!(backlog.holds(), Waiting { audio: true, ..Waiting::default() });
+        assert_eq!(backlog.holds(), Waiting { audio: true, longest: 2, ..Waiting::default() });
         backlog.push(bob, Kind::Audio, item(Delivery::Rtx(1)));
         assert!(backlog.holds().repairs && !backlog.holds().video);
+        backlog.end_frame();
+        assert!(!backlog.holds().frame, "no video waits");
+        backlog.push(bob, Kind::Video, item(Delivery::Original));
+        assert!(backlog.holds().video && !backlog.holds().frame);
+        backlog.end_frame();
+        assert!(backlog.holds().frame);
         assert_eq!(backlog.pop().map(|(peer, queue)| (peer, queue.len())), Some((alice, 2)));
         backlog.remove(bob);
         assert!(backlog.pop().is_none());

@@ -13,14 +13,10 @@ use crate::elements::FORWARDED;
 use crate::history::Stamp;
 use crate::outgoing::{Delivery, Outgoing};
 use crate::picture::Picture;
+use crate::runs::{Goal, MAX_PADDING};
 use crate::shard::Shard;
 use crate::slab::Key;
 
-/// Padding spent to make a packet as long as its neighbours, in bytes: encoders split a frame into packets that differ
-/// by one byte, and speakers' packets differ by a few. A run of one size is one send.
-const MAX_PADDING: usize = 16;
-/// Nor more than this part of the packet: padding is paid for on the subscriber's link.
-const MAX_PADDING_SHARE: usize = 8;
 /// Extension elements of one packet: ours and those that came with it.
 const MAX_ELEMENTS: usize = 3 + FORWARDED.len();
 /// Bytes by which a payload may grow: a short VP8 picture id becomes a long one (RFC 7741, 4.2).
@@ -179,36 +175,4 @@ fn write_payload(
 fn put(buf: &mut [u8], bytes: &[u8]) -> Option<usize> {
     buf.get_mut(..bytes.len())?.copy_from_slice(bytes);
     Some(bytes.len())
-}
-
-/// The size that the packets of a run are padded to.
-#[derive(Default)]
-struct Goal {
-    /// Position after the last packet of the burst that belongs to the run.
-    until: usize,
-}
-
-impl Goal {
-    /// Padding for a packet whose sealed length would be `len`. `run`: the segment size of the run it could join.
-    fn padding(&mut self, pending: &[Outgoing], position: usize, len: usize, run: Option<usize>) -> usize {
-        let allowed = MAX_PADDING.min(len / MAX_PADDING_SHARE);
-        if let Some(segment) = run
-            && position < self.until
-            && segment >= len
-            && segment - len <= allowed
-        {
-            // The last packet of a run may be shorter.
-            return if position + 1 == self.until { 0 } else { segment - len };
-        }
-        // A new run: as long as the longest of the packets that follow and are about as long.
-        let first = pending[position].size;
-        let alike = |item: &&Outgoing| usize::from(item.size.abs_diff(first)) <= allowed;
-        let (mut longest, mut count) = (first, 0);
-        for item in pending[position..].iter().take_while(alike) {
-            longest = longest.max(item.size);
-            count += 1;
-        }
-        self.until = position + count;
-        if count > 1 { usize::from(longest - first) } else { 0 }
-    }
 }

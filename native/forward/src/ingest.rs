@@ -201,6 +201,7 @@ impl Shard {
             return;
         };
         let (publisher, track_key) = (layer.publisher, layer.track);
+        let late = inbound.highest().is_some_and(|highest| seq < highest);
         let feedback = inbound.account(now, header, seq, payload.len(), format.clock_rate);
         if payload.is_empty() {
             for stream in &media.tracks[track_key].subscribers {
@@ -260,6 +261,7 @@ impl Shard {
             timestamp: header.timestamp,
             pt: header.payload_type,
             clock_rate: format.clock_rate,
+            completes: is_video && (header.marker || late),
             size: size.min(usize::from(u16::MAX)) as u16,
             facts,
         };

@@ -34,6 +34,7 @@ mod picture;
 mod receiving;
 mod reports;
 mod room;
+mod runs;
 mod sending;
 mod sequence;
 mod shard;

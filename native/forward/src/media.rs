@@ -84,6 +84,9 @@ impl Media {
                 forward_kept(now, key, stream, packet.inbound, rest, layers, inbounds, backlog);
             }
         }
+        if packet.completes {
+            backlog.end_frame();
+        }
     }
 
     /// Sends the picture that is in the cache to a subscriber that has none, where there is one worth it.
@@ -167,11 +170,14 @@ fn forward_kept(
             timestamp: packet.timestamp,
             pt: packet.pt,
             clock_rate: format.clock_rate,
+            completes: true,
             size: packet.size().min(usize::from(u16::MAX)) as u16,
             facts: frame::inspect(format, packet.payload),
         };
         if let Some(accepted) = stream.accept(now, key, &arrival, true, inbounds) {
             backlog.push(stream.peer(), stream.kind(), accepted.outgoing);
+            // Somebody waits for this picture.
+            backlog.end_frame();
         }
     }
 }

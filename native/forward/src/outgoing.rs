@@ -15,6 +15,8 @@ pub(crate) struct Arrival {
     pub(crate) timestamp: u32,
     pub(crate) pt: u8,
     pub(crate) clock_rate: u32,
+    /// It ends a video frame, or comes late and fills a gap.
+    pub(crate) completes: bool,
     /// Payload and forwarded extension values, in bytes.
     pub(crate) size: u16,
     pub(crate) facts: FrameFacts,

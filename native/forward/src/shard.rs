@@ -15,6 +15,7 @@ use crate::hash::Map;
 use crate::link::Output;
 use crate::media::Media;
 use crate::peer::Peer;
+use crate::runs::arrange;
 use crate::slab::{Key, Slab};
 use crate::timers::{Owner, Timers};
 use crate::{Counters, Event, Limits, Path, PeerId};
@@ -163,11 +164,6 @@ impl Shard {
         waiting
     }
 
-    /// Whether something waits, and all of it may wait a little longer: audio for its first time.
-    pub fn is_patient(&self) -> bool {
-        self.waiting() == Waiting { audio: true, ..Waiting::default() }
-    }
-
     /// Builds what waits to be sent, up to a bounded amount. While it returns `true`, send what is in
     /// [`Shard::outgoing`], call [`Shard::sent`], and call it again.
     pub fn prepare(&mut self, now: Instant) -> bool {
@@ -176,6 +172,9 @@ impl Shard {
                 self.received = 0;
                 break;
             };
+            if self.pad_runs {
+                arrange(&mut burst);
+            }
             self.build_burst(now, peer, &burst);
             burst.clear();
             self.media.backlog.reuse(peer, burst);

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::world::*;
-use greenroom_forward::{Command, Event, PeerId, TrackId};
+use greenroom_forward::{Command, Event, PeerId, TrackId, Waiting};
 
 const TICK: Duration = Duration::from_millis(20);
 
@@ -220,4 +220,35 @@ fn a_mute_may_come_before_the_track() {
     source.send(&mut world.clients[alice], false, &[7; 60]);
     world.run(Duration::from_millis(50));
     assert_eq!(world.clients[bob].stream(9000).len(), 1);
+}
+
+#[test]
+fn what_waits_tells_when_a_frame_is_complete() {
+    let mut world = World::new(31);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "0", &[(500, 501)], &[])]);
+    world.subscribe(bob, vec![video_sender(7, "3", 9000, 9001)]);
+    let mut source = Source::new(500, 96, &[]);
+    source.send_vp8(&mut world.clients[alice], true, 3);
+    world.run(TICK);
+    source.send_vp8(&mut world.clients[alice], false, 4);
+    let mut frame = std::mem::take(&mut world.clients[alice].outbox);
+    assert_eq!(world.shard.waiting(), Waiting::default());
+    // The second packet comes last.
+    let seen: Vec<(bool, bool, usize)> = [0, 2, 3, 1]
+        .into_iter()
+        .map(|packet| {
+            world.shard.handle_datagram(world.now, path(alice), &mut frame[packet]);
+            let Waiting { video, frame, longest, .. } = world.shard.waiting();
+            if frame {
+                // As after it was sent.
+                while world.shard.prepare(world.now) {
+                    world.shard.sent();
+                }
+            }
+            (video, frame, longest)
+        })
+        .collect();
+    assert_eq!(seen, [(true, false, 1), (true, false, 2), (true, true, 3), (true, true, 1)]);
+    assert_eq!(world.shard.waiting(), Waiting::default());
 }

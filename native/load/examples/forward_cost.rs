@@ -1,8 +1,9 @@
 //! What forwarding a packet costs the core itself: a shard between load peers in one thread, on virtual time, without
 //! sockets. Prints one JSON line. Run it under `valgrind --tool=callgrind --toggle-collect='*measured_*'` to count
-//! instructions: only what the shard does in the measured part is collected.
+//! instructions: only what the shard does in the measured part is collected, in three functions: `measured_ingest` takes
+//! RTP, `measured_build` makes what is sent, `measured_rest` is everything else (timers, RTCP, checks).
 //!
-//! Usage: `forward_cost audio|video PUBLISHERS SUBSCRIBERS SECONDS`
+//! Usage: `forward_cost audio|video PUBLISHERS SUBSCRIBERS SECONDS`. What arrives within a millisecond is one batch.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use greenroom_forward::{
 use greenroom_load::outbox::Outbox;
 use greenroom_load::{CameraSpec, LoadPeer, Media, Pace, Reception, Remote, SourceSpec};
 use greenroom_secure::dtls::Certificate;
+use greenroom_wire::demux::{Kind as Protocol, classify};
 
 const TICK: Duration = Duration::from_millis(1);
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -52,27 +54,49 @@ static ALLOCATOR: Counting = Counting;
 
 type Batch = Vec<(Path, Vec<u8>)>;
 
-/// Two functions that do the same, so that a profiler can tell the measured part from the rest by name.
-#[inline(never)]
-fn measured_step(shard: &mut Shard, now: Instant, batch: &mut Batch) -> bool {
-    // Equal functions would be merged into one.
-    std::hint::black_box("measured");
-    step(shard, now, batch)
+/// Two of each, so that a profiler can tell the measured part from the rest by name. Equal functions would be merged.
+macro_rules! twins {
+    ($measured:ident, $preparing:ident, |$shard:ident $(, $name:ident: $kind:ty)*| -> $result:ty $body:block) => {
+        #[inline(never)]
+        fn $measured($shard: &mut Shard, $($name: $kind),*) -> $result {
+            std::hint::black_box("measured");
+            $body
+        }
+
+        #[inline(never)]
+        fn $preparing($shard: &mut Shard, $($name: $kind),*) -> $result {
+            $body
+        }
+    };
 }
 
-#[inline(never)]
-fn preparing_step(shard: &mut Shard, now: Instant, batch: &mut Batch) -> bool {
-    step(shard, now, batch)
-}
-
-/// One turn of a shard's loop: timers, what arrived, what goes out. Whether there is something to send.
-#[inline(always)]
-fn step(shard: &mut Shard, now: Instant, batch: &mut Batch) -> bool {
-    shard.handle_timeout(now);
-    for (path, bytes) in batch.iter_mut() {
-        shard.handle_datagram(now, *path, bytes);
+twins!(measured_ingest, preparing_ingest, |shard, now: Instant, path: Path, bytes: &mut [u8]| -> () {
+    shard.handle_datagram(now, path, bytes);
+});
+twins!(measured_rest, preparing_rest, |shard, now: Instant, other: Option<(Path, &mut [u8])>| -> () {
+    match other {
+        Some((path, bytes)) => shard.handle_datagram(now, path, bytes),
+        None => shard.handle_timeout(now),
     }
-    shard.prepare(now)
+});
+twins!(measured_build, preparing_build, |shard, now: Instant| -> bool { shard.prepare(now) });
+
+/// Nanoseconds spent in each.
+#[derive(Default)]
+struct Spent {
+    ingest: u128,
+    build: u128,
+    rest: u128,
+}
+
+/// Runs work with allocations counted, and its nanoseconds.
+fn counted<R>(work: impl FnOnce() -> R) -> (R, u128) {
+    COUNTING.store(true, Ordering::Relaxed);
+    let started = Instant::now();
+    let result = work();
+    let spent = started.elapsed().as_nanos();
+    COUNTING.store(false, Ordering::Relaxed);
+    (result, spent)
 }
 
 struct World {
@@ -82,7 +106,7 @@ struct World {
     outs: Vec<Outbox>,
     batch: Batch,
     measuring: bool,
-    spent: Duration,
+    spent: Spent,
 }
 
 fn path(peer: usize) -> Path {
@@ -99,12 +123,18 @@ fn peer_at(path: &Path) -> usize {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(certificate: Certificate) -> Self {
         let now = Instant::now();
-        let certificate = Certificate::generate().expect("a certificate can be made");
         let config = ShardConfig { certificate, seed: 1, unix_micros: 1_700_000_000_000_000, pad_runs: true };
-        let shard = Shard::new(config, now);
-        Self { now, shard, peers: vec![], outs: vec![], batch: vec![], measuring: false, spent: Duration::ZERO }
+        Self {
+            now,
+            shard: Shard::new(config, now),
+            peers: vec![],
+            outs: vec![],
+            batch: vec![],
+            measuring: false,
+            spent: Spent::default(),
+        }
     }
 
     fn add(&mut self, certificate: &Certificate, server: &Certificate) -> PeerId {
@@ -177,21 +207,50 @@ impl World {
         }
     }
 
+    /// One turn of a shard's loop: timers, what arrived, what goes out. Whether there is something to send.
     fn turn(&mut self) -> bool {
-        if !self.measuring {
-            return preparing_step(&mut self.shard, self.now, &mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        self.rest(None);
+        for (path, bytes) in &mut batch {
+            if classify(bytes) == Protocol::Rtp {
+                self.ingest(*path, bytes);
+            } else {
+                self.rest(Some((*path, bytes)));
+            }
         }
-        COUNTING.store(true, Ordering::Relaxed);
-        let started = Instant::now();
-        let more = measured_step(&mut self.shard, self.now, &mut self.batch);
-        self.spent += started.elapsed();
-        COUNTING.store(false, Ordering::Relaxed);
-        more
+        self.batch = batch;
+        self.build()
     }
 
-    fn received(&self) -> u64 {
-        self.peers.iter().flat_map(|peer| peer.stats().received).map(|(_, stats)| stats.packets).sum()
+    fn ingest(&mut self, path: Path, bytes: &mut [u8]) {
+        if !self.measuring {
+            return preparing_ingest(&mut self.shard, self.now, path, bytes);
+        }
+        let (_, spent) = counted(|| measured_ingest(&mut self.shard, self.now, path, bytes));
+        self.spent.ingest += spent;
     }
+
+    fn rest(&mut self, other: Option<(Path, &mut [u8])>) {
+        if !self.measuring {
+            return preparing_rest(&mut self.shard, self.now, other);
+        }
+        let (_, spent) = counted(|| measured_rest(&mut self.shard, self.now, other));
+        self.spent.rest += spent;
+    }
+
+    fn build(&mut self) -> bool {
+        if !self.measuring {
+            return preparing_build(&mut self.shard, self.now);
+        }
+        let (more, spent) = counted(|| measured_build(&mut self.shard, self.now));
+        self.spent.build += spent;
+        more
+    }
+}
+
+/// Payloads of an encoder with a variable bitrate, 126 bytes on average.
+fn audio_payloads(seed: usize) -> Vec<Vec<u8>> {
+    (0..41).map(|at| vec![7; 106 + (17 * at + 29 * seed) % 41]).collect()
 }
 
 fn main() -> ExitCode {
@@ -215,11 +274,8 @@ fn main() -> ExitCode {
     };
 
     let certificate = Certificate::generate().expect("a certificate can be made");
-    let mut world = World::new();
     let server = Certificate::generate().expect("a certificate can be made");
-    let config =
-        ShardConfig { certificate: server.clone(), seed: 1, unix_micros: 1_700_000_000_000_000, pad_runs: true };
-    world.shard = Shard::new(config, world.now);
+    let mut world = World::new(server.clone());
 
     for number in 0..publishers {
         let peer = world.add(&certificate, &server);
@@ -242,7 +298,7 @@ fn main() -> ExitCode {
         let media = if video {
             Media::Video(CameraSpec { bitrate: 2_000_000, frame_rate: 30, packet_len: 1100, pace: Pace::Runs })
         } else {
-            Media::Audio { payloads: vec![vec![7; 126]], level: 30, stamp: false }
+            Media::Audio { payloads: audio_payloads(number), level: 30, stamp: false }
         };
         let mid = Some((4, "1".to_owned()));
         let (level_id, twcc_id) = if video { (None, Some(3)) } else { (Some(1), None) };
@@ -280,13 +336,24 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     world.run(WARM_UP, |_| false);
-    let before = world.received();
+    let sent = |world: &World| {
+        let counters = world.shard.counters();
+        (counters.rtp_in, counters.rtp_out)
+    };
+    let (in_before, out_before) = sent(&world);
     world.measuring = true;
     world.run(Duration::from_secs(seconds as u64), |_| false);
-    let packets = world.received() - before;
+    let (in_after, out_after) = sent(&world);
+    let (ingested, forwarded) = (in_after - in_before, out_after - out_before);
+    let Spent { ingest, build, rest } = world.spent;
+    let per = |nanos: u128, packets: u64| nanos as f64 / packets.max(1) as f64;
     println!(
-        "{{\"packets\": {packets}, \"ns_per_packet\": {:.1}, \"allocations\": {}}}",
-        world.spent.as_nanos() as f64 / packets.max(1) as f64,
+        "{{\"ingested\": {ingested}, \"forwarded\": {forwarded}, \"ns_per_forwarded\": {:.1}, \"ingest_ns\": {:.1}, \
+         \"build_ns\": {:.1}, \"rest_ns\": {:.1}, \"allocations\": {}}}",
+        per(ingest + build + rest, forwarded),
+        per(ingest, ingested),
+        per(build, forwarded),
+        per(rest, forwarded),
         ALLOCATIONS.load(Ordering::Relaxed)
     );
     ExitCode::SUCCESS

@@ -41,6 +41,8 @@ pub struct EngineStats {
     pub peers: Vec<(u64, PeerStats)>,
     /// How long stamped packets were under way, since [`Engine::mark`]: p50, p99 and p999 in microseconds.
     pub delay_us: Option<[f64; 3]>,
+    /// The same for the last packets of video frames only: what is added until a frame can be decoded.
+    pub frame_delay_us: Option<[f64; 3]>,
     /// Datagrams that the kernel did not take.
     pub send_failures: u64,
     /// The worst delay of a timer since [`Engine::mark`], in microseconds: how far the generator fell behind.
@@ -156,7 +158,7 @@ impl Engine {
     pub fn mark(&self) -> Result<(), Closed> {
         self.call(|core| {
             core.worst_lag = Duration::ZERO;
-            core.slots.values_mut().for_each(|slot| slot.peer.delays().clear());
+            core.slots.values_mut().for_each(|slot| slot.peer.delays().iter_mut().for_each(Delays::clear));
         })
     }
 
@@ -353,14 +355,20 @@ impl Core {
     }
 
     fn stats(&mut self) -> EngineStats {
-        let mut delays = Delays::default();
-        self.slots.values_mut().for_each(|slot| delays.merge(slot.peer.delays()));
-        let quantile = |q| delays.quantile(q);
+        let mut delays = <[Delays; 2]>::default();
+        for slot in self.slots.values_mut() {
+            delays.iter_mut().zip(slot.peer.delays()).for_each(|(all, one)| all.merge(one));
+        }
+        let [delay_us, frame_delay_us] = delays.map(|delays| {
+            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| delays.quantile(q));
+            Some([p50?, p99?, p999?])
+        });
         let mut peers: Vec<_> = self.slots.iter().map(|(id, slot)| (*id, slot.peer.stats())).collect();
         peers.sort_unstable_by_key(|(id, _)| *id);
         EngineStats {
             peers,
-            delay_us: quantile(0.5).zip(quantile(0.99)).zip(quantile(0.999)).map(|((a, b), c)| [a, b, c]),
+            delay_us,
+            frame_delay_us,
             send_failures: self.send_failures,
             worst_lag_us: self.worst_lag.as_micros() as u64,
         }

@@ -42,7 +42,10 @@ pub struct Ice {
     recent: [TransactionId; REMEMBERED],
     sent: usize,
     /// A check of ours was answered.
-    pub valid: bool,
+    answered: bool,
+    /// The other side, if it controls, has chosen this pair. Before that it may take no DTLS, and a lost ClientHello costs
+    /// a second.
+    nominated: bool,
     next_check: Instant,
 }
 
@@ -65,9 +68,15 @@ impl Ice {
             address,
             recent: Default::default(),
             sent: 0,
-            valid: false,
+            answered: false,
+            nominated: controlling,
             next_check: now,
         }
+    }
+
+    /// The pair can be used.
+    pub fn is_valid(&self) -> bool {
+        self.answered && self.nominated
     }
 
     /// When the next check is due.
@@ -80,7 +89,7 @@ impl Ice {
         if now < self.next_check {
             return;
         }
-        self.next_check = now + if self.valid { KEEPALIVE_INTERVAL } else { CHECK_INTERVAL };
+        self.next_check = now + if self.answered { KEEPALIVE_INTERVAL } else { CHECK_INTERVAL };
         let transaction_id = TransactionId(random.bytes());
         self.recent[self.sent % REMEMBERED] = transaction_id;
         self.sent += 1;
@@ -106,6 +115,7 @@ impl Ice {
         }
         match message.class {
             Class::Request if message.check_integrity(self.local.pwd.as_bytes(), hmac_sha1) => {
+                self.nominated |= message.use_candidate;
                 let (mut buf, key) = ([0; 128], self.local.pwd.as_bytes());
                 let id = message.transaction_id;
                 if let Ok(len) = write_binding_success(&mut buf, id, self.address, key, hmac_sha1) {
@@ -116,7 +126,7 @@ impl Ice {
                 if self.recent[..self.sent.min(REMEMBERED)].contains(&message.transaction_id)
                     && message.check_integrity(self.remote.pwd.as_bytes(), hmac_sha1) =>
             {
-                self.valid = true;
+                self.answered = true;
             }
             _ => {}
         }

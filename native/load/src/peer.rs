@@ -128,7 +128,8 @@ pub struct LoadPeer {
     twcc: TwccRecorder,
     report_due: Option<Instant>,
     nack_due: Option<Instant>,
-    delays: Delays,
+    /// Of all packets, and of those that end a frame.
+    delays: [Delays; 2],
     stats: PeerStats,
 }
 
@@ -160,7 +161,7 @@ impl LoadPeer {
             twcc: TwccRecorder::default(),
             report_due: None,
             nack_due: None,
-            delays: Delays::default(),
+            delays: Default::default(),
             stats: PeerStats::default(),
         }
     }
@@ -247,8 +248,8 @@ impl LoadPeer {
         stats
     }
 
-    /// How long stamped packets were under way.
-    pub fn delays(&mut self) -> &mut Delays {
+    /// How long stamped packets were under way: all, and those with a marker, which end a video frame.
+    pub fn delays(&mut self) -> &mut [Delays; 2] {
         &mut self.delays
     }
 
@@ -302,7 +303,7 @@ impl LoadPeer {
             Kind::Stun => {
                 let Some(ice) = &mut self.ice else { return };
                 ice.handle_stun(datagram, out);
-                if ice.valid && self.dtls.is_none() {
+                if ice.is_valid() && self.dtls.is_none() {
                     self.dtls = Some(DimplDtls::new(self.role, &self.certificate, now));
                     self.run_transport(now, out);
                 }
@@ -391,8 +392,12 @@ impl LoadPeer {
             self.stats.dropped += 1;
             return;
         };
-        let since_epoch = now.saturating_duration_since(self.epoch);
-        self.delays.read(&datagram[..len], since_epoch.as_micros() as u64);
+        let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
+        let [all, frames] = &mut self.delays;
+        all.read(&datagram[..len], micros);
+        if datagram[1] & 0x80 != 0 {
+            frames.read(&datagram[..len], micros);
+        }
     }
 
     /// The length of the plain packet, when it was authentic and of a known payload type.

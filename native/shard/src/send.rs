@@ -24,6 +24,8 @@ struct Control([u8; CONTROL]);
 pub(crate) struct SendCounters {
     /// System calls.
     pub(crate) calls: u64,
+    /// Messages: runs of datagrams that the kernel takes at once.
+    pub(crate) messages: u64,
     /// Datagrams the kernel refused: full buffers, unreachable destinations.
     pub(crate) dropped: u64,
 }
@@ -145,6 +147,7 @@ impl SendBatch {
             };
             self.counters.calls += 1;
             if sent > 0 {
+                self.counters.messages += sent as u64;
                 next += sent as usize;
                 continue;
             }

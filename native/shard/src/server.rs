@@ -217,7 +217,8 @@ impl Server {
     /// Counters since start, summed over shards, and gauges.
     pub fn metrics(&self) -> Vec<(&'static str, u64)> {
         let mut named: Vec<(&'static str, u64)> = Vec::new();
-        let (mut sends, mut send_drops, mut panics, mut errors, mut restarts, mut peers) = (0, 0, 0, 0, 0, 0);
+        let (mut turns, mut calls, mut sends, mut send_drops, mut panics, mut errors, mut restarts, mut peers) =
+            (0, 0, 0, 0, 0, 0, 0, 0);
         let mut segmentation = true;
         for handle in &self.handles {
             let figures = lock(&handle.status.figures);
@@ -227,7 +228,9 @@ impl Server {
                     None => named.push((name, value)),
                 }
             }
-            sends += figures.sends.calls;
+            turns += handle.status.turns();
+            calls += figures.sends.calls;
+            sends += figures.sends.messages;
             send_drops += figures.sends.dropped;
             panics += figures.panics;
             errors += figures.receive_errors;
@@ -236,7 +239,9 @@ impl Server {
             segmentation &= figures.segmentation;
         }
         named.extend([
-            ("send_calls", sends),
+            ("turns", turns),
+            ("send_calls", calls),
+            ("sends", sends),
             ("dropped_send", send_drops),
             ("dropped_unread", self.events.dropped()),
             ("dropped_orders", self.handles.iter().map(|handle| handle.orders.dropped()).sum()),

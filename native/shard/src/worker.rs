@@ -122,7 +122,7 @@ impl<'a> Worker<'a> {
                 self.guarded_flush(|worker| worker.send_built())?;
             }
             let sent = self.shard.counters().rtp_out;
-            if self.pace.is_due(now, self.shard.is_patient(), sent) || full || !running {
+            if self.pace.is_due(now, self.shard.waiting(), sent) || full || !running {
                 self.flush(now)?;
             }
             self.guard(Worker::publish)?;

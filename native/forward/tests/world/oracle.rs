@@ -355,8 +355,7 @@ impl Oracle {
         };
         let header = RtpHeader::parse(bytes).expect("the shard writes RTP");
         let ssrc = header.ssrc.0;
-        let largest =
-            if self.largest_in <= LARGEST_IN { LARGEST_OUT } else { self.largest_in.max(LARGEST_OUT) + GROWTH };
+        let largest = (self.largest_in + GROWTH).max(LARGEST_OUT);
         assert!(bytes.len() <= largest || !self.rules.size, "{} bytes: {}", bytes.len(), case(ssrc, 0));
 
         let mut seen = Seen::of(self.ordinal, now, bytes);

@@ -33,6 +33,9 @@ impl Picture {
     }
 }
 
+/// Pictures with short ids that come late are so many behind at most.
+const LATE: u16 = 16;
+
 /// What is added, and the newest values given out.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PictureContinuity {
@@ -70,8 +73,10 @@ impl PictureContinuity {
     pub(crate) fn map(&mut self, picture: Picture, is_short: bool) -> Option<Picture> {
         let mut id = picture.id;
         if is_short && self.newest.is_some() {
-            // The nearest id with these 7 bits.
-            let step = i16::from(((id.wrapping_sub(self.came) << 1) as u8 as i8) >> 1);
+            // The id with these 7 bits that is a little before the newest, or anything after it: pictures get lost more often
+            // than they come late.
+            let ahead = id.wrapping_sub(self.came) & 0x7f;
+            let step = if ahead > 0x7f - LATE { ahead as i16 - 0x80 } else { ahead as i16 };
             id = self.came.wrapping_add_signed(step) & 0x7fff;
         }
         if (id.wrapping_sub(self.came) & 0x7fff) < 0x4000 {
@@ -125,6 +130,8 @@ mod tests {
             ids.push(continuity.map(picture(came & 0x7f, 0, 0), true).unwrap().id);
         }
         assert_eq!(ids, (120..500).chain([498, 500]).collect::<Vec<_>>());
+        // A hundred pictures are lost.
+        assert_eq!(continuity.map(picture(600 & 0x7f, 0, 0), true).unwrap().id, 600);
         // Another source, and back over the end of 15 bits.
         continuity.newest = Some(picture(0x7fff, 0, 0));
         continuity.switch(picture(126, 0, 0));

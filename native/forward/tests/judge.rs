@@ -2,7 +2,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::world::oracle::{FEEDBACK_BURST, LARGEST_OUT, Oracle, RTX_BURST, Rules, assert_ahead};
+use crate::world::oracle::{FEEDBACK_BURST, GROWTH, LARGEST_OUT, Oracle, RTX_BURST, Rules, assert_ahead};
 use crate::world::video_sender;
 use greenroom_forward::{Command, Counters, PeerId};
 
@@ -137,6 +137,13 @@ fn datagrams_larger_than_any_that_came() {
     let mut case = Case::new();
     case.send(&sealed(9000, 10, 0, true, LARGEST_OUT - 28, 1));
     objects("size", |case| case.send(&sealed(9000, 10, 0, true, LARGEST_OUT - 27, 1)));
+    // What is nearly as large may grow by our own extensions.
+    case.receive(&sealed(1, 100, 0, true, LARGEST_OUT - 28, 1));
+    case.send(&sealed(9000, 11, 3000, true, LARGEST_OUT - 28 + GROWTH, 1));
+    objects("size", |case| {
+        case.receive(&sealed(1, 100, 0, true, LARGEST_OUT - 28, 1));
+        case.send(&sealed(9000, 11, 3000, true, LARGEST_OUT - 27 + GROWTH, 1));
+    });
 }
 
 #[test]

@@ -202,6 +202,8 @@ impl Session {
         wish.paused = bits & 2 == 2;
         wish.rtx = bits & 4 == 4 && who == BOB;
         wish.max_layer = bits >> 3 & 3;
+        wish.renegotiated = bits >> 5 & 1 == 1;
+        wish.elsewhere = ssrc >> 7 == 1;
         let ssrc = SECTIONS[usize::from(ssrc) % SECTIONS.len()];
         // The room gives each section SSRCs of its own, though one may have been for retransmissions before.
         if bits & 0xc0 == 0xc0 && ssrc.abs_diff(other) > 1 && !honest {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use greenroom_forward::{Codec, Command, Event, Extensions, Receiver, RoomId, Sender, TrackId};
+use greenroom_forward::{Codec, Command, Event, Extensions, Receiver, RoomId, TrackId};
 use greenroom_wire::Ssrc;
 
 use super::publisher::{Content, Honest, Stream};
@@ -71,6 +71,10 @@ pub struct Wish {
     pub paused: bool,
     pub rtx: bool,
     pub max_layer: u8,
+    /// Another mid, payload type and fewer extensions than before.
+    pub renegotiated: bool,
+    /// Carol's track in the place of Alice's.
+    pub elsewhere: bool,
     pub ssrc: u32,
     pub rtx_ssrc: u32,
 }
@@ -94,7 +98,16 @@ pub struct Session {
 }
 
 fn wish(ssrc: u32, rtx: bool) -> Wish {
-    Wish { present: true, paused: false, rtx, max_layer: 2, ssrc, rtx_ssrc: ssrc + 1 }
+    Wish {
+        present: true,
+        paused: false,
+        rtx,
+        max_layer: 2,
+        renegotiated: false,
+        elsewhere: false,
+        ssrc,
+        rtx_ssrc: ssrc + 1,
+    }
 }
 
 impl Session {
@@ -178,7 +191,6 @@ impl Session {
 
     /// Tells the shard what a subscriber wants.
     pub(super) fn tell_senders(&mut self, who: usize) {
-        let extensions = subscriber_extensions();
         let mut senders = Vec::new();
         let wishes = self.wishes[who - BOB];
         for (wish, (track, mid)) in wishes.iter().zip([(SOUND, "3"), (PICTURES, "4")]).filter(|(wish, _)| wish.present)
@@ -196,12 +208,22 @@ impl Session {
             }
             sender.paused = wish.paused;
             sender.max_layer = wish.max_layer;
+            sender.extensions = subscriber_extensions();
+            if wish.renegotiated {
+                sender.mid = format!("again {mid}");
+                sender.codecs[0].pt = 118;
+                sender.extensions = world::subscriber_extensions();
+            }
+            if wish.elsewhere {
+                sender.track = TrackId(if video { 10 } else { 9 });
+            }
             senders.push(sender);
         }
         if who == BOB {
-            senders.extend([world::audio_sender(9, "5", 9500), world::video_sender(10, "6", 9600, 9601)]);
+            let mut others = [world::audio_sender(9, "5", 9500), world::video_sender(10, "6", 9600, 9601)];
+            others.iter_mut().for_each(|sender| sender.extensions = subscriber_extensions());
+            senders.extend(others);
         }
-        senders.iter_mut().for_each(|sender: &mut Sender| sender.extensions = extensions.clone());
         self.world.subscribe(who, senders);
     }
 

@@ -55,6 +55,12 @@ fn seeds() -> Vec<Vec<u8>> {
             HONEST,
             &[everything, [10, 2, 1, 0], everything, [21, 0, 110, 0], everything, [10, 2, 0, 0], everything],
         ),
+        // Another mid and payload type, another track and back, and asked for what was sent before.
+        program(
+            HONEST,
+            &[everything, [13, 0, 32, 0], [16, 0, 0, 255], everything, [13, 0, 0, 0], [16, 0, 2, 255], everything],
+        ),
+        program(HONEST, &[everything, [13, 2, 20, 128], everything, [16, 2, 2, 255], [13, 2, 20, 0], everything]),
         // Reports.
         program(
             HONEST,
@@ -67,6 +73,11 @@ fn seeds() -> Vec<Vec<u8>> {
         ),
         // Loss repaired, late and twice.
         program(HOSTILE | NAMED, &[everything, [3, 2, 0, 0], everything, [5, 2, 20, 0], [4, 2, 20, 0], everything]),
+        // The first packet of the key frame that a subscriber waits for is late.
+        program(
+            HOSTILE,
+            &[everything, [13, 2, 22, 0], [13, 2, 20, 0], [3, 2, 0, 0], [0, 2, 0, 7], [4, 2, 3, 0], everything],
+        ),
         program(HOSTILE, &[everything, many, many, many, [7, 122, 44, 1], everything]),
         program(
             HOSTILE,

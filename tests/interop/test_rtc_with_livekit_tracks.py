@@ -9,7 +9,7 @@ import pytest
 from greenroom import rtc
 from greenroom.server.app import RoomServer
 
-from .rtc_pairs import GREENROOM, PAIRS, WAIT, Member, dominant_frequency, feeding, in_room, listen
+from .rtc_pairs import GREENROOM, PAIRS, WAIT, Member, dominant_frequency, feeding, in_room, listen, unsubscribed
 
 both_modes = pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
 all_pairs = pytest.mark.parametrize(("first", "second"), PAIRS)
@@ -63,7 +63,7 @@ async def test_unsubscribing_and_subscribing(room_server: RoomServer, first: str
             await bob.seen("track_subscribed")
             remote = bob.room.remote_participants["alice"].track_publications[publication.sid]
             remote.set_subscribed(False)
-            await bob.seen("track_unsubscribed")
+            await unsubscribed(room_server, bob)
             assert remote.track is None
             assert not remote.subscribed
             remote.set_subscribed(True)

@@ -14,8 +14,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from greenroom.server.config import RoomConfig
-
 from .figures import REFERENCE_SOURCE, Figure, emit, say
 from .fleet import Fleet, fleet
 from .signalling import LoadClient
@@ -51,13 +49,23 @@ class Row:
     reference: float | None = None
     top_speakers: int = 0
     """The room forwards only so many speakers, 0: all."""
+    audio_wait_ms: int = 0
+    """How long our server may keep audio back."""
     beside: bool = True
     """A peer can carry it on this kind of machine."""
 
     @property
     def name(self) -> str:
         top = f", top {self.top_speakers}" if self.top_speakers else ""
-        return f"{self.kind} {self.publishers} to {self.subscribers}{top}"
+        wait = f", wait {self.audio_wait_ms} ms" if self.audio_wait_ms else ""
+        return f"{self.kind} {self.publishers} to {self.subscribers}{top}{wait}"
+
+    @property
+    def config(self) -> str:
+        """What our server is told, YAML. Empty: nothing."""
+        top, wait = self.top_speakers, self.audio_wait_ms
+        lines = [f"room: {{top_speakers: {top}}}"] * bool(top) + [f"rtc: {{audio_wait_ms: {wait}}}"] * bool(wait)
+        return "\n".join(lines)
 
     @property
     def streams(self) -> int:
@@ -72,6 +80,9 @@ ROWS = (
     Row("audio", 10, 10, 26_000),
     Row("audio", 10, 30, 47_000),
     Row("audio", 10, 50, 57_000),
+    # What it would save if audio waited.
+    Row("audio", 10, 30, 47_000, audio_wait_ms=3),
+    Row("audio", 10, 50, 57_000, audio_wait_ms=3),
     # A server near its limit, where batching shows.
     Row("video", 6, 60),
     Row("audio", 20, 60),
@@ -205,9 +216,10 @@ class _Result:
         quiet = [window for window in self.windows if window.lag_ms <= MAX_LAG_MS] or self.windows
         return sorted(quiet, key=lambda window: window.rate)[(len(quiet) - 1) // 2]
 
-    def delay_ms(self, at: int) -> float | None:
-        """The median over windows of the quantile at position `at`."""
-        delays = [window.delay_us[at] for window in self.windows if window.delay_us]
+    def delay_ms(self, at: int, *, frames: bool = False) -> float | None:
+        """The median over windows of the quantile at position `at`, of packets or of the last packets of frames."""
+        each = [window.frame_delay_us if frames else window.delay_us for window in self.windows]
+        delays = [delay[at] for delay in each if delay]
         return statistics.median(delays) / 1000 if delays else None
 
     def lost(self) -> int:
@@ -224,11 +236,13 @@ def _figures(name: str, row: Row, ours: _Result, peer: _Result | None) -> list[F
         reference, source = peer.middle().rate, "the server of --beside, in this run"
         detail["beside"] = peer.detail()
     figures = [Figure("forward", name, ours.middle().rate, "packets/CPU-s", reference, detail=detail, source=source)]
-    for at, quantile in ((0, "p50"), (1, "p99")):
-        value, other = ours.delay_ms(at), peer.delay_ms(at) if peer else None
-        if value is not None:
-            label = f"{name}, delay added {quantile}"
-            figures.append(Figure("forward", label, value, "ms", other, better="lower", source=source))
+    for what, frames in (("delay", False), ("frame delay", True)):
+        for at, quantile in ((0, "p50"), (1, "p99")):
+            value = ours.delay_ms(at, frames=frames)
+            if value is not None:
+                other = peer.delay_ms(at, frames=frames) if peer else None
+                label = f"{name}, {what} added {quantile}"
+                figures.append(Figure("forward", label, value, "ms", other, better="lower", source=source))
     beside = {"beside": peer.lost()} if peer else None
     figures.append(Figure("forward", f"{name}, lost", ours.lost(), "packets", better="lower", detail=beside))
     return figures
@@ -243,18 +257,12 @@ async def run(options: Options) -> None:
     seconds = options.seconds or (QUICK_SECONDS if options.quick else WINDOW_SECONDS)
     rounds = options.rounds or (1 if options.quick else ROUNDS)
     for row in _chosen(options):
-        config = ""
-        if row.top_speakers:
-            if not hasattr(RoomConfig(), "top_speakers"):
-                say(f"forward: {row.name} left out, rooms of this server have no top_speakers")
-                continue
-            config = f"room: {{top_speakers: {row.top_speakers}}}"
         shape = options.pace if row.kind == "video" and options.pace != "runs" else ""
         name = f"{row.name}, {shape}" if shape else row.name
         windows: tuple[list[_Window], list[_Window]] = ([], [])
         for number in range(rounds):
             say(f"forward: {name}, round {number + 1} of {rounds}")
-            servers: list[AbstractAsyncContextManager[Target]] = [target(options, config)]
+            servers: list[AbstractAsyncContextManager[Target]] = [target(options, row.config)]
             if options.beside and row.beside:
                 servers.append(livekit_server(options.beside))
             for kept, starting in zip(windows, servers, strict=False):

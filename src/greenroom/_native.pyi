@@ -25,9 +25,13 @@ class MediaServer:
     (`room % shards`), and shard `k` listens on `udp_port + k`.
     """
 
-    def __init__(self, *, bind: Sequence[str], udp_port: int, shards: int = 1, stuck_after: float = 5.0) -> None:
+    def __init__(
+        self, *, bind: Sequence[str], udp_port: int, shards: int = 1, stuck_after: float = 5.0, audio_wait: float = 0.0
+    ) -> None:
         """Bind and start. `bind`: IP addresses. `udp_port` 0 picks a free one. OSError when a port is taken.
-        `stuck_after`: seconds without a turn of its loop after which a shard is reported as stuck."""
+        `stuck_after`: seconds without a turn of its loop after which a shard is reported as stuck.
+        `audio_wait`: seconds (0 to 0.005) that a busy shard may keep audio back, so that packets of several speakers leave
+        in one send."""
 
     @property
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from greenroom.server.config import ConfigError, ServerConfig, load_config, parse_keys
+from greenroom.server.config import ConfigError, RtcConfig, ServerConfig, load_config, parse_keys
 
 FILE = """
 port: 7000
@@ -78,6 +78,7 @@ def test_an_error_names_the_key(text, message):
         ({"keys": {}}, "no API keys"),
         ({"port": 70000}, "port is 70000"),
         ({"shards": 0}, "shards is 0"),
+        ({"rtc": RtcConfig(audio_wait_ms=6)}, "rtc.audio_wait_ms is 6, it must be 0 to 5"),
         ({"bind_addresses": ["example.com"]}, "'example.com' is not an IP address"),
     ],
 )

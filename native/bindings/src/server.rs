@@ -14,6 +14,8 @@ mod tests;
 
 /// Seconds without a turn after which a shard counts as stuck, at most.
 const MAX_STUCK_AFTER: f64 = 3600.0;
+/// Seconds that audio may be kept back, at most: more is worse for a talk than any saving is worth.
+const MAX_AUDIO_WAIT: f64 = 0.005;
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<MediaServer>()
@@ -28,8 +30,15 @@ struct MediaServer {
 #[pymethods]
 impl MediaServer {
     #[new]
-    #[pyo3(signature = (*, bind, udp_port, shards = 1, stuck_after = 5.0))]
-    fn new(py: Python<'_>, bind: Vec<String>, udp_port: u16, shards: usize, stuck_after: f64) -> PyResult<Self> {
+    #[pyo3(signature = (*, bind, udp_port, shards = 1, stuck_after = 5.0, audio_wait = 0.0))]
+    fn new(
+        py: Python<'_>,
+        bind: Vec<String>,
+        udp_port: u16,
+        shards: usize,
+        stuck_after: f64,
+        audio_wait: f64,
+    ) -> PyResult<Self> {
         let parse = |text: &String| {
             text.parse::<IpAddr>().map_err(|_| PyValueError::new_err(format!("not an IP address: {text}")))
         };
@@ -40,8 +49,11 @@ impl MediaServer {
         if !(0.01..=MAX_STUCK_AFTER).contains(&stuck_after) {
             return Err(PyValueError::new_err("stuck_after is 0.01 to 3600 seconds"));
         }
-        let stuck_after = Duration::from_secs_f64(stuck_after);
-        let config = ServerConfig { addresses, port: udp_port, shards, stuck_after };
+        if !(0.0..=MAX_AUDIO_WAIT).contains(&audio_wait) {
+            return Err(PyValueError::new_err("audio_wait is 0 to 0.005 seconds"));
+        }
+        let (stuck_after, audio_wait) = (Duration::from_secs_f64(stuck_after), Duration::from_secs_f64(audio_wait));
+        let config = ServerConfig { addresses, port: udp_port, shards, stuck_after, audio_wait };
         let server = py.detach(|| Server::start(&config)).map_err(|error| {
             // With the errno, so that Python raises the subclass of OSError that belongs to it.
             let text = format!("cannot open UDP port {udp_port} on {}: {error}", bind.join(", "));

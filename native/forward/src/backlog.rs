@@ -1,4 +1,4 @@
-//! What waits to be built: a queue for each peer, and the peers that have something in theirs.
+//! What waits to be built: for each kind of media a queue for each peer, and the peers that have something in theirs.
 use std::collections::VecDeque;
 
 use crate::Kind;
@@ -24,34 +24,66 @@ pub struct Waiting {
     pub repairs: bool,
 }
 
-/// All queues of a shard.
+/// Packets of one kind.
 #[derive(Debug, Default)]
-pub(crate) struct Backlog {
+struct Lane {
     /// By slot of the peer. They keep their memory.
     queues: Vec<Vec<Outgoing>>,
-    /// Peers with packets, each once: first those that wait for audio.
-    listeners: VecDeque<Key>,
-    viewers: VecDeque<Key>,
+    /// Peers with packets, each once.
+    peers: VecDeque<Key>,
     waiting: usize,
+}
+
+impl Lane {
+    /// Queues a packet for a peer and gives the number of those that wait for it.
+    fn push(&mut self, peer: Key, item: Outgoing) -> usize {
+        if peer.slot() >= self.queues.len() {
+            self.queues.resize_with(peer.slot() + 1, Vec::new);
+        }
+        let queue = &mut self.queues[peer.slot()];
+        if queue.is_empty() {
+            self.peers.push_back(peer);
+        }
+        queue.push(item);
+        self.waiting += 1;
+        queue.len()
+    }
+
+    fn pop(&mut self) -> Option<(Key, Vec<Outgoing>)> {
+        let peer = self.peers.pop_front()?;
+        let queue = std::mem::take(&mut self.queues[peer.slot()]);
+        self.waiting -= queue.len();
+        Some((peer, queue))
+    }
+
+    fn reuse(&mut self, peer: Key, queue: Vec<Outgoing>) {
+        let place = &mut self.queues[peer.slot()];
+        if place.is_empty() {
+            *place = queue;
+        }
+    }
+
+    fn remove(&mut self, peer: Key) {
+        let Some(queue) = self.queues.get_mut(peer.slot()) else { return };
+        self.waiting -= std::mem::take(queue).len();
+        self.peers.retain(|other| *other != peer);
+    }
+}
+
+/// All queues of a shard. Audio has queues of its own: it leaves first, and without the video that waits for the end of
+/// its frame.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    audio: Lane,
+    video: Lane,
     holds: Waiting,
 }
 
 impl Backlog {
     /// Queues a packet for a peer.
     pub(crate) fn push(&mut self, peer: Key, kind: Kind, item: Outgoing) {
-        if peer.slot() >= self.queues.len() {
-            self.queues.resize_with(peer.slot() + 1, Vec::new);
-        }
-        let queue = &mut self.queues[peer.slot()];
-        if queue.is_empty() {
-            match kind {
-                Kind::Audio => self.listeners.push_back(peer),
-                Kind::Video => self.viewers.push_back(peer),
-            }
-        }
-        queue.push(item);
-        self.waiting += 1;
-        self.holds.longest = self.holds.longest.max(queue.len());
+        let count = self.lane(kind).push(peer, item);
+        self.holds.longest = self.holds.longest.max(count);
         match (item.delivery, kind) {
             (Delivery::Original, Kind::Audio) => self.holds.audio = true,
             (Delivery::Original, Kind::Video) => self.holds.video = true,
@@ -64,42 +96,49 @@ impl Backlog {
         self.holds.frame |= self.holds.video;
     }
 
-    /// The next peer and all it waits for. Give the memory back with [`Backlog::reuse`].
-    pub(crate) fn pop(&mut self) -> Option<(Key, Vec<Outgoing>)> {
-        let Some(peer) = self.listeners.pop_front().or_else(|| self.viewers.pop_front()) else {
-            self.holds = Waiting::default();
-            return None;
-        };
-        let queue = std::mem::take(&mut self.queues[peer.slot()]);
-        self.waiting -= queue.len();
-        Some((peer, queue))
+    /// The next peer and all that it waits for of a kind. Give the memory back with [`Backlog::reuse`].
+    pub(crate) fn pop(&mut self, kind: Kind) -> Option<(Key, Vec<Outgoing>)> {
+        let popped = self.lane(kind).pop();
+        if popped.is_none() {
+            match kind {
+                Kind::Audio => self.holds.audio = false,
+                Kind::Video => self.holds = Waiting { audio: self.holds.audio, ..Waiting::default() },
+            }
+        }
+        popped
     }
 
     /// Takes back what [`Backlog::pop`] gave.
-    pub(crate) fn reuse(&mut self, peer: Key, mut queue: Vec<Outgoing>) {
+    pub(crate) fn reuse(&mut self, peer: Key, kind: Kind, mut queue: Vec<Outgoing>) {
         queue.clear();
-        let place = &mut self.queues[peer.slot()];
-        if place.is_empty() {
-            *place = queue;
-        }
+        self.lane(kind).reuse(peer, queue);
     }
 
     /// Forgets what waits for a peer, and its memory.
     pub(crate) fn remove(&mut self, peer: Key) {
-        let Some(queue) = self.queues.get_mut(peer.slot()) else { return };
-        self.waiting -= std::mem::take(queue).len();
-        self.listeners.retain(|listener| *listener != peer);
-        self.viewers.retain(|viewer| *viewer != peer);
+        self.audio.remove(peer);
+        self.video.remove(peer);
     }
 
     /// Whether more should not be added before something is sent.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting >= MAX_WAITING
+        self.waiting() >= MAX_WAITING
     }
 
     /// What kinds of packets wait.
     pub(crate) fn holds(&self) -> Waiting {
-        if self.waiting == 0 { Waiting::default() } else { self.holds }
+        if self.waiting() == 0 { Waiting::default() } else { self.holds }
+    }
+
+    fn waiting(&self) -> usize {
+        self.audio.waiting + self.video.waiting
+    }
+
+    fn lane(&mut self, kind: Kind) -> &mut Lane {
+        match kind {
+            Kind::Audio => &mut self.audio,
+            Kind::Video => &mut self.video,
+        }
     }
 }
 
@@ -141,9 +180,24 @@ mod tests {
         assert!(backlog.holds().video && !backlog.holds().frame);
         backlog.end_frame();
         assert!(backlog.holds().frame);
-        assert_eq!(backlog.pop().map(|(peer, queue)| (peer, queue.len())), Some((alice, 2)));
+        assert_eq!(backlog.pop(Kind::Audio).map(|(peer, queue)| (peer, queue.len())), Some((alice, 2)));
         backlog.remove(bob);
-        assert!(backlog.pop().is_none());
-        assert_eq!((backlog.waiting, backlog.holds()), (0, Waiting::default()));
+        assert!(backlog.pop(Kind::Audio).is_none() && backlog.pop(Kind::Video).is_none());
+        assert_eq!((backlog.waiting(), backlog.holds()), (0, Waiting::default()));
+    }
+
+    #[test]
+    fn audio_leaves_without_video() {
+        let bob = Slab::default().insert(());
+        let mut backlog = Backlog::default();
+        for (kind, count) in [(Kind::Video, 3), (Kind::Audio, 2)] {
+            (0..count).for_each(|_| backlog.push(bob, kind, item(Delivery::Original)));
+        }
+        assert_eq!(backlog.pop(Kind::Audio).map(|(_, queue)| queue.len()), Some(2));
+        assert!(backlog.pop(Kind::Audio).is_none());
+        assert_eq!(backlog.holds(), Waiting { video: true, longest: 3, ..Waiting::default() });
+        assert_eq!(backlog.pop(Kind::Video).map(|(_, queue)| queue.len()), Some(3));
+        assert!(backlog.pop(Kind::Video).is_none());
+        assert_eq!(backlog.holds(), Waiting::default());
     }
 }

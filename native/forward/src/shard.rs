@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::runs::arrange;
 use crate::slab::{Key, Slab};
 use crate::timers::{Owner, Timers};
-use crate::{Counters, Event, Limits, Path, PeerId};
+use crate::{Counters, Event, Kind, Limits, Path, PeerId};
 
 /// Built bytes after which [`Shard::prepare`] lets the caller send: about what stays in a second-level cache.
 const PREPARE_BYTES: usize = 192 << 10;
@@ -167,19 +167,31 @@ impl Shard {
     /// Builds what waits to be sent, up to a bounded amount. While it returns `true`, send what is in
     /// [`Shard::outgoing`], call [`Shard::sent`], and call it again.
     pub fn prepare(&mut self, now: Instant) -> bool {
+        self.build_waiting(now, Kind::Audio);
+        if self.build_waiting(now, Kind::Video) {
+            self.received = 0;
+        }
+        !self.out.arena.is_empty()
+    }
+
+    /// The same for what waits of audio alone.
+    pub fn prepare_audio(&mut self, now: Instant) -> bool {
+        self.build_waiting(now, Kind::Audio);
+        !self.out.arena.is_empty()
+    }
+
+    /// `true`: nothing of the kind waits any more.
+    fn build_waiting(&mut self, now: Instant, kind: Kind) -> bool {
         while self.out.arena.len() < PREPARE_BYTES {
-            let Some((peer, mut burst)) = self.media.backlog.pop() else {
-                self.received = 0;
-                break;
-            };
+            let Some((peer, mut burst)) = self.media.backlog.pop(kind) else { return true };
             if self.pad_runs {
                 arrange(&mut burst);
             }
             self.build_burst(now, peer, &burst);
             burst.clear();
-            self.media.backlog.reuse(peer, burst);
+            self.media.backlog.reuse(peer, kind, burst);
         }
-        !self.out.arena.is_empty()
+        false
     }
 
     /// What was prepared.

@@ -252,3 +252,62 @@ fn what_waits_tells_when_a_frame_is_complete() {
     assert_eq!(seen, [(true, false, 1), (true, false, 2), (true, true, 3), (true, true, 1)]);
     assert_eq!(world.shard.waiting(), Waiting::default());
 }
+
+#[test]
+fn audio_leaves_alone_while_half_a_frame_waits() {
+    let mut world = World::new(32);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "0", &[(500, 501)], &[]), audio_receiver(8, "1", &[(600, 0)])]);
+    world.subscribe(bob, vec![video_sender(7, "3", 9000, 9001), audio_sender(8, "4", 9100)]);
+    let mut camera = Source::new(500, 96, &[]);
+    camera.send_vp8(&mut world.clients[alice], true, 3);
+    world.run(TICK);
+    camera.send_vp8(&mut world.clients[alice], false, 2);
+    Source::new(600, 111, &[]).send(&mut world.clients[alice], true, &[1; 80]);
+    let mut sent = std::mem::take(&mut world.clients[alice].outbox);
+    let mut hand_over = |world: &mut World, packet: usize| {
+        world.shard.handle_datagram(world.now, path(alice), &mut sent[packet]);
+    };
+    hand_over(&mut world, 0);
+    hand_over(&mut world, 2);
+    assert!(world.shard.prepare_audio(world.now));
+    let lens =
+        |world: &World| -> Vec<usize> { world.shard.outgoing().datagrams().map(|(_, bytes)| bytes.len()).collect() };
+    assert!(matches!(lens(&world)[..], [80..150]), "one packet of audio");
+    world.shard.sent();
+    assert!(!world.shard.prepare_audio(world.now));
+    assert_eq!(world.shard.waiting(), Waiting { video: true, longest: 1, ..Waiting::default() });
+    hand_over(&mut world, 1);
+    assert!(world.shard.waiting().frame && world.shard.prepare(world.now));
+    assert_eq!(lens(&world).len(), 2, "the whole frame");
+    world.shard.sent();
+    assert!(!world.shard.prepare(world.now));
+    assert_eq!(world.shard.waiting(), Waiting::default());
+}
+
+#[test]
+fn a_patient_shard_forwards_every_frame_and_all_audio() {
+    let mut world = World::new(33);
+    world.patient = true;
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "0", &[(500, 501)], &[]), audio_receiver(8, "1", &[(600, 0)])]);
+    world.subscribe(bob, vec![video_sender(7, "3", 9000, 9001), audio_sender(8, "4", 9100)]);
+    let (mut camera, mut microphone) = (Source::new(500, 96, &[]), Source::new(600, 111, &[]));
+    let tick = Duration::from_millis(5);
+    for frame in 0..40 {
+        camera.send_vp8(&mut world.clients[alice], frame == 0, 6);
+        let mut packets = std::mem::take(&mut world.clients[alice].outbox).into_iter();
+        // As a pacer lets them go: 2, 3 and 1; every tenth frame loses its last packet for good.
+        for count in [2, 3, usize::from(frame % 10 != 9)] {
+            world.clients[alice].outbox.extend(packets.by_ref().take(count));
+            microphone.send(&mut world.clients[alice], false, &[1; 80]);
+            world.run(tick);
+        }
+        world.run(4 * tick);
+        let seen = world.clients[bob].stream(9000).len();
+        assert!(seen >= 6 * frame + 5 - frame / 10, "frame {frame}: {seen} packets");
+    }
+    world.run(TICK);
+    assert_eq!(world.clients[bob].stream(9000).len(), 40 * 6 - 4);
+    assert_eq!(world.clients[bob].stream(9100).len(), 3 * 40);
+}

@@ -18,6 +18,8 @@ pub(crate) struct Link {
     pub(crate) status: Arc<Status>,
     /// Longest sleep: figures stay fresh, a lost wake-up cannot hang anything, and a turn shows that it lives.
     pub(crate) max_sleep: Duration,
+    /// As in [`crate::ServerConfig`].
+    pub(crate) audio_wait: Duration,
     /// Totals since the start of the server.
     pub(crate) sends: SendCounters,
     pub(crate) panics: u64,

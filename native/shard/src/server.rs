@@ -38,16 +38,19 @@ pub struct ServerConfig {
     pub shards: usize,
     /// Without a turn for this long, a shard is reported as stuck.
     pub stuck_after: Duration,
+    /// How long a busy shard may keep audio back, so that packets of several speakers leave in one send.
+    pub audio_wait: Duration,
 }
 
 impl Default for ServerConfig {
-    /// One shard on a free port of all IPv4 addresses, stuck after 5 s.
+    /// One shard on a free port of all IPv4 addresses, stuck after 5 s; audio does not wait.
     fn default() -> Self {
         ServerConfig {
             addresses: vec![Ipv4Addr::UNSPECIFIED.into()],
             port: 0,
             shards: 1,
             stuck_after: Duration::from_secs(5),
+            audio_wait: Duration::ZERO,
         }
     }
 }
@@ -89,7 +92,7 @@ impl Server {
         for index in 0..config.shards {
             let port = if config.port == 0 { 0 } else { config.port.checked_add(index as u16).unwrap_or(0) };
             let sockets = bind_all(&config.addresses, port)?;
-            server.start_shard(index, sockets, config.stuck_after, certificate.clone())?;
+            server.start_shard(index, sockets, config, certificate.clone())?;
         }
         let statuses = server.handles.iter().map(|handle| handle.status.clone()).collect();
         let watchdog = Watchdog::start(statuses, config.stuck_after, server.events.clone())?;
@@ -101,7 +104,7 @@ impl Server {
         &mut self,
         index: usize,
         sockets: Vec<UdpSocket>,
-        stuck_after: Duration,
+        config: &ServerConfig,
         certificate: Certificate,
     ) -> io::Result<()> {
         let (orders, receiver) = queue()?;
@@ -112,7 +115,8 @@ impl Server {
             orders: receiver,
             events: self.events.clone(),
             status: status.clone(),
-            max_sleep: MAX_SLEEP.min(stuck_after / SLEEPS_BEFORE_STUCK),
+            max_sleep: MAX_SLEEP.min(config.stuck_after / SLEEPS_BEFORE_STUCK),
+            audio_wait: config.audio_wait,
             sends: SendCounters::default(),
             panics: 0,
             receive_errors: 0,

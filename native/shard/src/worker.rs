@@ -9,7 +9,7 @@ use greenroom_forward::{Command, Path, PeerId, Shard};
 
 use crate::link::Link;
 use crate::orders::{Fault, Order};
-use crate::pace::Pace;
+use crate::pace::{Due, Pace};
 use crate::poller::Poller;
 use crate::receive::{ReceiveBatch, is_passing};
 use crate::recent::Recent;
@@ -83,13 +83,14 @@ impl<'a> Worker<'a> {
         let sockets = link.sockets.len();
         let mut send = SendBatch::new();
         send.counters = link.sends;
+        let pace = Pace::new(Instant::now(), link.audio_wait);
         Worker {
             link,
             shard,
             locals: Locals::default(),
             receive: (0..sockets).map(|_| ReceiveBatch::new()).collect(),
             send,
-            pace: Pace::new(Instant::now()),
+            pace,
             failing: vec![None; sockets],
             removed: Vec::new(),
             panics: Recent::new(MAX_PANICS, PANIC_WINDOW),
@@ -118,12 +119,16 @@ impl<'a> Worker<'a> {
             let now = Instant::now();
             self.guard(|worker| worker.shard.handle_timeout(now))?;
             if self.pace.holds() && !self.shard.outgoing().is_empty() {
-                // What is built already leaves alone, so that audio which waits for company goes on waiting.
+                // What is built already leaves alone, so that a frame that waits for its end goes on waiting.
                 self.guarded_flush(|worker| worker.send_built())?;
             }
             let sent = self.shard.counters().rtp_out;
-            if self.pace.is_due(now, self.shard.waiting(), sent) || full || !running {
-                self.flush(now)?;
+            let urgent = full || !running;
+            match self.pace.due(now, self.shard.waiting(), sent) {
+                Due::Everything => self.flush(now)?,
+                _ if urgent => self.flush(now)?,
+                Due::Audio => self.flush_audio(now)?,
+                Due::Nothing => {}
             }
             self.guard(Worker::publish)?;
             if !running {
@@ -238,6 +243,15 @@ impl<'a> Worker<'a> {
         })
     }
 
+    /// The same with what waits of audio alone.
+    fn flush_audio(&mut self, now: Instant) -> Result<(), Ended> {
+        self.guarded_flush(|worker| {
+            while worker.shard.prepare_audio(now) {
+                worker.send_built();
+            }
+        })
+    }
+
     fn guarded_flush(&mut self, work: impl Fn(&mut Worker<'a>)) -> Result<(), Ended> {
         self.send.begin_round();
         while !self.guard(&work)? {
@@ -341,6 +355,7 @@ mod tests {
             events: Arc::new(Events::new().unwrap()),
             status: Arc::new(Status::default()),
             max_sleep: Duration::from_millis(100),
+            audio_wait: Duration::ZERO,
             sends: SendCounters::default(),
             panics: 0,
             receive_errors: 0,

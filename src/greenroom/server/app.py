@@ -230,7 +230,10 @@ def _native_media(config: ServerConfig) -> MediaServer:
     except ImportError as error:
         raise StartError("the native media core is not built: run make setup") from error
     try:
-        return MediaServer(bind=config.bind, udp_port=config.rtc.udp_port, shards=config.shards)
+        rtc = config.rtc
+        return MediaServer(
+            bind=config.bind, udp_port=rtc.udp_port, shards=config.shards, audio_wait=rtc.audio_wait_ms / 1000
+        )
     except OSError as error:
         raise StartError(f"cannot use UDP port {config.rtc.udp_port} for media: {_reason(error)}") from error
 

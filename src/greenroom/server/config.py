@@ -54,6 +54,9 @@ class RtcConfig:
     """The address that clients are told. Empty: the bind address, or the machine's own when bound to all."""
     use_external_ip: bool = False
     """Accepted for compatibility: set `node_ip` instead, nothing is asked of an outside server."""
+    audio_wait_ms: int = 0
+    """Milliseconds (0 to 5) that audio may wait in a busy server for other speakers' packets, which makes forwarding cheaper
+    and the sound so much later. `docs/bench.md` has the figures."""
 
 
 @dataclass(slots=True)
@@ -187,6 +190,8 @@ class ServerConfig:
             raise ConfigError(f"shards is {self.shards}, it must be 1 to 64")
         if self.rtc.udp_port and self.rtc.udp_port + self.shards - 1 > 65535:
             raise ConfigError(f"rtc.udp_port {self.rtc.udp_port} leaves no room for {self.shards} shards")
+        if not 0 <= self.rtc.audio_wait_ms <= 5:
+            raise ConfigError(f"rtc.audio_wait_ms is {self.rtc.audio_wait_ms}, it must be 0 to 5")
         if self.webhook.urls and self.webhook.api_key and self.webhook.api_key not in self.keys:
             raise ConfigError(f"webhook.api_key {self.webhook.api_key!r} is not among keys")
 

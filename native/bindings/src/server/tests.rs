@@ -171,14 +171,19 @@ fn a_snapshot_is_a_dictionary() {
 #[test]
 fn a_server_that_cannot_start_says_why() {
     Python::attach(|py| {
-        let start = |bind: &[&str], port, shards, stuck_after| {
-            MediaServer::new(py, bind.iter().map(|text| (*text).to_owned()).collect(), port, shards, stuck_after)
+        let start_waiting = |bind: &[&str], port, shards, stuck_after, audio_wait| {
+            let bind = bind.iter().map(|text| (*text).to_owned()).collect();
+            MediaServer::new(py, bind, port, shards, stuck_after, audio_wait)
         };
+        let start = |bind: &[&str], port, shards, stuck_after| start_waiting(bind, port, shards, stuck_after, 0.0);
         assert_eq!(error(py, start(&["localhost"], 0, 1, 5.0)), "not an IP address: localhost");
         assert!(error(py, start(&[], 0, 1, 5.0)).starts_with("bind needs at least one address"));
         assert!(error(py, start(&["127.0.0.1"], 0, 257, 5.0)).contains("shards is 1 to 256"));
         for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(error(py, start(&["127.0.0.1"], 0, 1, seconds)).starts_with("stuck_after is"));
+        }
+        for seconds in [-0.001, 0.006, f64::NAN] {
+            assert!(error(py, start_waiting(&["127.0.0.1"], 0, 1, 5.0, seconds)).starts_with("audio_wait is"));
         }
         let first = start(&["127.0.0.1"], 0, 1, 5.0).unwrap();
         let port = first.port(1);
@@ -193,7 +198,7 @@ fn a_server_that_cannot_start_says_why() {
 #[test]
 fn a_whole_set_of_sections_is_refused_when_one_is_wrong() {
     Python::attach(|py| {
-        let server = MediaServer::new(py, vec!["127.0.0.1".to_owned()], 0, 2, 5.0).unwrap();
+        let server = MediaServer::new(py, vec!["127.0.0.1".to_owned()], 0, 2, 5.0, 0.0).unwrap();
         assert_eq!((server.shard_of(3), server.shard_of(4)), (0, 1));
         let whole = || eval(py, &receiver(""));
         assert!(server.set_receivers(1, vec![whole(), eval(py, &receiver("kind=1"))]).is_err());

@@ -33,6 +33,10 @@ pub struct Network {
     pub loss: u64,
 }
 
+/// How long a patient shard waits for the end of a frame, and for how many packets.
+const PATIENCE: Duration = Duration::from_millis(12);
+const RUN: usize = 16;
+
 pub const CLEAN: Network = Network { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0 };
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +55,9 @@ pub struct World {
     pub network: Network,
     pub events: Vec<Event>,
     pub random: u64,
+    /// Video waits for the end of its frame, as in a busy shard. Otherwise everything leaves at once.
+    pub patient: bool,
+    held_since: Option<Instant>,
     /// Watches everything that passes.
     pub oracle: Oracle,
     flying: BinaryHeap<Reverse<Flying>>,
@@ -77,6 +84,8 @@ impl World {
             network,
             events: Vec::new(),
             random: seed,
+            patient: false,
+            held_since: None,
             oracle: Oracle::default(),
             flying: BinaryHeap::new(),
             order: 0,
@@ -120,6 +129,10 @@ impl World {
     }
 
     pub fn command(&mut self, command: Command) {
+        if self.patient {
+            // What waits belongs to the state before the command.
+            self.pass_on(true);
+        }
         self.oracle.command(&command);
         self.shard.handle_command(self.now, command);
         self.collect();
@@ -142,7 +155,8 @@ impl World {
         self.collect();
         let clients = self.clients.iter().filter_map(|c| c.poll_timeout()).min();
         let network = self.flying.peek().map(|f| f.0.at);
-        let next = [clients, network, self.shard.poll_timeout()].into_iter().flatten().min();
+        let held = self.held_since.map(|since| since + PATIENCE);
+        let next = [clients, network, self.shard.poll_timeout(), held].into_iter().flatten().min();
         let Some(next) = next.filter(|at| *at <= end) else {
             self.now = self.now.max(end);
             return false;
@@ -173,23 +187,16 @@ impl World {
 
     /// Puts what everybody sent onto the network.
     pub fn collect(&mut self) {
+        self.pass_on(false);
+    }
+
+    /// The same; `everything`: no frame waits for its end.
+    fn pass_on(&mut self, everything: bool) {
         while let Some(event) = self.shard.poll_event() {
             self.events.push(event);
         }
-        let mut sent: Vec<(bool, usize, Vec<u8>)> = Vec::new();
-        while self.shard.prepare(self.now) {
-            for (to, bytes) in self.shard.outgoing().datagrams() {
-                sent.push((false, usize::from(to.remote.port() - 1000), bytes.to_vec()));
-            }
-            self.shard.sent();
-        }
-        let rtp = sent.iter().filter(|(_, _, bytes)| classify(bytes) == Protocol::Rtp).count();
-        self.oracle.drained(self.shard.counters(), rtp);
-        for (_, client, bytes) in &sent {
-            let keys = self.clients.get_mut(*client).and_then(Client::opener);
-            self.oracle.sent(self.now, *client, bytes, keys);
-        }
-        self.oracle.settle();
+        let sent = self.send(everything);
+        let mut sent: Vec<_> = sent.into_iter().map(|(client, bytes)| (false, client, bytes)).collect();
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.poll(self.now);
             sent.extend(client.outbox.drain(..).map(|bytes| (true, index, bytes)));
@@ -204,6 +211,42 @@ impl World {
             self.order += 1;
             self.flying.push(Reverse(Flying { at, order: self.order, to_shard, client, bytes }));
         }
+    }
+
+    /// What the shard sends now, and to whom.
+    fn send(&mut self, everything: bool) -> Vec<(usize, Vec<u8>)> {
+        let mut sent = Vec::new();
+        self.take_built(&mut sent);
+        let everything = everything || self.is_due();
+        while if everything { self.shard.prepare(self.now) } else { self.shard.prepare_audio(self.now) } {
+            self.take_built(&mut sent);
+        }
+        let rtp = sent.iter().filter(|(_, bytes)| classify(bytes) == Protocol::Rtp).count();
+        self.oracle.drained(self.shard.counters(), rtp);
+        for (client, bytes) in &sent {
+            let keys = self.clients.get_mut(*client).and_then(Client::opener);
+            self.oracle.sent(self.now, *client, bytes, keys);
+        }
+        self.oracle.settle();
+        sent
+    }
+
+    fn take_built(&mut self, sent: &mut Vec<(usize, Vec<u8>)>) {
+        let datagrams = self.shard.outgoing().datagrams();
+        sent.extend(datagrams.map(|(to, bytes)| (usize::from(to.remote.port() - 1000), bytes.to_vec())));
+        self.shard.sent();
+    }
+
+    /// Whether video should leave, too.
+    fn is_due(&mut self) -> bool {
+        let waiting = self.shard.waiting();
+        let complete = waiting.frame || waiting.repairs || waiting.longest >= RUN;
+        let since = *self.held_since.get_or_insert(self.now);
+        let due = !self.patient || !waiting.video || complete || self.now >= since + PATIENCE;
+        if due {
+            self.held_since = None;
+        }
+        due
     }
 
     /// A datagram from `client`'s address, at once.

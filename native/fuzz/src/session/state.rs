@@ -55,12 +55,14 @@ pub struct Head {
     pub single: bool,
     /// Carol takes H.264 only.
     pub mismatch: bool,
+    /// Video waits for the end of its frame.
+    pub patient: bool,
 }
 
 impl Head {
     pub fn read(byte: u8) -> Head {
         let bit = |n: u8| byte >> n & 1 == 1;
-        Head { honest: bit(0), short_ids: bit(1), named: bit(2), single: bit(3), mismatch: bit(4) }
+        Head { honest: bit(0), short_ids: bit(1), named: bit(2), single: bit(3), mismatch: bit(4), patient: bit(5) }
     }
 }
 
@@ -114,6 +116,7 @@ impl Session {
     pub(super) fn new(head: Head, rules: Rules) -> Session {
         let mut world = World::new(9);
         world.oracle.rules = rules;
+        world.patient = head.patient;
         for expected in [ALICE, BOB, CAROL] {
             assert_eq!(world.join(), expected);
         }

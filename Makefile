@@ -43,7 +43,7 @@ bench: setup ## all benchmarks, one JSON line per figure
 	.venv/bin/python -m bench
 
 wheel: setup ## a wheel in dist/
-	.venv/bin/python -m maturin build --profile dist --out dist
+	scripts/wheel
 
 clean: ## forget what was built (caches outside the checkout stay)
 	rm -rf .venv build dist src/greenroom/web src/greenroom/*.so web/node_modules

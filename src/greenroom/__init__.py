@@ -1,3 +1,17 @@
 """Greenroom: software participants in WebRTC calls."""
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    __version__: str
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from greenroom._version import find_version
+
+    version = globals()[name] = find_version()
+    return version

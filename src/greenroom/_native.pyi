@@ -141,8 +141,15 @@ class Peer:
     def add_data_channel(self, label: str, ordered: bool, max_retransmits: int | None) -> None: ...
     def send_audio(self, source: AudioInput, *, cid: str, stream_id: str, bitrate: int, dtx: bool, red: bool) -> str:
         """A sendonly Opus section (msid `stream_id cid`) in the next offer. Returns its mid."""
-    def send_video(self, source: VideoInput, *, cid: str, stream_id: str, codec: str,
-                   layers: Sequence[tuple[str, float, int, float]]) -> str:
+    def send_video(
+        self,
+        source: VideoInput,
+        *,
+        cid: str,
+        stream_id: str,
+        codec: str,
+        layers: Sequence[tuple[str, float, int, float]],
+    ) -> str:
         """A sendonly video section. codec "vp8" or "h264". layers: (rid, scale_down_by, max_bitrate, max_fps), largest
         first; one layer with rid "" means no simulcast."""
     def remove_send(self, mid: str) -> None:
@@ -193,6 +200,7 @@ class VideoInput:
 @final
 class NativeAudioFrame:
     """Buffer protocol: read-only int16."""
+
     sample_rate: int
     channels: int
     samples_per_channel: int
@@ -210,6 +218,7 @@ class AudioSink:
 @final
 class NativeVideoFrame:
     """Buffer protocol: read-only bytes, planes tightly packed (I420 from decoders)."""
+
     width: int
     height: int
     format: int
@@ -224,7 +233,9 @@ class VideoSink:
     def read(self) -> list[NativeVideoFrame]: ...
     def close(self) -> None: ...
 
-def convert_video(data: Buffer, width: int, height: int, from_format: int, to_format: int, flip_y: bool = False) -> bytearray:
+def convert_video(
+    data: Buffer, width: int, height: int, from_format: int, to_format: int, flip_y: bool = False
+) -> bytearray:
     """Convert between VideoBufferType values (RGBA 0, ABGR 1, ARGB 2, BGRA 3, RGB24 4, I420 5, I420A 6, I422 7, I444 8,
     I010 9, NV12 10); RGBA.. name the order in memory. ValueError on wrong sizes. The GIL is released."""
 

@@ -20,8 +20,7 @@ from greenroom.api import AccessToken, VideoGrants
 from greenroom.server.app import RoomServer
 from greenroom.server.config import DEV_KEY, DEV_SECRET
 from tests.conftest import token, until
-from tests.unit.server_client import Client, wrap
-from tests.unit.server_client import client as unit_client
+from tests.unit.server_client import Client, client as unit_client, wrap
 
 from .hostile import (
     Attacker,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from livekit.protocol import models
-from livekit.protocol import room as room_service
+from livekit.protocol import models, room as room_service
 
 from greenroom import rtc
 from greenroom.api import LiveKitAPI

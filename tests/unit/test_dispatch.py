@@ -14,8 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from livekit.protocol import agent, agent_dispatch, models
-from livekit.protocol import room as room_messages
+from livekit.protocol import agent, agent_dispatch, models, room as room_messages
 
 from greenroom.api import AccessToken, TokenVerifier, VideoGrants
 from greenroom.server import dispatch as dispatch_module

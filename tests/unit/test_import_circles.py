@@ -57,7 +57,10 @@ CIRCLES = {
 
 CLEAN = {
     "a line": {"a.rs": "use crate::b::B;", "b.rs": "use crate::c::C;", "c.rs": "use std::fmt;"},
-    "comments and strings": {"a.rs": "use crate::b::B;", "b.rs": '//! crate::a::A\n/* use crate::a::A; */ const S: &str = "crate::a::A";'},
+    "comments and strings": {
+        "a.rs": "use crate::b::B;",
+        "b.rs": '//! crate::a::A\n/* use crate::a::A; */ const S: &str = "crate::a::A";',
+    },
     "a parent that publishes": {"m.rs": "mod x; pub use x::X; const N: u8 = 1;", "m/x.rs": "use super::N; struct X;"},
     "a crate's names": {
         "lib.rs": "mod a; mod b; pub use a::A; pub use b::B; pub struct C;",

@@ -3,8 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from greenroom import rtc
 from greenroom.rtc.data_track import FrameAssembler, parse_packet, split_frame

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from greenroom import rtc
 from tests.conftest import until

@@ -3,8 +3,7 @@
 import asyncio
 from typing import Any
 
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from greenroom import rtc
 from greenroom.rtc.local_participant import LocalParticipant

@@ -5,8 +5,7 @@ import gzip
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from greenroom import rtc
 from greenroom.rtc.publishing import add_track_request, video_bitrate, video_layers

@@ -7,7 +7,28 @@ parts it uses.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
+    from . import cli as cli, transcription as transcription
+    from .agent import Agent as Agent
+    from .conversation import (
+        AgentState as AgentState,
+        Conversation as Conversation,
+        ConversationOptions as ConversationOptions,
+        Turn as Turn,
+        TurnState as TurnState,
+        load_models as load_models,
+    )
+    from .job import JobContext as JobContext, JobProcess as JobProcess, JobRequest as JobRequest
+    from .options import (
+        AutoSubscribe as AutoSubscribe,
+        WorkerOptions as WorkerOptions,
+        WorkerPermissions as WorkerPermissions,
+        WorkerType as WorkerType,
+    )
+    from .transcriber import Transcriber as Transcriber
+    from .worker import Worker as Worker
 
 _EXPORTS = {
     "Agent": "agent",

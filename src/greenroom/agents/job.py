@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from livekit.protocol import agent, models
-from livekit.protocol import room as room_proto
+from livekit.protocol import agent, models, room as room_proto
 
 from .options import AutoSubscribe
 

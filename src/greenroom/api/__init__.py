@@ -8,10 +8,37 @@ which keeps `import greenroom.api` light.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .access_token import AccessToken, TokenVerifier
 from .grants import AgentGrants, Claims, InferenceGrants, ObservabilityGrants, SIPGrants, VideoGrants
+
+if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
+    from livekit.protocol.agent import *
+    from livekit.protocol.agent_dispatch import *
+    from livekit.protocol.egress import *
+    from livekit.protocol.ingress import *
+    from livekit.protocol.models import *
+    from livekit.protocol.room import *
+    from livekit.protocol.sip import *
+    from livekit.protocol.webhook import *
+
+    from .client import LiveKitAPI as LiveKitAPI
+    from .services import (
+        AgentDispatchService as AgentDispatchService,
+        EgressService as EgressService,
+        IngressService as IngressService,
+        RoomService as RoomService,
+    )
+    from .sip import SipService as SipService
+    from .twirp import (
+        ServerError as ServerError,
+        ServerErrorCode as ServerErrorCode,
+        SipCallError as SipCallError,
+        TwirpError as TwirpError,
+        TwirpErrorCode as TwirpErrorCode,
+    )
+    from .webhook import WebhookReceiver as WebhookReceiver
 
 _LAZY = {
     "LiveKitAPI": ".client",

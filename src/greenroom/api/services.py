@@ -7,8 +7,7 @@ from typing import TypeVar
 
 import aiohttp
 from google.protobuf.message import Message
-from livekit.protocol import agent_dispatch as dispatch
-from livekit.protocol import egress, ingress, models, room
+from livekit.protocol import agent_dispatch as dispatch, egress, ingress, models, room
 
 from .access_token import AccessToken
 from .grants import SIPGrants, VideoGrants

@@ -6,8 +6,7 @@ import math
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
-from livekit.protocol import models
-from livekit.protocol import sip as messages
+from livekit.protocol import models, sip as messages
 
 from .grants import SIPGrants, VideoGrants
 from .services import Service

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from greenroom import __version__
 
 __all__ = ["app", "main"]
 
@@ -59,10 +60,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pret
 
 def _version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(f"greenroom {version('greenroom')}")
-        except PackageNotFoundError:
-            typer.echo("greenroom (not installed)")
+        typer.echo(f"greenroom {__version__}")
         raise typer.Exit()
 
 

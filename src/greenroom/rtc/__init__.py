@@ -11,9 +11,122 @@ runs after changing `from livekit import rtc` to `from greenroom import rtc`. Na
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenroom import __version__
+
+if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
+    from . import stats as stats
+    from .audio_frame import AudioFrame as AudioFrame, AudioFrameEvent as AudioFrameEvent
+    from .audio_mixer import AudioMixer as AudioMixer
+    from .audio_resampler import AudioResampler as AudioResampler, AudioResamplerQuality as AudioResamplerQuality
+    from .audio_source import AudioSource as AudioSource
+    from .audio_stream import AudioStream as AudioStream
+    from .data_stream import (
+        ByteStreamInfo as ByteStreamInfo,
+        ByteStreamReader as ByteStreamReader,
+        ByteStreamWriter as ByteStreamWriter,
+        TextStreamInfo as TextStreamInfo,
+        TextStreamReader as TextStreamReader,
+        TextStreamWriter as TextStreamWriter,
+    )
+    from .data_track import (
+        DataTrackFrame as DataTrackFrame,
+        DataTrackInfo as DataTrackInfo,
+        DataTrackStream as DataTrackStream,
+        LocalDataTrack as LocalDataTrack,
+        RemoteDataTrack as RemoteDataTrack,
+    )
+    from .e2ee import E2EEManager as E2EEManager, E2EEOptions as E2EEOptions, KeyProviderOptions as KeyProviderOptions
+    from .enums import (
+        AudioTrackFeature as AudioTrackFeature,
+        ConnectionQuality as ConnectionQuality,
+        ConnectionState as ConnectionState,
+        ContinualGatheringPolicy as ContinualGatheringPolicy,
+        DataPacketKind as DataPacketKind,
+        DegradationPreference as DegradationPreference,
+        DisconnectReason as DisconnectReason,
+        EncryptionState as EncryptionState,
+        EncryptionType as EncryptionType,
+        FrameMetadataFeature as FrameMetadataFeature,
+        IceTransportType as IceTransportType,
+        KeyDerivationFunction as KeyDerivationFunction,
+        ParticipantKind as ParticipantKind,
+        ParticipantKindDetail as ParticipantKindDetail,
+        ParticipantState as ParticipantState,
+        SimulateScenarioKind as SimulateScenarioKind,
+        StreamState as StreamState,
+        TrackKind as TrackKind,
+        TrackSource as TrackSource,
+        VideoBufferType as VideoBufferType,
+        VideoCodec as VideoCodec,
+        VideoEncoderBackend as VideoEncoderBackend,
+        VideoQuality as VideoQuality,
+        VideoRotation as VideoRotation,
+    )
+    from .errors import (
+        ConnectError as ConnectError,
+        MetadataError as MetadataError,
+        PublishDataError as PublishDataError,
+        PublishDataTrackError as PublishDataTrackError,
+        PublishDTMFError as PublishDTMFError,
+        PublishTrackError as PublishTrackError,
+        PublishTranscriptionError as PublishTranscriptionError,
+        PushFrameError as PushFrameError,
+        RtcError as RtcError,
+        StreamError as StreamError,
+        SubscribeDataTrackError as SubscribeDataTrackError,
+        UnpublishTrackError as UnpublishTrackError,
+    )
+    from .event_emitter import EventEmitter as EventEmitter
+    from .frame_processor import FrameProcessor as FrameProcessor, NoiseCancellationOptions as NoiseCancellationOptions
+    from .local_participant import LocalParticipant as LocalParticipant
+    from .messages import (
+        AudioEncoding as AudioEncoding,
+        FrameMetadata as FrameMetadata,
+        IceServer as IceServer,
+        ParticipantTrackPermission as ParticipantTrackPermission,
+        TrackPublishOptions as TrackPublishOptions,
+        VideoEncoding as VideoEncoding,
+    )
+    from .participant import Participant as Participant, RemoteParticipant as RemoteParticipant
+    from .room import (
+        DataPacket as DataPacket,
+        DataStreamOptions as DataStreamOptions,
+        Room as Room,
+        RoomOptions as RoomOptions,
+        RtcConfiguration as RtcConfiguration,
+        RtcStats as RtcStats,
+        SipDTMF as SipDTMF,
+    )
+    from .rpc import (
+        RpcCallInfo as RpcCallInfo,
+        RpcError as RpcError,
+        RpcInterceptor as RpcInterceptor,
+        RpcInvocationData as RpcInvocationData,
+    )
+    from .synchronizer import AVSynchronizer as AVSynchronizer
+    from .track import (
+        AudioTrack as AudioTrack,
+        LocalAudioTrack as LocalAudioTrack,
+        LocalTrack as LocalTrack,
+        LocalVideoTrack as LocalVideoTrack,
+        RemoteAudioTrack as RemoteAudioTrack,
+        RemoteTrack as RemoteTrack,
+        RemoteVideoTrack as RemoteVideoTrack,
+        Track as Track,
+        VideoTrack as VideoTrack,
+    )
+    from .track_publication import (
+        LocalTrackPublication as LocalTrackPublication,
+        RemoteTrackPublication as RemoteTrackPublication,
+        TrackPublication as TrackPublication,
+    )
+    from .transcription import Transcription as Transcription, TranscriptionSegment as TranscriptionSegment
+    from .utils import combine_audio_frames as combine_audio_frames, sine_wave_generator as sine_wave_generator
+    from .video_frame import VideoFrame as VideoFrame, VideoFrameEvent as VideoFrameEvent
+    from .video_source import VideoSource as VideoSource
+    from .video_stream import VideoStream as VideoStream
 
 _HOMES = {
     "audio_frame": ("AudioFrame", "AudioFrameEvent"),

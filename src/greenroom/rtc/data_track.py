@@ -15,8 +15,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from .errors import ConnectError, PublishDataTrackError, PushFrameError, SubscribeDataTrackError
 from .transport import DATA_TRACK

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from .audio_source import AudioSource
 from .enums import TrackSource, VideoCodec

@@ -7,8 +7,7 @@ import random
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from .enums import DisconnectReason, from_wire
 from .errors import ConnectError

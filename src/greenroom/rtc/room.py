@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from . import room_state
 from .data_stream import ByteStreamHandler, TextStreamHandler
@@ -31,8 +30,7 @@ from .messages import IceServer
 from .participant import Participant, RemoteParticipant
 from .room_data import route_packet
 from .session import Session
-from .stats import RtcStats as RtcStatsEntry
-from .stats import peer_stats
+from .stats import RtcStats as RtcStatsEntry, peer_stats
 from .stream_receiver import StreamReceiver
 from .transport import Transport
 

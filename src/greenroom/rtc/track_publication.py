@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from .enums import AudioTrackFeature, EncryptionType, FrameMetadataFeature, TrackKind, TrackSource, from_wire
 

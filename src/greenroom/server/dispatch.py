@@ -14,8 +14,7 @@ import random
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
-from livekit.protocol import agent, agent_dispatch, models
-from livekit.protocol import room as room_messages
+from livekit.protocol import agent, agent_dispatch, models, room as room_messages
 
 from greenroom.api.grants import Claims, VideoGrants
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode
-from livekit.protocol import models, rtc
-from livekit.protocol import room as room_proto
+from livekit.protocol import models, room as room_proto, rtc
 
 from . import ids
 from .events import LOSSY_LABELS, EventQueue

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from livekit.protocol import models, rtc
-from livekit.protocol import room as room_proto
+from livekit.protocol import models, room as room_proto, rtc
 
 from . import ids
 from .connection import Frame, SignalConnection

@@ -13,8 +13,7 @@ from typing import Any
 from greenroom.agents.caller.ear import Ear
 from greenroom.agents.caller.events import CallEvent, CallResult, ExitCode, TurnResult
 from greenroom.agents.caller.script import Line, Utterance, agreement, speak
-from greenroom.agents.conversation.captions import FINAL, SEGMENT
-from greenroom.agents.conversation.captions import TOPIC as CAPTION_TOPIC
+from greenroom.agents.conversation.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
 from greenroom.agents.conversation.engine import STATE_ATTRIBUTE, TURN_TOPIC
 from greenroom.agents.speech.protocols import STT, TTS, ProviderError
 from greenroom.agents.transcriber import EventType, TranscriptionEvent

@@ -36,6 +36,8 @@ pub struct Network {
 /// How long a patient shard waits for the end of a frame, and for how many packets.
 const PATIENCE: Duration = Duration::from_millis(12);
 const RUN: usize = 16;
+/// Of a datagram, in bytes.
+const LARGEST: usize = 1500;
 
 pub const CLEAN: Network = Network { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0 };
 
@@ -192,6 +194,7 @@ impl World {
 
     /// The same; `everything`: no frame waits for its end.
     fn pass_on(&mut self, everything: bool) {
+        self.oracle.held = if self.patient { (RUN * LARGEST) as u64 } else { 0 };
         while let Some(event) = self.shard.poll_event() {
             self.events.push(event);
         }

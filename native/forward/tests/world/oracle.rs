@@ -197,6 +197,9 @@ pub struct Oracle {
     suspects: Vec<(usize, u32, String)>,
     /// Those that hold.
     pub rules: Rules,
+    /// Bytes of first transmissions that may wait for a peer. They earn their part of the budget when they leave, while
+    /// repairs pay when they are asked for: so much more may be left than the order on the wire tells.
+    pub held: u64,
 }
 
 impl Oracle {
@@ -398,7 +401,8 @@ impl Oracle {
             assert!(within, "retransmissions beyond the budget: {}", case(ssrc, index));
             *budget = budget.saturating_sub(cost);
         } else {
-            *budget = (*budget + bytes.len() as u64 * RTX_PERCENT).min(RTX_BURST * 100);
+            let most = RTX_BURST * 100 + self.held * RTX_PERCENT;
+            *budget = (*budget + bytes.len() as u64 * RTX_PERCENT).min(most);
         }
         if former.is_some() {
             return;

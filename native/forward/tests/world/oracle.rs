@@ -197,8 +197,7 @@ pub struct Oracle {
     suspects: Vec<(usize, u32, String)>,
     /// Those that hold.
     pub rules: Rules,
-    /// Bytes of first transmissions that may wait for a peer. They earn their part of the budget when they leave, while
-    /// repairs pay when they are asked for: so much more may be left than the order on the wire tells.
+    /// Bytes of first transmissions that may wait for a peer from one drain to the next: see [`Oracle::settle`].
     pub held: u64,
 }
 
@@ -401,8 +400,7 @@ impl Oracle {
             assert!(within, "retransmissions beyond the budget: {}", case(ssrc, index));
             *budget = budget.saturating_sub(cost);
         } else {
-            let most = RTX_BURST * 100 + self.held * RTX_PERCENT;
-            *budget = (*budget + bytes.len() as u64 * RTX_PERCENT).min(most);
+            *budget += bytes.len() as u64 * RTX_PERCENT;
         }
         if former.is_some() {
             return;
@@ -441,7 +439,14 @@ impl Oracle {
     }
 
     /// All that was drained has been [`Oracle::sent`].
+    ///
+    /// Budgets are cut to their bound here and not at each packet: repairs pay when they are asked for, first transmissions
+    /// earn when they leave, and what leaves at one instant is not in the order of that.
     pub fn settle(&mut self) {
+        let most = RTX_BURST * 100 + self.held * RTX_PERCENT;
+        for budget in self.peers.values_mut().filter_map(|peer| peer.budget.as_mut()) {
+            *budget = most.min(*budget);
+        }
         let explained = self.gaps_in + self.dropped;
         for (peer, ssrc, case) in std::mem::take(&mut self.suspects) {
             let left_out = self.missing(peer, ssrc);

@@ -46,6 +46,9 @@ pub struct Limits {
     pub unclaimed: Rate,
     /// Key frames one subscriber may ask for on one stream.
     pub keyframes: Rate,
+    /// Packets from caches for one subscriber that has no picture. Beyond it a key frame is asked for, as without a cache:
+    /// who pauses and resumes must not get the same picture each time.
+    pub kept: Rate,
     /// Bytes sent again to one subscriber before any are earned.
     pub rtx_burst: u64,
     /// One byte may be sent again for this many sent for the first time: enough for a path that loses a third of all.
@@ -69,6 +72,7 @@ impl Default for Limits {
             ssrc_changes: rate(1, 6),
             unclaimed: rate(50, 200),
             keyframes: rate(1, 5),
+            kept: rate(2_000, 12_000),
             rtx_burst: 40_000,
             rtx_share: 2,
         }
@@ -91,6 +95,7 @@ impl Limits {
         ssrc_changes: Rate::UNLIMITED,
         unclaimed: Rate::UNLIMITED,
         keyframes: Rate::UNLIMITED,
+        kept: Rate::UNLIMITED,
         rtx_burst: u64::MAX,
         rtx_share: 1,
     };

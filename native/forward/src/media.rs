@@ -92,21 +92,21 @@ impl Media {
         copies
     }
 
-    /// Sends the picture that is in the cache to a subscriber that has none, where there is one worth it.
-    pub(crate) fn show_kept_picture(&mut self, now: Instant, key: Key) -> bool {
+    /// Sends the picture that is in the cache to a subscriber that has none, where there is one worth it. Returns of how
+    /// many packets.
+    pub(crate) fn show_kept_picture(&mut self, now: Instant, key: Key) -> usize {
         let Media { tracks, layers, inbounds, outbounds, backlog, .. } = self;
         let stream = &mut outbounds[key];
         if stream.following().is_some() {
-            return false;
+            return 0;
         }
         let track = &tracks[stream.track()];
         let Some(layer) = track.target(stream.max_layer()).and_then(|spatial| layer_of(track, spatial, layers)) else {
-            return false;
+            return 0;
         };
-        let Some(inbound) = layers[layer].inbound else { return false };
-        let Some(run) = inbounds[inbound].picture(now) else { return false };
-        forward_kept(now, key, stream, inbound, run, layers, inbounds, backlog);
-        stream.following().is_some()
+        let Some(inbound) = layers[layer].inbound else { return 0 };
+        let Some(run) = inbounds[inbound].picture(now) else { return 0 };
+        forward_kept(now, key, stream, inbound, run, layers, inbounds, backlog)
     }
 
     /// The layer whose key frame a stream needs: of what it follows, else of what it should follow. `None` where a key

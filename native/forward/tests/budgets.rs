@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::world::*;
-use greenroom_forward::{Command, Counters, Limits, Rate, RoomId};
+use greenroom_forward::{Command, Counters, Limits, Rate, RoomId, Sender};
 use greenroom_wire::Ssrc;
 
 const FRAME: Duration = Duration::from_micros(33_333);
@@ -93,6 +93,30 @@ fn many_streams_to_a_large_audience_are_cut_to_the_budget_of_copies() {
     sources[0].send(&mut world.clients[attacker], false, &[7; 60]);
     world.run(Duration::from_millis(50));
     assert_eq!(world.clients[audience[0]].stream(20_000).len(), heard + 1);
+}
+
+#[test]
+fn who_resumes_again_and_again_does_not_get_the_kept_picture_each_time() {
+    const PICTURE: usize = 300;
+    let mut world = World::new(10);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[(500, 501)], &[])]);
+    let mut slide = Source::new(500, 96, &[]);
+    slide.send_vp8(&mut world.clients[alice], true, PICTURE);
+    world.run(Duration::from_secs(1));
+    world.clients[alice].take_feedback();
+    let before = *world.shard.counters();
+    for n in 0..200 {
+        // Pauses, and subscriptions made anew.
+        let sender = video_sender(7, "4", 9000 + 2 * (n / 100), 9001 + 2 * (n / 100));
+        world.subscribe(bob, vec![Sender { paused: n % 2 == 0, ..sender }]);
+        world.run(Duration::from_millis(10));
+    }
+    let kept = Limits::default().kept;
+    let sent = since(&world, before, |counters| counters.rtp_out);
+    assert!(sent >= kept.burst && sent <= kept.burst + 2 * kept.per_second + PICTURE as u64, "{sent}");
+    let asked = world.clients[alice].take_feedback().iter().filter(|packet| matches!(packet, Rtcp::Pli(_))).count();
+    assert!((1..=5).contains(&asked), "a key frame instead, as often as the throttle allows: {asked}");
 }
 
 #[test]

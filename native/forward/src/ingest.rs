@@ -290,7 +290,7 @@ impl Shard {
             track.note_level(level, timestamp, clock_rate);
         }
         let Some(room) = track.room.and_then(|id| self.media.rooms.get_mut(&id)) else { return true };
-        match room.admit(now, key, elements.level.map(|level| level.level)) {
+        match room.admit(now, key, track.publisher, elements.level.map(|level| level.level)) {
             Admission::OnStage => true,
             Admission::Offstage => false,
             Admission::Enters => {

@@ -138,6 +138,13 @@ def test_a_damaged_offer_is_read_or_refused(index: int, text: str, cut: int) -> 
     SessionDescription.parse(answer.to_text())
 
 
+@pytest.mark.parametrize("rate", ["0", "-1", "4294967296", "9" * 30])
+def test_a_clock_rate_that_the_core_cannot_take_is_refused(rate: str) -> None:
+    text = str(OfferText(1, 0)).replace("opus/48000", f"opus/{rate}")
+    with pytest.raises(SdpError, match="clock rate"):
+        SessionDescription.parse(text)
+
+
 @pytest.mark.parametrize(
     "lines",
     [

@@ -27,6 +27,9 @@ pub struct Limits {
     pub audio_packets: Rate,
     /// Those of one video stream.
     pub video_packets: Rate,
+    /// Copies of its packets for subscribers: what a packet costs depends on how many there are, and packets alone would
+    /// let a publisher with an audience of a hundred keep a shard busy for everybody else. Enough for 2 Mbit/s to 800.
+    pub copies: Rate,
     /// RTCP packets.
     pub rtcp_packets: Rate,
     /// DTLS datagrams: handshake and data channels.
@@ -43,6 +46,9 @@ pub struct Limits {
     pub unclaimed: Rate,
     /// Key frames one subscriber may ask for on one stream.
     pub keyframes: Rate,
+    /// Packets from caches for one subscriber that has no picture. Beyond it a key frame is asked for, as without a cache:
+    /// who pauses and resumes must not get the same picture each time.
+    pub kept: Rate,
     /// Bytes sent again to one subscriber before any are earned.
     pub rtx_burst: u64,
     /// One byte may be sent again for this many sent for the first time: enough for a path that loses a third of all.
@@ -57,6 +63,7 @@ impl Default for Limits {
             rtp_bytes: rate(16 << 20, 8 << 20),
             audio_packets: rate(400, 400),
             video_packets: rate(3_000, 1_500),
+            copies: rate(200_000, 60_000),
             rtcp_packets: rate(1_000, 2_000),
             dtls_packets: rate(12_000, 12_000),
             checks: rate(100, 200),
@@ -65,6 +72,7 @@ impl Default for Limits {
             ssrc_changes: rate(1, 6),
             unclaimed: rate(50, 200),
             keyframes: rate(1, 5),
+            kept: rate(2_000, 12_000),
             rtx_burst: 40_000,
             rtx_share: 2,
         }
@@ -78,6 +86,7 @@ impl Limits {
         rtp_bytes: Rate::UNLIMITED,
         audio_packets: Rate::UNLIMITED,
         video_packets: Rate::UNLIMITED,
+        copies: Rate::UNLIMITED,
         rtcp_packets: Rate::UNLIMITED,
         dtls_packets: Rate::UNLIMITED,
         checks: Rate::UNLIMITED,
@@ -86,6 +95,7 @@ impl Limits {
         ssrc_changes: Rate::UNLIMITED,
         unclaimed: Rate::UNLIMITED,
         keyframes: Rate::UNLIMITED,
+        kept: Rate::UNLIMITED,
         rtx_burst: u64::MAX,
         rtx_share: 1,
     };
@@ -113,6 +123,12 @@ impl Meter {
             self.allowed_at = allowed_at;
         }
         within
+    }
+
+    /// Whether anything is within the rate now: less was taken than it allows.
+    #[inline]
+    pub(crate) fn is_within(&self, now: Instant, rate: Rate) -> bool {
+        self.allowed_at <= now + rate.time(rate.burst)
     }
 
     /// Takes `cost`, which cannot be refused any more. When the rate allows something again, if it does not now.
@@ -157,7 +173,10 @@ mod tests {
         assert!(meter.take(start + Duration::from_millis(500), rate, 1000));
         let mut meter = Meter::new(start);
         assert_eq!(meter.take_anyway(start, rate, 1500), None);
+        assert!(meter.is_within(start, rate));
         assert_eq!(meter.take_anyway(start, rate, 3000), Some(start + Duration::from_secs(3)));
+        assert!(!meter.is_within(start + Duration::from_millis(2999), rate));
+        assert!(meter.is_within(start + Duration::from_secs(3), rate));
     }
 
     #[test]

@@ -11,10 +11,16 @@ use greenroom_secure::sctp::{
 use crate::budget::{Limits, Meter, Rate};
 use crate::{Channel, Counters, Event, PeerId};
 
-/// Messages held per label while its channel is not open, or its buffer is full.
+/// Messages held per label while its channel is not open.
 const MAX_WAITING: usize = 256;
-/// What a channel that may lose messages holds unacknowledged: beyond this, new ones are late anyway.
-const LOSSY_BUFFER: usize = 256 << 10;
+/// Bytes held per label while its reader is slow, and what a message costs besides: all receivers share its payload.
+const MAX_WAITING_BYTES: usize = 4 << 20;
+const MESSAGE_OVERHEAD: usize = 64;
+/// What a channel has unacknowledged at the most. The implementation of SCTP goes through all of that several times for
+/// each packet, so a reader that acknowledges nothing would make everybody else in the shard wait. For a channel that
+/// may lose messages, new ones are late anyway beyond this.
+const MAX_UNACKNOWLEDGED_BYTES: usize = 256 << 10;
+const MAX_UNACKNOWLEDGED: usize = 512;
 /// Pause of a peer that used up its budget of messages: a run of them is one wake-up.
 const HOLD: Duration = Duration::from_millis(5);
 /// Labels for which messages are held.
@@ -24,11 +30,35 @@ struct OpenChannel {
     id: ChannelId,
     label: Arc<str>,
     lossy: bool,
+    /// Sizes of messages that may be unacknowledged, in the order of sending, and their sum.
+    sent: VecDeque<u32>,
+    sent_bytes: usize,
+}
+
+impl OpenChannel {
+    /// How many messages are unacknowledged when so many bytes are.
+    fn unacknowledged(&mut self, bytes: usize) -> usize {
+        while let Some(&oldest) = self.sent.front()
+            && self.sent_bytes - oldest as usize >= bytes
+        {
+            self.sent.pop_front();
+            self.sent_bytes -= oldest as usize;
+        }
+        self.sent.len()
+    }
+
+    fn note_sent(&mut self, len: usize) {
+        // An empty message travels as one byte.
+        let len = len.max(1);
+        self.sent.push_back(len as u32);
+        self.sent_bytes += len;
+    }
 }
 
 struct Waiting {
     label: Arc<str>,
     messages: VecDeque<Arc<[u8]>>,
+    bytes: usize,
     dropped: u64,
 }
 
@@ -96,14 +126,22 @@ impl DataLane {
 
     /// `false`: it should wait.
     fn send_now(&mut self, label: &Arc<str>, payload: &[u8], counters: &mut Counters) -> bool {
-        let Some(channel) = self.channels.iter().rev().find(|c| c.label == *label) else { return false };
+        let Some(channel) = self.channels.iter_mut().rev().find(|c| c.label == *label) else { return false };
         let (id, lossy) = (channel.id, channel.lossy);
-        if lossy && self.sctp.buffered_amount(id) > LOSSY_BUFFER {
-            self.drop_one(label, counters);
-            return true;
+        let bytes = self.sctp.buffered_amount(id);
+        let full = channel.unacknowledged(bytes) >= MAX_UNACKNOWLEDGED
+            || bytes > 0 && bytes + payload.len() > MAX_UNACKNOWLEDGED_BYTES;
+        if full {
+            if lossy {
+                self.drop_one(label, counters);
+            }
+            return lossy;
         }
         match self.sctp.send(id, true, payload) {
-            Ok(()) => counters.messages_out += 1,
+            Ok(()) => {
+                channel.note_sent(payload.len());
+                counters.messages_out += 1;
+            }
             Err(SctpError::BufferFull) if !lossy => return false,
             Err(_) => self.drop_one(label, counters),
         }
@@ -111,14 +149,17 @@ impl DataLane {
     }
 
     fn hold(&mut self, label: &Arc<str>, payload: &Arc<[u8]>, counters: &mut Counters) {
+        let is_open = self.channels.iter().any(|c| c.label == *label);
         let Some(waiting) = self.waiting_for(label) else {
             counters.dropped_data += 1;
             return;
         };
-        if waiting.messages.len() >= MAX_WAITING {
+        let bytes = waiting.bytes + payload.len() + MESSAGE_OVERHEAD;
+        if bytes > MAX_WAITING_BYTES || !is_open && waiting.messages.len() >= MAX_WAITING {
             waiting.dropped += 1;
             counters.dropped_data += 1;
         } else {
+            waiting.bytes = bytes;
             waiting.messages.push_back(payload.clone());
         }
     }
@@ -137,21 +178,23 @@ impl DataLane {
         if self.waiting.len() >= MAX_LABELS {
             return None;
         }
-        self.waiting.push(Waiting { label: label.clone(), messages: VecDeque::new(), dropped: 0 });
+        self.waiting.push(Waiting { label: label.clone(), messages: VecDeque::new(), bytes: 0, dropped: 0 });
         self.waiting.last_mut()
     }
 
-    /// Sends what waited for this label.
-    fn release(&mut self, label: &Arc<str>, counters: &mut Counters) {
-        let Some(index) = self.waiting.iter().position(|w| w.label == *label) else { return };
-        let mut messages = std::mem::take(&mut self.waiting[index].messages);
-        while let Some(payload) = messages.pop_front() {
-            if !self.send_now(label, &payload, counters) {
-                messages.push_front(payload);
-                break;
+    /// Sends what waited, as far as readers have acknowledged what came before.
+    fn release(&mut self, counters: &mut Counters) {
+        for index in 0..self.waiting.len() {
+            let label = self.waiting[index].label.clone();
+            while let Some(payload) = self.waiting[index].messages.front().cloned() {
+                if !self.send_now(&label, &payload, counters) {
+                    break;
+                }
+                let waiting = &mut self.waiting[index];
+                waiting.messages.pop_front();
+                waiting.bytes -= payload.len() + MESSAGE_OVERHEAD;
             }
         }
-        self.waiting[index].messages = messages;
     }
 
     /// One SCTP packet from the peer.
@@ -197,12 +240,15 @@ impl DataLane {
                 SctpEvent::ChannelOpen { id, config, .. } => {
                     let label: Arc<str> = config.label.as_str().into();
                     let lossy = config.reliability != Reliability::Reliable;
-                    // Fails for an unknown channel only, and this one is open.
-                    let _ = self.sctp.set_buffered_low_threshold(id, 64 << 10);
                     self.channels.retain(|c| c.id != id);
-                    self.channels.push(OpenChannel { id, label: label.clone(), lossy });
-                    events.push_back(Event::ChannelOpen { peer, label: label.clone() });
-                    self.release(&label, counters);
+                    self.channels.push(OpenChannel {
+                        id,
+                        label: label.clone(),
+                        lossy,
+                        sent: VecDeque::new(),
+                        sent_bytes: 0,
+                    });
+                    events.push_back(Event::ChannelOpen { peer, label });
                 }
                 SctpEvent::Message { id, binary, data } => {
                     if let Some(channel) = self.channels.iter().find(|c| c.id == id) {
@@ -211,19 +257,15 @@ impl DataLane {
                         events.push_back(Event::Data { peer, label, payload: data.to_vec(), binary });
                     }
                 }
-                SctpEvent::BufferedLow { id } => {
-                    if let Some(label) = self.channels.iter().find(|c| c.id == id).map(|c| c.label.clone()) {
-                        self.release(&label, counters);
-                    }
-                }
                 SctpEvent::ChannelClosed { id } => self.channels.retain(|c| c.id != id),
                 SctpEvent::Closed { reason } => {
                     log::debug!("data channels of peer {} ended: {reason}", peer.0);
                     self.channels.clear();
                 }
-                SctpEvent::Connected => {}
+                SctpEvent::Connected | SctpEvent::BufferedLow { .. } => {}
             }
         }
+        self.release(counters);
     }
 
     /// Reports messages dropped since the last call.

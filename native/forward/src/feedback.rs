@@ -131,9 +131,15 @@ impl Shard {
     /// A stream needs a key frame. One that has none yet may get it from the cache.
     pub(crate) fn want_keyframe(&mut self, now: Instant, stream: Key) {
         let Some(layer) = self.media.helpful_layer(stream) else { return };
-        if !self.media.show_kept_picture(now, stream) {
-            self.request_keyframe(now, layer);
+        let Shard { peers, media, limits, .. } = self;
+        let sending = &mut peers[media.outbounds[stream].peer()].sending;
+        if sending.may_show(now, limits) {
+            let packets = media.show_kept_picture(now, stream);
+            if packets > 0 {
+                return sending.note_shown(now, limits, packets);
+            }
         }
+        self.request_keyframe(now, layer);
     }
 
     /// Asks the publisher for a key frame of one layer, as often as the throttle allows.

@@ -101,6 +101,11 @@ impl IceLite {
         learned
     }
 
+    /// Whether a path is the one in use, and not silent.
+    pub(crate) fn uses(&self, now: Instant, path: Path) -> bool {
+        self.selected == Some(path) && self.heard.is_some_and(|at| now <= at + SILENT)
+    }
+
     /// Something authentic came on a path.
     #[inline]
     pub(crate) fn note_heard(&mut self, now: Instant, path: Path) {
@@ -136,6 +141,8 @@ mod tests {
         ice.checked(now + Duration::from_secs(4), path(1), "u1", false);
         assert_eq!(ice.selected(), Some(path(1)), "the nominated path fell silent");
         ice.note_heard(now + Duration::from_secs(8), path(1));
+        assert!(ice.uses(now + Duration::from_secs(11), path(1)) && !ice.uses(now + Duration::from_secs(8), path(2)));
+        assert!(!ice.uses(now + Duration::from_secs(12), path(1)));
         ice.checked(now + Duration::from_secs(9), path(2), "u1", false);
         assert_eq!(ice.selected(), Some(path(1)), "media flows on it");
     }

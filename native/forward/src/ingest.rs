@@ -65,7 +65,8 @@ impl Shard {
         }
         if let Route::Media(inbound) = route
             && age.is_none()
-            && !self.media.inbounds[inbound].may_send(now, &self.limits)
+            && !(self.peers[key].receiving.may_forward(now, &self.limits)
+                && self.media.inbounds[inbound].may_send(now, &self.limits))
         {
             self.out.counters.dropped_budget += 1;
             return;
@@ -265,7 +266,8 @@ impl Shard {
             size: size.min(usize::from(u16::MAX)) as u16,
             facts,
         };
-        self.media.fan_out(now, track_key, &arrival);
+        let copies = self.media.fan_out(now, track_key, &arrival);
+        self.peers[publisher].receiving.note_copies(now, &self.limits, copies);
         if newly_live {
             self.retarget(now, track_key);
         }
@@ -288,7 +290,7 @@ impl Shard {
             track.note_level(level, timestamp, clock_rate);
         }
         let Some(room) = track.room.and_then(|id| self.media.rooms.get_mut(&id)) else { return true };
-        match room.admit(now, key, elements.level.map(|level| level.level)) {
+        match room.admit(now, key, track.publisher, elements.level.map(|level| level.level)) {
             Admission::OnStage => true,
             Admission::Offstage => false,
             Admission::Enters => {

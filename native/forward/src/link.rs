@@ -111,6 +111,11 @@ impl Link {
         self.ice.paths()
     }
 
+    /// Whether the connection is up and lives on this path.
+    pub(crate) fn uses(&self, now: Instant, path: Path) -> bool {
+        self.state == State::Up && self.ice.uses(now, path)
+    }
+
     /// A connectivity check with one of our user fragments: answered when it has the password. `None`: it has not, or
     /// there were too many.
     pub(crate) fn handle_check(

@@ -69,41 +69,44 @@ impl Media {
         }
     }
 
-    /// Queues a packet for every subscriber that follows its stream.
-    pub(crate) fn fan_out(&mut self, now: Instant, track: Key, packet: &Arrival) {
+    /// Queues a packet for every subscriber that follows its stream. Returns how many copies that are.
+    pub(crate) fn fan_out(&mut self, now: Instant, track: Key, packet: &Arrival) -> usize {
         let Media { tracks, layers, inbounds, outbounds, backlog, .. } = self;
         let track = &tracks[track];
+        let mut copies = 0;
         for &key in &track.subscribers {
             let stream = &mut outbounds[key];
             let is_target = track.target(stream.max_layer()) == Some(packet.spatial);
             let Some(accepted) = stream.accept(now, key, packet, is_target, inbounds) else { continue };
             backlog.push(stream.peer(), stream.kind(), accepted.outgoing);
+            copies += 1;
             if accepted.begins {
                 // The first packet of a key frame may be the last of it to come.
                 let rest = inbounds[packet.inbound].after(packet.seq);
-                forward_kept(now, key, stream, packet.inbound, rest, layers, inbounds, backlog);
+                copies += forward_kept(now, key, stream, packet.inbound, rest, layers, inbounds, backlog);
             }
         }
         if packet.completes {
             backlog.end_frame();
         }
+        copies
     }
 
-    /// Sends the picture that is in the cache to a subscriber that has none, where there is one worth it.
-    pub(crate) fn show_kept_picture(&mut self, now: Instant, key: Key) -> bool {
+    /// Sends the picture that is in the cache to a subscriber that has none, where there is one worth it. Returns of how
+    /// many packets.
+    pub(crate) fn show_kept_picture(&mut self, now: Instant, key: Key) -> usize {
         let Media { tracks, layers, inbounds, outbounds, backlog, .. } = self;
         let stream = &mut outbounds[key];
         if stream.following().is_some() {
-            return false;
+            return 0;
         }
         let track = &tracks[stream.track()];
         let Some(layer) = track.target(stream.max_layer()).and_then(|spatial| layer_of(track, spatial, layers)) else {
-            return false;
+            return 0;
         };
-        let Some(inbound) = layers[layer].inbound else { return false };
-        let Some(run) = inbounds[inbound].picture(now) else { return false };
-        forward_kept(now, key, stream, inbound, run, layers, inbounds, backlog);
-        stream.following().is_some()
+        let Some(inbound) = layers[layer].inbound else { return 0 };
+        let Some(run) = inbounds[inbound].picture(now) else { return 0 };
+        forward_kept(now, key, stream, inbound, run, layers, inbounds, backlog)
     }
 
     /// The layer whose key frame a stream needs: of what it follows, else of what it should follow. `None` where a key
@@ -145,7 +148,7 @@ fn layer_of(track: &Track, spatial: u8, layers: &Slab<Layer>) -> Option<Key> {
     track.layers.iter().copied().find(|layer| layers[*layer].spatial == spatial)
 }
 
-/// Forwards packets from the cache of a stream as if they came now.
+/// Forwards packets from the cache of a stream as if they came now. Returns how many.
 #[cold]
 #[allow(clippy::too_many_arguments, reason = "the parts of `Media`, which is borrowed piece by piece")]
 fn forward_kept(
@@ -157,7 +160,8 @@ fn forward_kept(
     layers: &Slab<Layer>,
     inbounds: &Slab<Inbound>,
     backlog: &mut Backlog,
-) {
+) -> usize {
+    let mut copies = 0;
     let inbound = &inbounds[from];
     let layer = &layers[inbound.layer()];
     for seq in numbers {
@@ -176,8 +180,10 @@ fn forward_kept(
         };
         if let Some(accepted) = stream.accept(now, key, &arrival, true, inbounds) {
             backlog.push(stream.peer(), stream.kind(), accepted.outgoing);
+            copies += 1;
             // Somebody waits for this picture.
             backlog.end_frame();
         }
     }
+    copies
 }

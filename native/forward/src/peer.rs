@@ -66,7 +66,7 @@ impl Peer {
             ssrc,
             link: Link::new(id, credentials, now),
             receiving: Receiving::new(ssrc, now),
-            sending: Sending::new(limits),
+            sending: Sending::new(limits, now),
             schedule: Schedule::default(),
             reports: 0,
             reference: None,

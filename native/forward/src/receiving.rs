@@ -64,6 +64,7 @@ pub(crate) struct Receiving {
     transport_cc: bool,
     changes: Meter,
     unclaimed: Meter,
+    copies: Meter,
 }
 
 impl Receiving {
@@ -77,6 +78,7 @@ impl Receiving {
             transport_cc: false,
             changes: Meter::new(now),
             unclaimed: Meter::new(now),
+            copies: Meter::new(now),
         }
     }
 
@@ -150,6 +152,18 @@ impl Receiving {
     /// Whether a stream may change its SSRC now.
     pub(crate) fn may_change(&mut self, now: Instant, limits: &Limits) -> bool {
         self.changes.take(now, limits.ssrc_changes, 1)
+    }
+
+    /// Whether what the peer sends may go to subscribers now.
+    #[inline]
+    pub(crate) fn may_forward(&self, now: Instant, limits: &Limits) -> bool {
+        self.copies.is_within(now, limits.copies)
+    }
+
+    /// So many subscribers were sent a packet.
+    #[inline]
+    pub(crate) fn note_copies(&mut self, now: Instant, limits: &Limits, copies: usize) {
+        self.copies.take_anyway(now, limits.copies, copies as u64);
     }
 
     /// Finds out which layer an unclaimed SSRC belongs to: by mid and rid where the packet carries them, else by a payload

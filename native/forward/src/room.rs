@@ -11,6 +11,8 @@ const LOUDER: u8 = 6;
 const STAY: Duration = Duration::from_millis(1000);
 /// Without packets for this long a place is free.
 const ABSENT: Duration = Duration::from_millis(1000);
+/// Who is quieter than this, in -dBov, does not speak, and needs no place that somebody else has to spare.
+const AUDIBLE: u8 = 60;
 /// A packet without a level counts as quiet speech, in -dBov.
 const UNKNOWN_LEVEL: u8 = 45;
 
@@ -18,6 +20,8 @@ const UNKNOWN_LEVEL: u8 = 45;
 #[derive(Debug, Clone, Copy)]
 struct Place {
     track: Key,
+    /// Who publishes it.
+    publisher: Option<Key>,
     /// Smoothed level in sixteenths of -dBov: rises with the voice at once, falls slowly.
     level: u16,
     since: Instant,
@@ -65,34 +69,45 @@ impl Room {
 
     /// Decides about a packet of an audio track.
     #[inline]
-    pub(crate) fn admit(&mut self, now: Instant, track: Key, level: Option<u8>) -> Admission {
+    pub(crate) fn admit(&mut self, now: Instant, track: Key, publisher: Option<Key>, level: Option<u8>) -> Admission {
         match self.top_speakers {
             None => Admission::OnStage,
-            Some(top) => self.compare(now, track, level.unwrap_or(UNKNOWN_LEVEL), top),
+            Some(top) => self.compare(now, track, publisher, level.unwrap_or(UNKNOWN_LEVEL), top),
         }
     }
 
-    fn compare(&mut self, now: Instant, track: Key, level: u8, top: usize) -> Admission {
+    fn compare(&mut self, now: Instant, track: Key, publisher: Option<Key>, level: u8, top: usize) -> Admission {
         let level = u16::from(level.min(127)) * 16;
         if let Some(place) = self.stage.iter_mut().find(|place| place.track == track) {
             place.heard = now;
             place.level = if level < place.level { level } else { place.level + (level - place.level).div_ceil(16) };
             return Admission::OnStage;
         }
-        let newcomer = Place { track, level, since: now, heard: now };
+        let newcomer = Place { track, publisher, level, since: now, heard: now };
         if self.stage.len() < top {
             self.stage.push(newcomer);
             return Admission::Enters;
         }
-        let quietest = |place: &&mut Place| (now >= place.heard + ABSENT, place.level);
-        let Some(place) = self.stage.iter_mut().max_by_key(quietest) else { return Admission::Offstage };
-        let absent = now >= place.heard + ABSENT;
-        let louder = level + u16::from(LOUDER) * 16 <= place.level && now >= place.since + STAY;
-        if !absent && !louder {
-            return Admission::Offstage;
+        // Levels are what publishers say they are. So loudness decides between publishers about one place each, and what
+        // somebody has beside that is the first to go.
+        let is_absent = |place: &Place| now >= place.heard + ABSENT;
+        let is_spare = |place: &Place| self.stage.iter().filter(|other| other.publisher == place.publisher).count() > 1;
+        let has_place = self.stage.iter().any(|place| place.publisher == publisher);
+        let lacks_one = !has_place && level <= u16::from(AUDIBLE) * 16;
+        let last = (0..self.stage.len())
+            .filter(|at| !has_place || is_absent(&self.stage[*at]) || is_spare(&self.stage[*at]))
+            .max_by_key(|at| {
+                let place = &self.stage[*at];
+                (is_absent(place), lacks_one && is_spare(place), place.level)
+            });
+        let Some(last) = last else { return Admission::Offstage };
+        let place = &self.stage[last];
+        let entitled = lacks_one && is_spare(place) || level + u16::from(LOUDER) * 16 <= place.level;
+        if is_absent(place) || entitled && now >= place.since + STAY {
+            self.stage[last] = newcomer;
+            return Admission::Enters;
         }
-        *place = newcomer;
-        Admission::Enters
+        Admission::Offstage
     }
 
     /// Ends an interval: who changed, if anybody.
@@ -119,19 +134,48 @@ mod tests {
         let mut keys = Slab::default();
         let [a, b, c] = [(); 3].map(|()| keys.insert(()));
         let mut room = Room::default();
-        assert_eq!(room.admit(start, a, Some(127)), Admission::OnStage, "no limit");
+        assert_eq!(room.admit(start, a, Some(a), Some(127)), Admission::OnStage, "no limit");
         room.set_top_speakers(Some(2));
-        assert_eq!(room.admit(start, a, Some(30)), Admission::Enters);
-        assert_eq!(room.admit(start, b, Some(60)), Admission::Enters);
-        assert_eq!(room.admit(at(20), c, Some(20)), Admission::Offstage, "b has just begun");
+        assert_eq!(room.admit(start, a, Some(a), Some(30)), Admission::Enters);
+        assert_eq!(room.admit(start, b, Some(b), Some(60)), Admission::Enters);
+        assert_eq!(room.admit(at(20), c, Some(c), Some(20)), Admission::Offstage, "b has just begun");
         for ms in (20..2000).step_by(20) {
-            assert_eq!(room.admit(at(ms), a, Some(30)), Admission::OnStage);
-            assert_eq!(room.admit(at(ms), b, Some(60)), Admission::OnStage);
+            assert_eq!(room.admit(at(ms), a, Some(a), Some(30)), Admission::OnStage);
+            assert_eq!(room.admit(at(ms), b, Some(b), Some(60)), Admission::OnStage);
         }
-        assert_eq!(room.admit(at(2000), c, Some(57)), Admission::Offstage, "hardly louder");
-        assert_eq!(room.admit(at(2000), c, Some(25)), Admission::Enters);
-        assert_eq!(room.admit(at(2020), b, Some(60)), Admission::Offstage);
-        assert_eq!(room.admit(at(2020), a, Some(30)), Admission::OnStage);
-        assert_eq!(room.admit(at(4000), b, Some(100)), Admission::Enters, "somebody is silent for seconds");
+        assert_eq!(room.admit(at(2000), c, Some(c), Some(57)), Admission::Offstage, "hardly louder");
+        assert_eq!(room.admit(at(2000), c, Some(c), Some(25)), Admission::Enters);
+        assert_eq!(room.admit(at(2020), b, Some(b), Some(60)), Admission::Offstage);
+        assert_eq!(room.admit(at(2020), a, Some(a), Some(30)), Admission::OnStage);
+        assert_eq!(room.admit(at(4000), b, Some(b), Some(100)), Admission::Enters, "somebody is silent for seconds");
+    }
+
+    #[test]
+    fn nobody_takes_all_places_by_claiming_to_be_the_loudest() {
+        let start = Instant::now();
+        let mut keys = Slab::default();
+        let [mallory, alice, a] = [(); 3].map(|()| keys.insert(()));
+        let loud = [(); 3].map(|()| keys.insert(()));
+        let mut room = Room::default();
+        room.set_top_speakers(Some(2));
+        let mut heard = 0;
+        for ms in (0..5000).step_by(20) {
+            let now = start + Duration::from_millis(ms);
+            for track in loud {
+                room.admit(now, track, Some(mallory), Some(0));
+            }
+            let level = if ms < 3000 { 30 } else { 60 };
+            heard += u32::from(room.admit(now, a, Some(alice), Some(level)) != Admission::Offstage);
+        }
+        assert_eq!(heard, 200, "from the first second on");
+        // Nor is one taken for silence; and alone, somebody has every place there is.
+        let now = start + Duration::from_secs(10);
+        let mut hear =
+            |ms| loud.map(|track| room.admit(now + Duration::from_millis(ms), track, Some(mallory), Some(0)));
+        assert_eq!(hear(0), [Admission::OnStage, Admission::Enters, Admission::Offstage]);
+        assert_eq!(hear(1500), [Admission::OnStage, Admission::OnStage, Admission::Offstage]);
+        let later = now + Duration::from_millis(1520);
+        assert_eq!(room.admit(later, a, Some(alice), Some(127)), Admission::Offstage);
+        assert_eq!(room.admit(later, a, Some(alice), Some(60)), Admission::Enters);
     }
 }

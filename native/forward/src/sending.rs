@@ -1,7 +1,7 @@
 //! What one peer is sent: its streams by SSRC, the numbers of those that went, and what may be sent again.
 use std::time::Instant;
 
-use crate::budget::Limits;
+use crate::budget::{Limits, Meter};
 use crate::hash::{Map, Set};
 use crate::picture::Picture;
 use crate::slab::Key;
@@ -20,6 +20,7 @@ pub(crate) struct Sending {
     next_transport_cc: u16,
     /// Bytes that may be sent again, times the share that earns them.
     rtx: u64,
+    kept: Meter,
 }
 
 /// Where a stream on an SSRC begins: its next extended number; the timestamp sent last, when, and the VP8 picture, if the
@@ -32,13 +33,14 @@ pub(crate) struct Continuation {
 }
 
 impl Sending {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, now: Instant) -> Self {
         Sending {
             streams: Map::default(),
             in_use: Set::default(),
             former: Map::default(),
             next_transport_cc: 0,
             rtx: limits.rtx_burst.saturating_mul(limits.rtx_share),
+            kept: Meter::new(now),
         }
     }
 
@@ -111,6 +113,16 @@ impl Sending {
         }
         within
     }
+
+    /// Whether a picture from a cache may be sent now.
+    pub(crate) fn may_show(&self, now: Instant, limits: &Limits) -> bool {
+        self.kept.is_within(now, limits.kept)
+    }
+
+    /// One was, of so many packets.
+    pub(crate) fn note_shown(&mut self, now: Instant, limits: &Limits, packets: usize) {
+        self.kept.take_anyway(now, limits.kept, packets as u64);
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +132,7 @@ mod tests {
     #[test]
     fn half_of_what_was_sent_may_be_sent_again() {
         let limits = Limits { rtx_burst: 1000, rtx_share: 2, ..Limits::default() };
-        let mut sending = Sending::new(&limits);
+        let mut sending = Sending::new(&limits, Instant::now());
         assert!(sending.may_resend(&limits, 1000) && !sending.may_resend(&limits, 1));
         (0..5).for_each(|_| sending.earn_rtx(&limits, 101));
         assert!(sending.may_resend(&limits, 252) && !sending.may_resend(&limits, 1));
@@ -130,7 +142,7 @@ mod tests {
 
     #[test]
     fn an_ssrc_that_comes_back_goes_on() {
-        let mut sending = Sending::new(&Limits::default());
+        let mut sending = Sending::new(&Limits::default(), Instant::now());
         let (media, rtx) = sending.begin((1, 100), (2, 200)).unwrap();
         assert_eq!((media.next, rtx.next), (100, 200));
         assert_eq!(sending.begin((3, 100), (2, 200)), None, "in use");

@@ -24,12 +24,21 @@ impl Shard {
             self.out.counters.dropped_stun_user += 1;
             return;
         };
+        if let Some(&holder) = self.paths.get(&path)
+            && holder != key
+            && self.peers.get(holder).is_some_and(|peer| peer.link.uses(now, path))
+        {
+            // One check with a forged source would cut the peer that is there off, until its own next one.
+            self.out.counters.dropped_address += 1;
+            return;
+        }
         let link = &mut self.peers[key].link;
         let Some(learned) = link.handle_check(now, path, ufrag, &message, &self.limits, &mut self.out) else { return };
         if self.paths.get(&path) != Some(&key)
             && let Some(former) = self.paths.insert(path, key)
         {
-            // The address moved from one peer to another, as when a client makes a new connection on the same port.
+            // The address moved from one peer to another, as when a client makes a new connection on the port of one that
+            // has ended.
             log::debug!("{path:?} moved from {former:?} to {key:?}");
         }
         if let Some(evicted) = learned.evicted

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::world::*;
-use greenroom_forward::{Command, Counters, Limits, RoomId};
+use greenroom_forward::{Command, Counters, Limits, Rate, RoomId, Sender};
 use greenroom_wire::Ssrc;
 
 const FRAME: Duration = Duration::from_micros(33_333);
@@ -47,6 +47,76 @@ fn rtp_larger_than_a_datagram_is_not_forwarded() {
     world.run(FRAME);
     assert_eq!(world.clients[bob].stream(9000).len(), 1);
     assert_eq!(world.shard.counters().dropped_oversize, 3);
+}
+
+/// Each packet and each stream within its budget, and still more work than a shard can do.
+#[test]
+fn many_streams_to_a_large_audience_are_cut_to_the_budget_of_copies() {
+    const STREAMS: u32 = 20;
+    let mut world = World::new(9);
+    let attacker = world.join();
+    let streams = || (0..STREAMS).map(|n| (u64::from(n), format!("a{n}")));
+    let receivers = streams().map(|(n, mid)| audio_receiver(100 + n, &mid, &[(5000 + n as u32, 0)])).collect();
+    world.publish(attacker, receivers);
+    let audience: Vec<usize> = (0..50).map(|_| world.join()).collect();
+    for member in &audience {
+        let senders = streams().map(|(n, mid)| audio_sender(100 + n, &mid, 20_000 + n as u32)).collect();
+        world.subscribe(*member, senders);
+    }
+    let mut honest = Source::new(500, 111, &[]);
+    let talker = world.join_room(RoomId(2));
+    let listener = world.join_room(RoomId(2));
+    world.publish(talker, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    world.subscribe(listener, vec![audio_sender(7, "3", 9000)]);
+    let limits = Limits { copies: Rate { per_second: 20_000, burst: 5_000 }, ..Limits::default() };
+    world.shard.set_limits(limits);
+    let mut sources: Vec<Source> = (0..STREAMS).map(|n| Source::new(5000 + n, 111, &[])).collect();
+    let before = *world.shard.counters();
+    for _ in 0..50 {
+        for source in &mut sources {
+            for _ in 0..4 {
+                source.send(&mut world.clients[attacker], false, &[7; 60]);
+            }
+        }
+        honest.send(&mut world.clients[talker], false, &[7; 60]);
+        world.run(Duration::from_millis(20));
+    }
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.clients[listener].stream(9000).len(), 50, "nobody else pays");
+    let copies = since(&world, before, |counters| counters.rtp_out) - 50;
+    // What is over is owed: the last packet may cost more than is left.
+    assert!((24_000..=25_100).contains(&copies), "{copies}");
+    assert!(since(&world, before, |counters| counters.dropped_budget) > 3_000);
+    // A pause, and it is heard again.
+    world.run(Duration::from_secs(1));
+    let heard = world.clients[audience[0]].stream(20_000).len();
+    sources[0].send(&mut world.clients[attacker], false, &[7; 60]);
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.clients[audience[0]].stream(20_000).len(), heard + 1);
+}
+
+#[test]
+fn who_resumes_again_and_again_does_not_get_the_kept_picture_each_time() {
+    const PICTURE: usize = 300;
+    let mut world = World::new(10);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[(500, 501)], &[])]);
+    let mut slide = Source::new(500, 96, &[]);
+    slide.send_vp8(&mut world.clients[alice], true, PICTURE);
+    world.run(Duration::from_secs(1));
+    world.clients[alice].take_feedback();
+    let before = *world.shard.counters();
+    for n in 0..200 {
+        // Pauses, and subscriptions made anew.
+        let sender = video_sender(7, "4", 9000 + 2 * (n / 100), 9001 + 2 * (n / 100));
+        world.subscribe(bob, vec![Sender { paused: n % 2 == 0, ..sender }]);
+        world.run(Duration::from_millis(10));
+    }
+    let kept = Limits::default().kept;
+    let sent = since(&world, before, |counters| counters.rtp_out);
+    assert!(sent >= kept.burst && sent <= kept.burst + 2 * kept.per_second + PICTURE as u64, "{sent}");
+    let asked = world.clients[alice].take_feedback().iter().filter(|packet| matches!(packet, Rtcp::Pli(_))).count();
+    assert!((1..=5).contains(&asked), "a key frame instead, as often as the throttle allows: {asked}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::world::*;
-use greenroom_forward::{Command, Event, PeerId};
+use greenroom_forward::{Command, Event, PeerId, RoomId};
 
 fn peer(client: usize) -> PeerId {
     PeerId(client as u64)
@@ -145,6 +145,32 @@ fn media_follows_a_client_to_another_address() {
     world.shard.handle_datagram(world.now, path(alice), &mut packet);
     assert!(world.shard.prepare(world.now));
     assert!(world.shard.outgoing().sends().iter().all(|send| send.path == moved));
+}
+
+#[test]
+fn a_check_with_a_forged_source_does_not_take_the_address_of_somebody_who_is_there() {
+    let mut world = World::new(7);
+    let (alice, bob) = (world.join(), world.join());
+    let mallory = world.join_room(RoomId(2));
+    world.publish(alice, vec![audio_receiver(7, "0", &[(500, 0)])]);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    let mut source = Source::new(500, 111, &[]);
+    for n in 0..50 {
+        let forged = world.clients[mallory].check(true);
+        world.inject(alice, forged);
+        source.send(&mut world.clients[alice], false, &[n; 50]);
+        world.run(Duration::from_millis(20));
+    }
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.clients[bob].stream(9000).len(), 50);
+    assert_eq!(world.shard.counters().dropped_address, 50);
+    // Who has gone leaves the address.
+    world.clients[alice].stop_checks();
+    world.run(Duration::from_secs(4));
+    let answered = world.shard.counters().stun_in;
+    let moved = world.clients[mallory].check(true);
+    world.inject(alice, moved);
+    assert_eq!(world.shard.counters().stun_in, answered + 1);
 }
 
 #[test]

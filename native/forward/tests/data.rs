@@ -131,3 +131,43 @@ fn a_flood_of_messages_is_slowed_down_and_loses_nothing() {
     assert!(world.now - start > Duration::from_secs(3));
     assert!(arrived(&world).iter().enumerate().all(|(n, payload)| *payload == (n as u32).to_be_bytes()));
 }
+
+/// The work for each packet grows with what is unacknowledged, and a reader that acknowledges nothing decides how much
+/// that is.
+#[test]
+fn what_a_reader_leaves_unacknowledged_is_bounded_and_the_rest_comes_in_order() {
+    for (count, size) in [(4000u32, 4), (1000, 1500), (60, 60_000)] {
+        let mut world = World::new(11);
+        let alice = join_with_data(&mut world, &[ChannelConfig::reliable("_reliable")]);
+        // Its window is wide open: only what we allow is under way.
+        for number in 0..count {
+            let mut payload = vec![7; size];
+            payload[..4].copy_from_slice(&number.to_be_bytes());
+            send(&mut world, &[alice], "_reliable", &payload);
+        }
+        let under_way = world.shard.counters().messages_out;
+        assert!((1..=512).contains(&under_way) && under_way * size as u64 <= 256 << 10, "{under_way} of {size} bytes");
+        world.run(Duration::from_secs(60));
+        let numbers: Vec<u32> =
+            messages(&world, alice).iter().map(|m| u32::from_be_bytes(m[..4].try_into().unwrap())).collect();
+        assert!(numbers.into_iter().eq(0..count), "{count} of {size} bytes");
+        assert_eq!(world.shard.counters().dropped_data, 0);
+    }
+}
+
+#[test]
+fn what_waits_for_a_slow_reader_is_bounded() {
+    let mut world = World::new(12);
+    let alice = join_with_data(&mut world, &[ChannelConfig::reliable("_reliable")]);
+    for (count, size) in [(70_000, 0), (80, 60_000)] {
+        send(&mut world, &vec![alice; count], "_reliable", &vec![7; size]);
+        let dropped = world.shard.counters().dropped_data;
+        assert!(dropped > 0, "{size}");
+        world.run(Duration::from_secs(60));
+        let told = world.take_events().into_iter().filter_map(|event| match event {
+            Event::Dropped { count, .. } => Some(count),
+            _ => None,
+        });
+        assert!(told.sum::<u64>() > 0, "{size}");
+    }
+}

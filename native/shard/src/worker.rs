@@ -16,8 +16,10 @@ use crate::recent::Recent;
 use crate::send::SendBatch;
 use crate::socket::Locals;
 
-/// Commands taken before packets get their turn.
+/// Commands taken before packets get their turn, and the time after which no more are: a long message to a hundred
+/// readers is one command.
 const MAX_COMMANDS: usize = 256;
+const COMMANDS_TIME: Duration = Duration::from_millis(2);
 /// Datagrams taken from one socket before timers, sends and the other sockets get their turn. What the kernel coalesced
 /// is not divided, so a few more can come.
 const MAX_DATAGRAMS: usize = 256;
@@ -152,8 +154,12 @@ impl<'a> Worker<'a> {
 
     /// `false` when the last order was to stop.
     fn take_orders(&mut self) -> Result<bool, Ended> {
-        let now = Instant::now();
+        let start = Instant::now();
+        let mut now = start;
         for _ in 0..MAX_COMMANDS {
+            if now > start + COMMANDS_TIME {
+                break;
+            }
             let Some(order) = self.link.orders.next() else { break };
             match order {
                 Order::Do(command) => {
@@ -169,6 +175,7 @@ impl<'a> Worker<'a> {
                 Order::Suffer(fault) => self.suffer(fault)?,
                 Order::Stop => return Ok(false),
             }
+            now = Instant::now();
         }
         Ok(true)
     }
@@ -412,6 +419,21 @@ mod tests {
         assert_eq!(worker.shard.counters().packets_in as usize, taken + 1);
         while worker.take_packets(0).unwrap() {}
         assert_eq!(worker.shard.counters().packets_in as usize, flood + 1);
+    }
+
+    #[test]
+    fn orders_that_take_long_leave_a_turn_for_packets() {
+        let (mut link, outside) = link(1);
+        let mut worker = Worker::new(&mut link, shard());
+        for _ in 0..3 {
+            outside.send(Order::Suffer(Fault::Stall(COMMANDS_TIME))).unwrap();
+        }
+        outside.send(Order::Stop).unwrap();
+        let mut turns = 1;
+        while worker.take_orders().unwrap() {
+            turns += 1;
+        }
+        assert!(turns >= 3, "{turns}");
     }
 
     #[test]

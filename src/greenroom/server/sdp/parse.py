@@ -257,6 +257,8 @@ def _read_repeated(codecs: list[RtpCodec], attributes: list[str]) -> tuple[list[
             else:
                 codec.name, rate, *channels = parameters.strip().split("/")
                 codec.clock_rate = int(rate)
+                if not 1 <= codec.clock_rate < 1 << 32:
+                    raise SdpError(f"clock rate {rate[:20]} is out of range")
                 codec.channels = int(channels[0]) if channels else 1
         except SdpError:
             raise

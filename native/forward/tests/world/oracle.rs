@@ -188,6 +188,8 @@ pub struct Oracle {
     dropped: u64,
     /// Publishers keep their clocks and pictures in order.
     clocks_turned: bool,
+    /// Some publisher used a number twice, as two streams do that share an SSRC: what it left out cannot be told.
+    numbers_reused: bool,
     pictures_jumped: bool,
     /// Some picture ids have 7 bits: a loss may be longer than they tell.
     short_ids: bool,
@@ -244,7 +246,7 @@ impl Oracle {
             return;
         }
         let Ok(header) = RtpHeader::parse(bytes) else { return };
-        let Oracle { peers, gaps_in, clocks_turned, pictures_jumped, short_ids, largest_in, .. } = self;
+        let Oracle { peers, gaps_in, clocks_turned, numbers_reused, pictures_jumped, short_ids, largest_in, .. } = self;
         let peer = peers.entry(peer_id).or_default();
         let stream = peer.received.entry(header.ssrc.0).or_default();
         let index = stream.index(header.sequence_number);
@@ -265,7 +267,9 @@ impl Oracle {
         match stream.seen.get(&index) {
             None => stream.remember(index, seen),
             // Who uses a number twice has no order to keep.
-            Some(former) if !former.same_bytes(&seen) => (*clocks_turned, *pictures_jumped) = (true, true),
+            Some(former) if !former.same_bytes(&seen) => {
+                (*clocks_turned, *pictures_jumped, *numbers_reused) = (true, true, true);
+            }
             Some(_) => {}
         }
         let highest = stream.highest.unwrap_or(index);
@@ -418,7 +422,8 @@ impl Oracle {
         let gap = index - highest - 1;
         stream.gaps += gap;
         let whole_view = !self.blind;
-        if whole_view && self.rules.numbers && stream.gaps > self.gaps_in + self.dropped {
+        let told = whole_view && !self.numbers_reused;
+        if told && self.rules.numbers && stream.gaps > self.gaps_in + self.dropped {
             // What is sent along with it may fill the gap.
             self.suspects.push((peer_id, ssrc, case(ssrc, index)));
         }

@@ -28,9 +28,10 @@ MAX_WAITING = 64
 class Captions:
     """Publishes captions in the background. A partial that is overtaken by a newer one of its segment is not sent."""
 
-    def __init__(self, participant: Any) -> None:
-        """`participant`: the local participant."""
-        self._participant = participant
+    def __init__(self, room: Any) -> None:
+        """`room`: a connected `rtc.Room`."""
+        self._room = room
+        self._participant = room.local_participant
         self._waiting: OrderedDict[str, tuple[str, dict[str, str], str]] = OrderedDict()
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -73,8 +74,12 @@ class Captions:
                 await writer.write(text)
                 await writer.aclose()
             except Exception as error:
-                # A caption is not worth a conversation: the room may be reconnecting.
-                logger.warning("a caption was not sent: %s", error)
+                self.lost(error)
+
+    def lost(self, error: Exception) -> None:
+        """A caption is not worth a conversation. Of a room that is gone there is nobody left to read it."""
+        if self._room.isconnected():
+            logger.warning("a caption was not sent: %s", error)
 
 
 class AgentCaption:

@@ -64,6 +64,27 @@ async def test_captions_of_both_sides_carry_what_front_ends_read(scene):
     assert agent["attributes"]["lk.segment_id"] != user["attributes"]["lk.segment_id"]
 
 
+@pytest.mark.parametrize(
+    ("reply", "spoken"),
+    [
+        ("Here you are. 🎉🎉 *** Bye.", ["Here you are.", "Bye."]),
+        ("Here you are.\n---\n😀", ["Here you are."]),
+        ("今日は。明日は。", ["今日は。", "明日は。"]),
+        ("Mail a.b@c.org, it costs $3.50, 5 > 3.", ["Mail a.b@c.org, it costs $3.50, 5 > 3."]),
+        ("😀", []),
+    ],
+)
+async def test_captions_show_all_that_the_model_said_also_what_a_voice_cannot_say(scene, reply, spoken):
+    scene.llm.reply = reply
+    await scene.open()
+    scene.type("hello")
+    turn = await scene.turn()
+    assert turn.state is TurnState.DONE and turn.heard_text == reply
+    (caption,) = await until(lambda: [c for c in scene.captions("agent") if c["closed"]], "the caption ends")
+    assert caption["text"].split() == reply.split()
+    assert scene.tts.spoken == spoken
+
+
 async def test_every_turn_is_reported_with_its_waterfall(scene):
     scene.stt.texts = ["hello"]
     await scene.open()

@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from typing import Any
 
+from greenroom.agents.speech.sentences import join
 from greenroom.agents.transcriber import EventType, TranscriptionEvent
 
 __all__ = ["FINAL", "SEGMENT", "TOPIC", "TRACK", "AgentCaption", "Captions"]
@@ -86,11 +87,12 @@ class AgentCaption:
     def __init__(self, writer: Any, attributes: dict[str, str]) -> None:
         self._writer = writer
         self._attributes = attributes
-        self._written = False
+        self._written = ""
 
     async def add(self, sentence: str) -> None:
-        await self._writer.write(f" {sentence}" if self._written else sentence)
-        self._written = True
+        added = join((self._written, sentence)) if self._written else sentence
+        await self._writer.write(added[len(self._written) :])
+        self._written = sentence
 
     async def aclose(self) -> None:
         await self._writer.aclose(attributes={**self._attributes, FINAL: "true"})

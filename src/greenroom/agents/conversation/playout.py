@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from greenroom.agents.speech.sentences import join
+
 __all__ = ["AudioSink", "Playout", "SpokenSentence"]
 
 FRAME_MS = 20
@@ -155,7 +157,7 @@ class Playout:
                 continue
             first, last = (min(1.0, max(0.0, (at - sentence.begin) / length)) for at in (begin, end))
             out.append(_part(sentence.text, first, last))
-        return " ".join(filter(None, out))
+        return join(filter(None, out))
 
     def _length(self, sentence: SpokenSentence) -> float:
         """Seconds that the sentence takes from beginning to end."""

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
 from greenroom.agents.conversation import AgentState, ConversationOptions, Stage, Turn, TurnState
 from greenroom.agents.conversation.turn import WrongTransition
-from greenroom.agents.speech import ChatMessage, EndpointingOptions, ProviderError
+from greenroom.agents.speech import ChatMessage, ProviderError
 from tests.conftest import until
+from tests.unit.scene import QUICK, Scene
 
 
-async def test_what_is_said_is_answered_aloud(scene):
+async def test_what_is_said_is_answered_aloud(scene: Scene):
     scene.stt.texts = ["what time is it"]
     scene.llm.reply = "It is late. Good night."
     await scene.open()
@@ -252,7 +254,7 @@ async def test_the_answer_is_prepared_while_the_end_is_uncertain(scene):
 async def test_a_prepared_answer_is_dropped_when_more_is_said(scene):
     scene.stt.guesses, scene.stt.texts = ["what is seven"], ["what is seven times eight"]
     scene.llm.reply = lambda messages: f"You said {messages[-1].content}."
-    scene.endpointing = EndpointingOptions(pause=0.064, silence=2.0, unfinished_silence=2.0)
+    scene.endpointing = replace(QUICK, silence=2.0, unfinished_silence=2.0)
     await scene.open()
     await scene.track.talk(0.2)
     await scene.track.hush(0.08)

@@ -14,7 +14,8 @@ from greenroom.agents.caller.ear import Ear
 from greenroom.agents.caller.events import CallEvent, CallResult, ExitCode, TurnResult
 from greenroom.agents.caller.script import Line, UnreadableRecording, Utterance, agreement, load_wav, speak
 from greenroom.agents.conversation.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
-from greenroom.agents.conversation.engine import CHAT_TOPIC, STATE_ATTRIBUTE, TURN_TOPIC
+from greenroom.agents.conversation.chat import CHAT_TOPIC
+from greenroom.agents.conversation.engine import STATE_ATTRIBUTE, TURN_TOPIC
 from greenroom.agents.speech.protocols import STT, TTS, ProviderError
 from greenroom.agents.transcriber import EventType, TranscriptionEvent
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from greenroom.agents.conversation.answer import Answer
 from greenroom.agents.conversation.captions import AgentCaption, Captions
+from greenroom.agents.conversation.chat import TypedChat
 from greenroom.agents.conversation.floor import Floor
 from greenroom.agents.conversation.options import AgentState, ConversationOptions
 from greenroom.agents.conversation.playout import AudioSink, Playout
@@ -30,13 +31,7 @@ __all__ = ["AgentState", "Conversation", "ConversationOptions", "load_models"]
 logger = logging.getLogger("greenroom.conversation")
 
 STATE_ATTRIBUTE = "lk.agent.state"
-CHAT_TOPIC = "lk.chat"
 TURN_TOPIC = "greenroom.turn"
-MAX_CHAT_CHARACTERS = 4_000
-"""Of a typed message. What is longer is cut off while it arrives: it is neither kept nor waited for."""
-MAX_CHATS_ARRIVING = 32
-CHAT_WITHIN = 30.0
-"""Seconds in which a typed message must have arrived."""
 MAX_OWED = 32
 """Answers that may wait for their turn."""
 JOIN_WITHIN = 3.0
@@ -128,13 +123,13 @@ class Conversation:
         self._make_frame: Callable[[bytes, int], Any] | None = None
         self._captions = Captions(room)
         self._floor = Floor(self.options.interrupt_after, self._mind_the_floor)
+        self._typed = TypedChat(room, self._user_typed, self._own, self._to_room)
         self._transcribers: dict[str, Transcriber] = {}
         self._history: list[ChatMessage] = []
         self._state = AgentState.INITIALIZING
         self._state_changed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = 0
-        self._chats = 0
         self._last: Turn | None = None
         self._answer: asyncio.Task[None] | None = None
         self._current: _Reply | None = None
@@ -168,7 +163,7 @@ class Conversation:
         self._started = True
         self._own(self._publish_state(), "agent state")
         self._state_changed.set()
-        self._room.register_text_stream_handler(CHAT_TOPIC, self._on_chat)
+        self._typed.start()
         self._settle()
 
     def listen(self, track: Any, participant: Any) -> Transcriber:
@@ -214,7 +209,7 @@ class Conversation:
             return
         self._closed = True
         if self._started:
-            self._room.unregister_text_stream_handler(CHAT_TOPIC)
+            self._typed.stop()
         await self.interrupt()
         while self._owed:
             self._abandon(self._owed.popleft(), "the conversation was closed")
@@ -282,33 +277,13 @@ class Conversation:
                 self._playout.resume()
         self._settle()
 
-    def _on_chat(self, reader: Any, identity: str) -> None:
-        if self._chats >= MAX_CHATS_ARRIVING:
-            logger.warning("dropped a typed message of %s: %d are arriving already", identity, self._chats)
-            reader.close()
-            return
-        self._chats += 1
-        self._own(self._user_typed(reader, identity), "chat")
-
-    async def _user_typed(self, reader: Any, identity: str) -> None:
-        try:
-            text = (await _read_text(reader)).strip()
-        except Exception as error:
-            logger.warning("a typed message of %s did not arrive: %s", identity, reason(error))
-            return
-        finally:
-            self._chats -= 1
-        if not text or identity == self._room.local_participant.identity:
-            return
+    async def _user_typed(self, text: str, identity: str) -> str:
         turn = self._new_turn(identity, text)
         turn.mark(Stage.TRANSCRIBED)
         reply = _Reply(turn, self.options.allow_interruptions, typed=True)
         await self._take(reply)
         await reply.over.wait()
-        written = reply.turn.agent_text or (self.options.apology if reply.turn.error else "")
-        if written:
-            sent = self._room.local_participant.send_text(written, topic=CHAT_TOPIC, destination_identities=[identity])
-            await self._to_room(sent, "a written answer")
+        return reply.turn.agent_text or (self.options.apology if reply.turn.error else "")
 
     async def _user_said(self, event: TranscriptionEvent, identity: str) -> None:
         try:
@@ -623,17 +598,3 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 async def _failing(error: Exception) -> AsyncIterator[str]:
     raise error
     yield ""
-
-
-async def _read_text(reader: Any) -> str:
-    """A text stream, as far as `MAX_CHAT_CHARACTERS`; the rest is not even received."""
-    text = ""
-    try:
-        async with asyncio.timeout(CHAT_WITHIN):
-            async for piece in reader:
-                text += piece
-                if len(text) >= MAX_CHAT_CHARACTERS:
-                    break
-    finally:
-        reader.close()
-    return text[:MAX_CHAT_CHARACTERS]

@@ -84,6 +84,23 @@ async def test_what_different_people_say_and_type_during_an_announcement_is_answ
     ]
 
 
+async def test_with_interruptions_off_an_answer_that_is_not_heard_yet_still_waits_for_the_user(scene):
+    scene.options = UNINTERRUPTED
+    scene.stt.texts = ["what is seven", "times eight"]
+    scene.llm.hold = asyncio.Event()
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.llm.asked, "the model is asked")
+    talking = asyncio.create_task(scene.say(0.8))
+    await until(lambda: scene.conversation.state is AgentState.LISTENING, "the user has the floor")
+    scene.llm.hold.set()
+    await talking
+    turn = await scene.turn(2)
+    assert turn.user_text == "what is seven times eight" and scene.turns[0].heard_text == ""
+    # Had it begun to be heard, it would have been spoken to its end.
+    assert [message.role for message in scene.conversation.history] == ["user", "assistant"]
+
+
 async def test_the_program_itself_may_silence_what_others_may_not_interrupt(scene):
     scene.tts.seconds_per_word = 0.3
     await scene.open()
@@ -218,6 +235,23 @@ async def test_a_new_question_replaces_the_one_being_thought_about_in_one_messag
     scene.llm.hold.set()
     assert (await scene.turn(2)).user_text == "what time is it in tokyo"
     assert [message.role for message in scene.conversation.history] == ["user", "assistant"]
+
+
+async def test_somebody_elses_question_does_not_replace_it(scene):
+    scene.stt.texts = ["what time is it"]
+    scene.llm.hold = asyncio.Event()
+    scene.llm.reply = lambda messages: f"To {messages[-1].content}."
+    await scene.open()
+    await scene.say()
+    await until(lambda: scene.llm.asked, "the model is asked")
+    scene.type("where are we", "bob")
+    await asyncio.sleep(0)
+    scene.llm.hold.set()
+    turns = [await scene.turn(number) for number in (1, 2)]
+    assert [(turn.identity, turn.heard_text) for turn in turns] == [
+        ("alice", "To what time is it."),
+        ("bob", "To where are we."),
+    ]
 
 
 async def test_what_the_program_says_meanwhile_does_not_lose_the_question(scene):

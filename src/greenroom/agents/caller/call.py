@@ -179,7 +179,7 @@ class Call:
             self._agent, self._agent_seen = agent, time.monotonic()
         if self._agent is None or (self._ear is None and time.monotonic() < self._agent_seen + VOICE_PATIENCE):
             return False
-        return self._agent.attributes.get(STATE_ATTRIBUTE, "listening") == "listening"
+        return bool(self._agent.attributes.get(STATE_ATTRIBUTE, "listening") == "listening")
 
     def _why_no_agent(self) -> str:
         waited = f"within {self._options.agent_timeout:g} s"

@@ -270,7 +270,7 @@ class Conversation:
 
     def _mind_the_floor(self) -> None:
         """Be silent while somebody else speaks, and go on when there were no words in it."""
-        if self._playout is not None and self._current is not None and self._current.interruptible:
+        if self._playout is not None and self._current is not None and self._gives_way(self._current):
             if self._floor.taken:
                 self._playout.pause()
             else:
@@ -342,7 +342,7 @@ class Conversation:
             if self._closed:
                 self._abandon(reply, "the conversation was closed")
                 return
-            if current is not None and (reply.patient or not current.interruptible):
+            if current is not None and self._waits(reply, current):
                 self._owe(reply)
                 return
             await self._stop_answer()
@@ -350,6 +350,17 @@ class Conversation:
                 # Nothing of the answer was heard, and this is no new question: the old one is still to be answered.
                 self._owe_again(current)
             await self._begin(reply)
+
+    def _gives_way(self, current: _Reply) -> bool:
+        """An answer of which nothing was heard yet cannot be interrupted: it is not late for what is still being said."""
+        return current.interruptible or (current.question and not self._speaking)
+
+    def _waits(self, reply: _Reply, current: _Reply) -> bool:
+        if reply.patient or not self._gives_way(current):
+            return True
+        # Somebody else's question does not replace the one that is being thought about; both are answered.
+        asked = current.question and reply.question and not self._speaking
+        return asked and (reply.turn.identity, reply.typed) != (current.turn.identity, current.typed)
 
     def _owe(self, reply: _Reply) -> None:
         last = self._owed[-1] if self._owed else None

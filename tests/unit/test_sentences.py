@@ -1,8 +1,7 @@
 """Streamed text is cut where a voice would breathe, the same way however it arrives, and nothing of it is lost."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from greenroom.agents.speech.sentences import LONGEST, SentenceSplitter, join, speakable
 

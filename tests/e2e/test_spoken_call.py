@@ -87,7 +87,7 @@ async def test_a_broken_recording_is_one_clear_sentence(room_server, capsys, tmp
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF nothing")
     code, events = await call(room_server, Line(wav=broken), capsys=capsys, recognise=False)
-    assert code == ExitCode.NO_SPEECH and "not a readable WAV" in events[0]["text"]
+    assert code == ExitCode.USAGE and "not a readable WAV" in events[0]["text"]
 
 
 async def test_wrong_usage_is_exit_code_2():

@@ -1,4 +1,4 @@
-"""A room server whose media is a fake: its signalling is real."""
+"""A room server whose media is a fake and whose signalling is real; a conversation whose providers are fakes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from greenroom.server.app import RoomServer
 from greenroom.server.config import ServerConfig
 
+from .scene import Scene
 from .server_fakes import FakeMediaServer
 
 
@@ -27,3 +28,12 @@ async def server(media: FakeMediaServer) -> AsyncIterator[RoomServer]:
         yield one
     finally:
         await one.stop()
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    """A conversation that the test opens, and that is closed when the test is over."""
+    scene = Scene()
+    yield scene
+    if scene.conversation is not None:
+        await scene.conversation.aclose()

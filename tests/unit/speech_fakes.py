@@ -178,6 +178,7 @@ class FakeParticipant:
 class FakeRoom:
     def __init__(self) -> None:
         self.local_participant = FakeParticipant()
+        self.connected = True
         self.handlers: dict[str, Callable[[Any, str], None]] = {}
 
     def register_text_stream_handler(self, topic: str, handler: Callable[[Any, str], None]) -> None:
@@ -186,13 +187,31 @@ class FakeRoom:
     def unregister_text_stream_handler(self, topic: str) -> None:
         self.handlers.pop(topic, None)
 
+    def isconnected(self) -> bool:
+        return self.connected
+
 
 class FakeReader:
-    def __init__(self, text: str) -> None:
-        self._text = text
+    """A text stream in pieces, as they are read: `read` counts the characters."""
 
-    async def read_all(self) -> str:
-        return self._text
+    def __init__(self, *pieces: str) -> None:
+        self._pieces = list(pieces)
+        self.read = 0
+        self.closed = False
+
+    def __aiter__(self) -> FakeReader:
+        return self
+
+    async def __anext__(self) -> str:
+        if self.closed or not self._pieces:
+            raise StopAsyncIteration
+        await asyncio.sleep(0)
+        piece = self._pieces.pop(0)
+        self.read += len(piece)
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class FakeTrack:

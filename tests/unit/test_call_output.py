@@ -1,14 +1,17 @@
 """What a synthetic call prints, and how it judges what was understood."""
 
 import io
+import re
 import struct
 import wave
 
 import pytest
 from rich.console import Console
 
-from greenroom.agents.caller.events import CallEvent
-from greenroom.agents.caller.script import Line, agreement, load_wav, speak
+from greenroom.agents.caller import Call
+from greenroom.agents.caller.ear import Ear
+from greenroom.agents.caller.events import CallEvent, ExitCode
+from greenroom.agents.caller.script import Line, UnreadableRecording, agreement, load_wav, speak
 from greenroom.cli.transcript import CallPrinter
 from tests.unit.speech_fakes import FakeTTS
 
@@ -18,7 +21,7 @@ TURN = {
 }
 EVENTS = [
     CallEvent("connected", 0.1, values={"room": "r", "identity": "caller", "ms": 31}),
-    CallEvent("agent", 0.2, values={"identity": "agent-1", "ms": 200}),
+    CallEvent("agent", 0.2, values={"identity": "agent-1", "listens": True, "ms": 200}),
     CallEvent("say", 0.3, "What is [bold]two plus two?"),
     CallEvent("understood", 0.4, "what is two", final=False),
     CallEvent("understood", 0.5, "what is two plus two"),
@@ -51,6 +54,64 @@ def test_plain_output_is_aligned_lines():
         "",
         "            every line was understood and answered",
     ]
+
+
+def test_an_agent_that_does_not_say_that_it_listens_is_not_said_to_listen():
+    event = CallEvent("agent", 0.2, values={"identity": "a", "listens": None, "ms": 4300})
+    assert printed([event], width=80).strip() == "a is there (it does not say that it listens), 4300 ms after the start"
+
+
+def test_what_is_written_is_shown_and_is_no_spoken_answer():
+    end = CallEvent("end", 0.9, values={"exit_code": 3, "result": "not_answered"})
+    chat = CallEvent("chat", 0.5, "Hello, caller!", values={"identity": "a"})
+    assert printed([chat, end], width=80).split("\n")[:2] == [
+        "      chat  Hello, caller!",
+        "            answered in writing only",
+    ]
+    assert printed([end], width=80).strip() == "nobody answered"
+    assert chat.as_json() == {"event": "chat", "at": 0.5, "text": "Hello, caller!", "identity": "a"}
+
+
+def test_an_answer_that_overlaps_the_line_has_no_latency():
+    values = {"latency_ms": None, "overlaps": True, "agent_ms": {}}
+    assert "no figure: the answer began before" in printed([CallEvent("turn", 0.8, values=values)], width=80)
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "line_ended", "judged", "latency"),
+    [
+        (2.0, 3.0, 1.5, 1.5, 0.5),  # an answer
+        (1.6, 3.0, 1.5, 2.5, 0.1),  # one that begins before anybody looks: the line had silence at its end
+        (1.0, 3.0, 1.5, 1.5, None),  # an echo with a delay
+        (1.0, 2.0, 1.5, 2.5, None),  # one that is over before anybody looks
+    ],
+)
+async def test_the_ear_tells_an_answer_from_sound_that_had_begun_before(
+    monkeypatch, begins, ends, line_ended, judged, latency
+):
+    clock = Clock()
+    monkeypatch.setattr("greenroom.agents.caller.ear.time", clock)
+    ear = Ear(None, None, lambda event: None)
+    ear.listen_from(float("inf"))
+    looked = False
+    for step in range(400):
+        at = step / 100
+        clock.now = 100.0 + at
+        if not looked and at >= judged:
+            looked = True
+            ear.listen_from(100.0 + line_ended)
+        ear._frame(struct.pack("<h", 5000 if begins <= at < ends else 0) * 160)
+    heard = await ear.wait_audible(1)
+    assert heard is not None and ear.overlaps is (latency is None)
+    if latency is not None:
+        assert heard - 100.0 - line_ended == pytest.approx(latency, abs=0.02)
 
 
 def test_on_a_terminal_long_lines_stay_in_their_column():
@@ -95,16 +156,50 @@ def test_stereo_recordings_become_mono_and_know_where_speech_ends(tmp_path):
     assert utterance.speech_end == pytest.approx(0.5) and struct.unpack("<2h", utterance.pcm[:4]) == (3000, -3000)
 
 
+def garbage(path) -> list[tuple[object, str]]:
+    """Files that are no recordings, and words that must be in the reason."""
+    good = write_wav(path / "good.wav", b"\1\2" * 100).read_bytes()
+    made = {
+        "text.wav": (b"hello", "ends before its header"),
+        "empty.wav": (b"", "ends before its header"),
+        "other.wav": (b"ID3\4" + bytes(100), "not a readable WAV file .*RIFF"),
+        "head.wav": (good[:20], "not a readable WAV"),
+        "float.wav": (good[:20] + b"\3\0" + good[22:], "unknown (extended )?format"),
+        "still.wav": (good[:24] + bytes(4) + good[28:], "0 Hz"),
+        "nobody.wav": (good[:22] + bytes(2) + good[24:], "not a readable WAV"),
+        "silent.wav": (good[:44], "no audio in it"),
+    }
+    for name, (content, _) in made.items():
+        (path / name).write_bytes(content)
+    return [(path / name, words) for name, (_, words) in made.items()]
+
+
 def test_recordings_that_cannot_be_played_say_why(tmp_path):
-    (tmp_path / "text.wav").write_text("hello")
     for path, words in (
-        (tmp_path / "none.wav", "not a readable WAV"),
-        (tmp_path / "text.wav", "not a readable WAV"),
+        (tmp_path / "none.wav", r"not a readable WAV file \(No such file"),
         (write_wav(tmp_path / "byte.wav", b"123", width=1), "8-bit samples"),
-        (write_wav(tmp_path / "empty.wav", b""), "no audio"),
+        *garbage(tmp_path),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(UnreadableRecording, match=words):
             load_wav(path)
+
+
+def test_a_recording_that_was_cut_off_is_played_as_far_as_it_goes(tmp_path):
+    path = write_wav(tmp_path / "a.wav", struct.pack("<4h", 4000, 2000, -4000, -2000) * 100, channels=2)
+    path.write_bytes(path.read_bytes()[:-3])
+    assert load_wav(path).duration == pytest.approx(199 / 8_000)
+
+
+async def test_a_recording_that_cannot_be_played_is_wrong_usage_and_costs_no_call(tmp_path):
+    for path, words in garbage(tmp_path):
+        events = []
+        lines = [Line("hello"), Line(wav=path)]
+        call = Call("ws://127.0.0.1:9", "no token", lines, tts=FakeTTS(), stt=None, on_event=events.append)
+        result = await call.run()
+        assert result.exit_code == ExitCode.USAGE == 2
+        assert [event.kind for event in events] == ["error", "end"]
+        assert re.search(words, events[0].text) and path.name in events[0].text
+        assert "wrong usage" in printed(events, width=200)
 
 
 async def test_a_text_is_synthesised():

@@ -2,83 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import pytest
 
-from greenroom.agents.conversation import AgentState, Conversation, ConversationOptions, Stage, Turn, TurnState
+from greenroom.agents.conversation import AgentState, ConversationOptions, Stage, Turn, TurnState
 from greenroom.agents.conversation.turn import WrongTransition
-from greenroom.agents.speech import ChatMessage, EndpointingOptions, ProviderError
+from greenroom.agents.speech import ChatMessage, ProviderError
 from tests.conftest import until
-from tests.unit.speech_fakes import (
-    FakeLLM,
-    FakeReader,
-    FakeRemote,
-    FakeRoom,
-    FakeSink,
-    FakeSTT,
-    FakeTrack,
-    FakeTTS,
-    FakeVAD,
-)
-
-QUICK = EndpointingOptions(pause=0.064, silence=0.128, unfinished_silence=0.128)
+from tests.unit.scene import QUICK, Scene
 
 
-@dataclass
-class Scene:
-    room: FakeRoom = field(default_factory=FakeRoom)
-    sink: FakeSink = field(default_factory=FakeSink)
-    stt: FakeSTT = field(default_factory=FakeSTT)
-    tts: FakeTTS = field(default_factory=FakeTTS)
-    llm: FakeLLM = field(default_factory=FakeLLM)
-    track: FakeTrack = field(default_factory=FakeTrack)
-    turns: list[Turn] = field(default_factory=list)
-    endpointing: EndpointingOptions = QUICK
-    options: ConversationOptions = field(default_factory=lambda: ConversationOptions(interrupt_after=0.05))
-    conversation: Conversation = None  # type: ignore[assignment]
-
-    async def open(self) -> "Scene":
-        self.conversation = Conversation(
-            self.room,
-            stt=self.stt,
-            vad=FakeVAD(),
-            tts=self.tts,
-            llm=self.llm,
-            options=self.options,
-            endpointing=self.endpointing,
-            on_turn=self.turns.append,
-        )
-        self.conversation.use_sink(self.sink, lambda pcm, rate: pcm, "TR_voice")
-        await self.conversation.start()
-        self.conversation.listen(self.track, FakeRemote())
-        return self
-
-    async def say(self, seconds: float = 0.2) -> None:
-        await self.track.talk(seconds)
-        await self.track.hush(0.2)
-
-    def type(self, text: str) -> None:
-        self.room.handlers["lk.chat"](FakeReader(text), "alice")
-
-    async def turn(self, number: int = 1) -> Turn:
-        await until(lambda: len(self.turns) >= number, f"turn {number} is over")
-        return self.turns[number - 1]
-
-    def captions(self, sender: str) -> list[dict]:
-        return [stream for stream in self.room.local_participant.streams if stream["sender"] == sender]
-
-
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
-    yield scene
-    if scene.conversation is not None:
-        await scene.conversation.aclose()
-
-
-async def test_what_is_said_is_answered_aloud(scene):
+async def test_what_is_said_is_answered_aloud(scene: Scene):
     scene.stt.texts = ["what time is it"]
     scene.llm.reply = "It is late. Good night."
     await scene.open()
@@ -129,6 +64,27 @@ async def test_captions_of_both_sides_carry_what_front_ends_read(scene):
     assert agent["attributes"]["lk.transcription_final"] == "true"
     assert agent["attributes"]["lk.transcribed_track_id"] == "TR_voice"
     assert agent["attributes"]["lk.segment_id"] != user["attributes"]["lk.segment_id"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "spoken"),
+    [
+        ("Here you are. 🎉🎉 *** Bye.", ["Here you are.", "Bye."]),
+        ("Here you are.\n---\n😀", ["Here you are."]),
+        ("今日は。明日は。", ["今日は。", "明日は。"]),
+        ("Mail a.b@c.org, it costs $3.50, 5 > 3.", ["Mail a.b@c.org, it costs $3.50, 5 > 3."]),
+        ("😀", []),
+    ],
+)
+async def test_captions_show_all_that_the_model_said_also_what_a_voice_cannot_say(scene, reply, spoken):
+    scene.llm.reply = reply
+    await scene.open()
+    scene.type("hello")
+    turn = await scene.turn()
+    assert turn.state is TurnState.DONE and turn.heard_text == reply
+    (caption,) = await until(lambda: [c for c in scene.captions("agent") if c["closed"]], "the caption ends")
+    assert caption["text"].split() == reply.split()
+    assert scene.tts.spoken == spoken
 
 
 async def test_every_turn_is_reported_with_its_waterfall(scene):
@@ -193,27 +149,17 @@ async def test_a_short_noise_does_not_interrupt(scene):
     assert turn.state is TurnState.DONE and not scene.sink.cleared and len(scene.turns) == 1
 
 
-async def test_interruptions_can_be_switched_off(scene):
-    scene.stt.texts = ["count", "hm"]
-    scene.options = ConversationOptions(allow_interruptions=False)
-    scene.llm.reply = "One two three four."
-    scene.tts.seconds_per_word = 0.2
-    await scene.open()
-    await scene.say()
-    await until(lambda: scene.conversation.state is AgentState.SPEAKING, "the agent speaks")
-    await scene.track.talk(1.0)
-    assert (await scene.turn()).state is TurnState.DONE
-
-
 async def test_the_agents_own_words_coming_back_are_not_answered(scene):
     scene.stt.texts = ["count", "two three four five"]
     scene.options = ConversationOptions(interrupt_after=30)
-    scene.llm.reply = "One two three four five six seven."
+    scene.llm.reply = "One two three four five six seven eight nine ten eleven twelve."
     scene.tts.seconds_per_word = 0.2
     await scene.open()
     await scene.say()
     await until(lambda: scene.conversation.state is AgentState.SPEAKING, "the agent speaks")
-    await scene.say(0.3)
+    # An echo comes late, and lasts as long as what it is the echo of.
+    await scene.track.hush(0.4)
+    await scene.say(0.8)
     await scene.turn()
     await scene.track.hush(0.3)
     assert len(scene.turns) == 1 and len(scene.llm.asked) == 1
@@ -308,7 +254,7 @@ async def test_the_answer_is_prepared_while_the_end_is_uncertain(scene):
 async def test_a_prepared_answer_is_dropped_when_more_is_said(scene):
     scene.stt.guesses, scene.stt.texts = ["what is seven"], ["what is seven times eight"]
     scene.llm.reply = lambda messages: f"You said {messages[-1].content}."
-    scene.endpointing = EndpointingOptions(pause=0.064, silence=2.0, unfinished_silence=2.0)
+    scene.endpointing = replace(QUICK, silence=2.0, unfinished_silence=2.0)
     await scene.open()
     await scene.track.talk(0.2)
     await scene.track.hush(0.08)

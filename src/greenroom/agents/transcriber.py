@@ -20,9 +20,10 @@ from greenroom.agents.speech.protocols import (
     VAD,
     VAD_FRAME_SAMPLES,
     VAD_SAMPLE_RATE,
-    ProviderError,
     STTStream,
+    Transcript,
     VADStream,
+    reason,
 )
 from greenroom.agents.speech.providers import default_stt, default_vad
 
@@ -43,6 +44,12 @@ GAP = 0.12
 """Seconds without audio, in the middle of an utterance, after which silence is assumed. Senders stop sending when there
 is nothing to say or when they mute, so the silence that ends an utterance may never arrive."""
 MAX_WAITING_EVENTS = 1_000
+FINAL_WITHIN = 30.0
+"""Seconds that a recogniser may take for the text of an utterance that is over."""
+BREATHER = 50
+"""Frames of one chunk after which others get their turn: a chunk may hold minutes."""
+LAST_WORDS = 1.0
+"""Seconds that callbacks get for the last events when listening is stopped."""
 
 
 class EventType(enum.StrEnum):
@@ -73,7 +80,7 @@ class TranscriptionEvent:
     endpoint_at: float = 0.0
     """`time.monotonic()` at which the silence was judged to be the end."""
     error: str = ""
-    """Why there is no text, when recognition failed."""
+    """Why there is no text, when recognition failed: whatever the provider raised, in words."""
 
 
 Callback = Callable[[TranscriptionEvent], Awaitable[None] | None]
@@ -87,6 +94,10 @@ class Transcriber:
         transcriber.start()
 
     or, without a callback, `async for event in transcriber: ...`, which starts it and ends when the track ends.
+
+    Every TALKING_STARTED is followed by one TALKING_FINISHED of the same segment, and utterances finish in their order,
+    whatever the recogniser does: what it raises is the event's `error`, and listening goes on. A voice detector or an audio
+    source that raises ends the listening, after the utterance under way was finished with that error.
 
     Args:
         audio_track: a subscribed audio track, or an async iterable of mono int16 chunks at 16 kHz.
@@ -121,8 +132,13 @@ class Transcriber:
         self._events: asyncio.Queue[TranscriptionEvent | None] | None = None
         self._buffer = bytearray()
         self._pre_roll: deque[bytes] = deque(maxlen=max(1, round(self._options.pre_roll / FRAME_SECONDS)))
+        self._pushing = asyncio.Lock()
         self._samples = 0
         self._segment = ""
+        self._unfinished: list[str] = []
+        self._fault = ""
+        self._final: asyncio.Task[None] | None = None
+        self._begun = False
         self._text = ""
         self._last_audio_at = 0.0
         self._voiced_at = 0.0
@@ -132,6 +148,16 @@ class Transcriber:
     def talking(self) -> bool:
         """Whether an utterance is under way."""
         return self._endpointer.speaking
+
+    @property
+    def segment(self) -> str:
+        """The segment of the utterance under way, or of the last one."""
+        return self._segment
+
+    @property
+    def voiced(self) -> float:
+        """Seconds of voice in the utterance under way; 0 when there is none."""
+        return self._endpointer.spoken if self._endpointer.speaking else 0.0
 
     @property
     def pausing(self) -> bool:
@@ -159,8 +185,11 @@ class Transcriber:
             await asyncio.shield(self._task)
 
     async def aclose(self) -> None:
-        """Stop listening. An utterance under way is dropped. Twice is fine."""
+        """Stop listening. The text of an utterance under way is dropped, its end is told. Twice is fine."""
         if self._task is not None:
+            # A task that is cancelled before its first step never runs its clean-up.
+            if not self._begun:
+                await asyncio.sleep(0)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -177,82 +206,131 @@ class Transcriber:
             await self.aclose()
 
     async def _run(self) -> None:
+        self._begun = True
         watchdog = asyncio.create_task(self._fill_gaps(), name="transcriber gaps")
         try:
-            async for chunk in pcm_16k(self._audio):
-                self._last_audio_at = time.monotonic()
-                self._push(chunk)
-            watchdog.cancel()
-            self._finish_at_end()
-            # The finals and what the callbacks started; a callback may itself start more.
-            while self._tasks:
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+            try:
+                async for chunk in pcm_16k(self._audio):
+                    self._last_audio_at = time.monotonic()
+                    await self._push(chunk)
+            except Exception as error:
+                self._fault = self._fault or reason(error)
+                raise
+            finally:
+                watchdog.cancel()
+                await asyncio.gather(watchdog, return_exceptions=True)
+                self._finish_at_end()
+            await self._settle()
+        except Exception:
+            await self._settle()
+            raise
         finally:
-            watchdog.cancel()
-            for task in self._tasks:
+            await self._stop()
+
+    async def _settle(self) -> None:
+        """The finals and what the callbacks started; a callback may itself start more."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _stop(self) -> None:
+        """Nothing stays: no task, no utterance whose end was not told."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for segment in list(self._unfinished):
+            self._finished(segment, self._voiced_seconds, self._voiced_at, time.monotonic(), "", self._fault)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=LAST_WORDS)
+            for task in late:
                 task.cancel()
-            await asyncio.gather(watchdog, *self._tasks, return_exceptions=True)
-            if self._stream is not None:
+        if self._stream is not None:
+            try:
                 await self._stream.aclose()
-            if self._events is not None:
-                if self._events.full():
-                    self._events.get_nowait()
-                self._events.put_nowait(None)
+            except Exception as error:
+                logger.warning("a recogniser did not close: %s", reason(error))
+        if self._events is not None:
+            if self._events.full():
+                self._events.get_nowait()
+            self._events.put_nowait(None)
 
     async def _fill_gaps(self) -> None:
         while True:
             await asyncio.sleep(GAP / 3)
-            if not self._endpointer.speaking:
+            # Audio that is being worked through is no gap, however long that takes.
+            if not self._endpointer.speaking or self._pushing.locked():
                 continue
             missing = time.monotonic() - self._last_audio_at
             if missing > GAP:
                 self._last_audio_at += missing
-                self._push(bytes(2 * int(missing * VAD_SAMPLE_RATE)))
+                try:
+                    await self._push(bytes(2 * int(missing * VAD_SAMPLE_RATE)))
+                except Exception as error:
+                    # The next real audio meets the same fault and ends the listening with it.
+                    logger.warning("silence could not be judged: %s", reason(error))
+                    return
 
-    def _push(self, chunk: bytes) -> None:
-        self._buffer += chunk
-        while len(self._buffer) >= FRAME_BYTES:
-            frame = bytes(self._buffer[:FRAME_BYTES])
-            del self._buffer[:FRAME_BYTES]
-            self._samples += VAD_FRAME_SAMPLES
-            self._frame(frame)
+    async def _push(self, chunk: bytes) -> None:
+        async with self._pushing:
+            self._buffer += chunk
+            for count in range(len(self._buffer) // FRAME_BYTES):
+                frame = bytes(self._buffer[:FRAME_BYTES])
+                del self._buffer[:FRAME_BYTES]
+                self._samples += VAD_FRAME_SAMPLES
+                if self._frame(frame) or count % BREATHER == BREATHER - 1:
+                    # An utterance ended: its `finish()` sets aside what there is before more audio is pushed.
+                    await asyncio.sleep(0)
 
-    def _frame(self, frame: bytes) -> None:
-        assert self._stream is not None
+    def _frame(self, frame: bytes) -> bool:
+        """Whether the frame ended an utterance."""
         was_speaking = self._endpointer.speaking
         edges = self._endpointer.update(self._vad.probability(frame), self._text)
         if SpeechEdge.STARTED in edges:
             self._begin(frame)
         elif was_speaking:
             if SpeechEdge.RESUMED in edges:
-                self._stream.resume()
-            self._stream.push(frame)
+                self._tell(lambda stream: stream.resume())
+            self._tell(lambda stream: stream.push(frame))
         else:
             self._pre_roll.append(frame)
         if self._endpointer.speaking and self._endpointer.silence == 0.0:
             self._voiced_at = time.monotonic()
             self._voiced_seconds = self._seconds
         if SpeechEdge.PAUSED in edges:
-            self._stream.pause()
+            self._tell(lambda stream: stream.pause())
         if SpeechEdge.ENDED in edges:
             self._end()
+        return SpeechEdge.ENDED in edges
+
+    def _tell(self, what: Callable[[STTStream], None]) -> None:
+        """Hand something to the recogniser. One that raises loses this utterance, and is asked again with the next."""
+        assert self._stream is not None
+        if self._fault:
+            return
+        try:
+            what(self._stream)
+        except Exception as error:
+            self._fault = reason(error)
+            logger.warning("the recogniser failed in the middle of an utterance", exc_info=error)
 
     @property
     def _seconds(self) -> float:
         return self._samples / VAD_SAMPLE_RATE
 
     def _begin(self, frame: bytes) -> None:
-        assert self._stream is not None
         self._segment = f"SG_{uuid.uuid4().hex[:12]}"
-        self._text = ""
-        self._stream.push(b"".join((*self._pre_roll, frame)))
+        self._text = self._fault = ""
+        pcm = b"".join((*self._pre_roll, frame))
+        self._tell(lambda stream: stream.push(pcm))
         self._pre_roll.clear()
         began = max(0.0, self._seconds - self._options.min_speech)
+        self._unfinished.append(self._segment)
         self._emit(TranscriptionEvent(EventType.TALKING_STARTED, "", began, self._segment))
 
     def _end(self) -> None:
-        finishing = self._finish(self._segment, self._voiced_seconds, self._voiced_at, time.monotonic())
-        self._own(finishing, "transcriber final")
+        finishing = self._finish(
+            self._segment, self._voiced_seconds, self._voiced_at, time.monotonic(), self._fault, self._final
+        )
+        self._final = self._own(finishing, "transcriber final")
 
     def _finish_at_end(self) -> None:
         """The track ended in the middle of an utterance: what was said counts."""
@@ -260,14 +338,52 @@ class Transcriber:
             self._endpointer.reset()
             self._end()
 
-    async def _finish(self, segment: str, seconds: float, speech_ended_at: float, endpoint_at: float) -> None:
+    async def _finish(
+        self,
+        segment: str,
+        seconds: float,
+        speech_ended_at: float,
+        endpoint_at: float,
+        error: str,
+        before: asyncio.Task[None] | None,
+    ) -> None:
         assert self._stream is not None
-        text, error = "", ""
+        text = ""
         try:
-            text = (await self._stream.finish()).text
-        except ProviderError as failure:
-            error = str(failure)
-            logger.warning("no text for an utterance: %s", error)
+            if error:
+                self._stream.discard()
+            else:
+                text = await self._final_text(self._stream)
+        except Exception as failure:
+            error = error or reason(failure)
+            logger.warning("no text for an utterance: %s", error, exc_info=failure)
+        if before is not None:
+            # A short utterance may be recognised sooner than the long one before it.
+            await asyncio.wait([before])
+        self._finished(segment, seconds, speech_ended_at, endpoint_at, text, error)
+
+    @staticmethod
+    async def _final_text(stream: STTStream) -> str:
+        try:
+            async with asyncio.timeout(FINAL_WITHIN):
+                transcript: Transcript = await stream.finish()
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"no text within {FINAL_WITHIN:g} s") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RuntimeError("the recogniser gave up") from error
+        if not isinstance(transcript.text, str):
+            raise TypeError(f"the recogniser's text is a {type(transcript.text).__name__}")
+        return transcript.text
+
+    def _finished(
+        self, segment: str, seconds: float, speech_ended_at: float, endpoint_at: float, text: str, error: str
+    ) -> None:
+        if segment not in self._unfinished:
+            return
+        self._unfinished.remove(segment)
         rest = (text, seconds, segment, speech_ended_at, endpoint_at, error)
         if text:
             self._emit(TranscriptionEvent(EventType.FINAL, *rest))
@@ -294,10 +410,11 @@ class Transcriber:
         if inspect.isawaitable(result):
             self._own(_await(result), "transcriber callback")
 
-    def _own(self, work: Any, name: str) -> None:
+    def _own(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _await(result: Awaitable[None]) -> None:

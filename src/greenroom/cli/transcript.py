@@ -19,11 +19,12 @@ _STYLES = {
     "understood": "cyan",
     "agent": "bold green",
     "heard": "green",
+    "chat": "green",
     "latency": "magenta",
     "error": "bold red",
     "": "dim",
 }
-_LABELS = {"say": "caller", "understood": "understood", "caption": "agent", "heard": "heard"}
+_LABELS = {"say": "caller", "understood": "understood", "caption": "agent", "heard": "heard", "chat": "chat"}
 _STAGES = ("endpointing", "transcription", "llm_first_token", "tts_first_audio", "playout")
 _STAGE_NAMES = {"llm_first_token": "first token", "tts_first_audio": "first speech"}
 
@@ -36,6 +37,7 @@ class CallPrinter:
         self._live: Live | None = None
         self._making: dict[str, Text] = {}
         self._last_partial: dict[str, str] = {}
+        self._written = False
 
     def __enter__(self) -> CallPrinter:
         if self._console.is_terminal:
@@ -49,6 +51,7 @@ class CallPrinter:
             self._live = None
 
     def show(self, event: CallEvent) -> None:
+        self._written = self._written or event.kind == "chat"
         if event.kind in _LABELS:
             self._speech(event)
         elif event.kind == "connected":
@@ -56,7 +59,9 @@ class CallPrinter:
                 "", f"joined room {event.values['room']} as {event.values['identity']} in {event.values['ms']} ms"
             )
         elif event.kind == "agent":
-            self._line("", f"{event.values['identity']} is there and listens, {event.values['ms']} ms after the start")
+            # An agent without a state is spoken to all the same; it may be deaf.
+            listens = "and listens" if event.values.get("listens") else "(it does not say that it listens)"
+            self._line("", f"{event.values['identity']} is there {listens}, {event.values['ms']} ms after the start")
         elif event.kind == "turn":
             self._finish_open()
             self._turn(event.values)
@@ -86,9 +91,11 @@ class CallPrinter:
             self._live.update(Text(""))
 
     def _turn(self, values: dict[str, Any]) -> None:
-        text = Text.assemble(
-            (f"{values['latency_ms']} ms", "bold"), " from the end of speech to the first sound of the answer"
-        )
+        if values["latency_ms"] is None:
+            text = Text("no figure: the answer began before the line was over")
+        else:
+            figure = (f"{values['latency_ms']} ms", "bold")
+            text = Text.assemble(figure, " from the end of speech to the first sound of the answer")
         stages = [(name, values["agent_ms"][name]) for name in _STAGES if name in values["agent_ms"]]
         if stages:
             text.append("  (" + ", ".join(f"{_STAGE_NAMES.get(name, name)} {ms}" for name, ms in stages) + ")", "dim")
@@ -105,6 +112,8 @@ class CallPrinter:
             "usage": ("wrong usage", "bold red"),
         }
         said, style = words[values["result"]]
+        if values["result"] == "not_answered" and self._written:
+            said = "answered in writing only"
         self._line("", Text(said, style))
 
     def _line(self, label: str, text: str | Text) -> None:

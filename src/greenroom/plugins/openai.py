@@ -16,69 +16,25 @@ from typing import Any
 
 import aiohttp
 
+from greenroom.agents.speech.adapters import closing
 from greenroom.agents.speech.protocols import (
     VAD_SAMPLE_RATE,
     ChatMessage,
-    MissingProvider,
     PartialCallback,
     ProviderError,
     Transcript,
 )
+from greenroom.plugins.openai_http import Endpoint, error_in
+from greenroom.plugins.sse import ServerEvent, events
 
 __all__ = ["OpenAILLM", "OpenAISTT", "OpenAITTS"]
 
-DEFAULT_URL = "https://api.openai.com/v1"
-CONNECT_TIMEOUT = 5.0
-SILENCE_TIMEOUT = 20.0
-"""Seconds without a byte after which a request is given up."""
-MAX_LINE = 1 << 20
+MAX_BODY = 1 << 20
+"""Bytes of an answer that does not stream."""
 MAX_UTTERANCE_BYTES = 60 * VAD_SAMPLE_RATE * 2
 
 
-class _Endpoint:
-    """What the three have in common: address, key, errors in words. One HTTP session per event loop."""
-
-    def __init__(self, base_url: str | None, api_key: str | None) -> None:
-        self._url = (base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
-        self._key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY", "")
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def load(self) -> None:
-        if self._url == DEFAULT_URL and not self._key:
-            raise MissingProvider("the OpenAI endpoint", "set OPENAI_API_KEY, or OPENAI_BASE_URL for another server")
-
-    def _open(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._session.closed or self._loop is not loop:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE_TIMEOUT)
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-            self._session = aiohttp.ClientSession(timeout=timeout, headers=headers, read_bufsize=MAX_LINE)
-            self._loop = loop
-        return self._session
-
-    async def _post(self, path: str, **body: Any) -> aiohttp.ClientResponse:
-        """A response with status 200. Raises ProviderError with what the server said otherwise."""
-        self.load()
-        try:
-            response = await self._open().post(f"{self._url}{path}", **body)
-        except (TimeoutError, aiohttp.ClientError) as error:
-            raise ProviderError(f"{self._url}{path}: {str(error) or type(error).__name__}") from error
-        if response.status != 200:
-            try:
-                said = (await response.text())[:500]
-            except (TimeoutError, aiohttp.ClientError, UnicodeDecodeError):
-                said = "(no readable body)"
-            response.release()
-            raise ProviderError(f"{self._url}{path} answered {response.status}: {said}")
-        return response
-
-    async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-
-
-class OpenAILLM(_Endpoint):
+class OpenAILLM(Endpoint):
     """`LLM` provider: `POST /chat/completions` with `stream: true`."""
 
     def __init__(
@@ -101,39 +57,98 @@ class OpenAILLM(_Endpoint):
             "stream": True,
             **{name: value for name, value in self._options.items() if value is not None},
         }
-        response = await self._post("/chat/completions", json=body)
-        try:
-            async for line in response.content:
-                if (delta := _delta(line)) is None:
-                    return
-                if delta:
-                    yield delta
-        except (TimeoutError, ValueError, aiohttp.ClientError) as error:
-            raise ProviderError(f"the model's answer broke off: {str(error) or type(error).__name__}") from error
-        finally:
-            # Closing the connection is what tells the server to stop generating.
-            response.close()
+        async with closing(self.request("/chat/completions", lambda: {"json": body}, _read_chat)) as deltas:
+            async for delta in deltas:
+                yield delta
 
 
-def _delta(line: bytes) -> str | None:
-    """The text in one server-sent line; "" when there is none; None at the end. Raises ProviderError."""
-    text = line.strip()
-    if not text.startswith(b"data:"):
-        return ""
-    data = text[len(b"data:") :].strip()
-    if data == b"[DONE]":
-        return None
+async def _read_chat(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    """The text of a chat completion, streamed or whole: some servers ignore `stream`."""
+    if response.content_type == "application/json":
+        if text := _text(await _read_json(response), "message"):
+            yield text
+        return
+    chunks = anything = 0
     try:
-        event = json.loads(data)
-        if "error" in event:
-            raise ProviderError(f"the model failed: {str(event['error'])[:500]}")
-        choices = event["choices"]
-        return (choices[0]["delta"].get("content") or "") if choices else ""
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ProviderError(f"the model sent something else than chat completions: {data[:200]!r}") from error
+        async with closing(events(response.content.iter_any())) as stream:
+            async for event in stream:
+                anything += 1
+                if event.data.strip() == b"[DONE]":
+                    break
+                if not event.data.strip():
+                    continue
+                chunk = _chunk(event)
+                if delta := _text(chunk, "delta"):
+                    chunks += 1
+                    yield delta
+                elif not chunks and _finish_reason(chunk) == "content_filter":
+                    raise ProviderError("the model's answer was withheld by the server's content filter")
+    except ValueError as error:
+        raise ProviderError(f"the model sent something else than chat completions: {error}") from error
+    if not anything:
+        raise ProviderError(f"the model sent something else than chat completions: {response.content_type}, no event")
 
 
-class OpenAITTS(_Endpoint):
+def _chunk(event: ServerEvent) -> Any:
+    """Raises ProviderError for an error, and for what is no JSON."""
+    try:
+        chunk = json.loads(event.data)
+    except ValueError as error:
+        kind = "failed" if event.name == "error" else "sent something else than chat completions"
+        raise ProviderError(f"the model {kind}: {event.data[:200]!r}") from error
+    if said := error_in(chunk):
+        raise ProviderError(f"the model failed: {said}")
+    if event.name == "error":
+        raise ProviderError(f"the model failed: {event.data[:200]!r}")
+    return chunk
+
+
+def _choice(chunk: Any) -> dict[str, Any]:
+    """The first choice; empty where there is none: chunks about usage, prompt filters and keep-alives have none.
+
+    Raises ProviderError for what cannot be a chunk.
+    """
+    if not isinstance(chunk, dict) or not isinstance(chunk.get("choices") or [], list):
+        raise ProviderError(f"the model sent something else than chat completions: {str(chunk)[:200]}")
+    for choice in chunk.get("choices") or []:
+        if isinstance(choice, dict) and choice.get("index") in (0, None):
+            return choice
+    return {}
+
+
+def _finish_reason(chunk: Any) -> Any:
+    return _choice(chunk).get("finish_reason")
+
+
+def _text(chunk: Any, where: str) -> str:
+    """The text in `choices[0].delta` or `.message`, which may be null or missing; "" when there is none."""
+    part = _choice(chunk).get(where) or {}
+    content = part.get("content") or part.get("refusal") or "" if isinstance(part, dict) else part
+    if isinstance(content, list):
+        # Parts, of which those with text count.
+        content = "".join(str(each.get("text") or "") for each in content if isinstance(each, dict))
+    if not isinstance(content, str):
+        raise ProviderError(f"the model sent something else than chat completions: {str(chunk)[:200]}")
+    return content
+
+
+async def _read_json(response: aiohttp.ClientResponse) -> Any:
+    """Raises ProviderError for an error, and for what is no JSON, or too much of it."""
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) > MAX_BODY:
+            raise ProviderError(f"the answer is longer than {MAX_BODY} bytes")
+    try:
+        answer = json.loads(body)
+    except ValueError as error:
+        raise ProviderError(f"the answer is something else than JSON: {bytes(body[:200])!r}") from error
+    if said := error_in(answer):
+        raise ProviderError(f"the server failed: {said}")
+    return answer
+
+
+class OpenAITTS(Endpoint):
     """`TTS` provider: `POST /audio/speech` with `response_format: pcm` (24 kHz)."""
 
     def __init__(
@@ -154,21 +169,24 @@ class OpenAITTS(_Endpoint):
 
     async def synthesize(self, text: str) -> AsyncIterator[bytes]:
         body = {"model": self._model, "voice": self._voice, "input": text, "response_format": "pcm"}
-        response = await self._post("/audio/speech", json=body)
-        odd = b""
-        try:
-            async for data in response.content.iter_any():
-                data = odd + data
-                odd = data[len(data) - len(data) % 2 :]
-                if whole := data[: len(data) - len(odd)]:
-                    yield whole
-        except (TimeoutError, aiohttp.ClientError) as error:
-            raise ProviderError(f"the speech broke off: {str(error) or type(error).__name__}") from error
-        finally:
-            response.close()
+        async with closing(self.request("/audio/speech", lambda: {"json": body}, _read_pcm)) as pieces:
+            async for pcm in pieces:
+                yield pcm
 
 
-class OpenAISTT(_Endpoint):
+async def _read_pcm(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Whole samples."""
+    if response.content_type == "application/json":
+        raise ProviderError(f"the server sent no speech: {str(await _read_json(response))[:200]}")
+    odd = b""
+    async for data in response.content.iter_any():
+        data = odd + data
+        odd = data[len(data) - len(data) % 2 :]
+        if whole := data[: len(data) - len(odd)]:
+            yield whole
+
+
+class OpenAISTT(Endpoint):
     """`STT` provider: each utterance as a WAV file to `POST /audio/transcriptions`. No partials."""
 
     def __init__(
@@ -191,19 +209,28 @@ class OpenAISTT(_Endpoint):
         with wave.open(file, "wb") as wav:
             wav.setparams((1, 2, VAD_SAMPLE_RATE, 0, "NONE", ""))
             wav.writeframes(pcm)
-        form = aiohttp.FormData()
-        form.add_field("file", file.getvalue(), filename="speech.wav", content_type="audio/wav")
-        form.add_field("model", self._model)
-        form.add_field("language", self._language)
-        form.add_field("response_format", "json")
-        response = await self._post("/audio/transcriptions", data=form)
-        try:
-            answer = await response.json(content_type=None)
-            return Transcript(str(answer["text"]).strip())
-        except (TimeoutError, ValueError, LookupError, TypeError, aiohttp.ClientError) as error:
-            raise ProviderError(f"the transcription was not understood: {error!r}") from error
-        finally:
-            response.release()
+        recording = file.getvalue()
+
+        def body() -> dict[str, Any]:
+            form = aiohttp.FormData()
+            form.add_field("file", recording, filename="speech.wav", content_type="audio/wav")
+            form.add_field("model", self._model)
+            form.add_field("language", self._language)
+            form.add_field("response_format", "json")
+            return {"data": form}
+
+        texts = [text async for text in self.request("/audio/transcriptions", body, _read_transcription)]
+        return Transcript("".join(texts).strip())
+
+
+async def _read_transcription(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    answer = await _read_json(response)
+    text = answer.get("text", False) if isinstance(answer, dict) else answer
+    if text is None:
+        return
+    if not isinstance(text, str):
+        raise ProviderError(f"the transcription was not understood: {str(answer)[:200]}")
+    yield text
 
 
 class _STTStream:

@@ -12,8 +12,9 @@ from typing import Any
 
 from greenroom.agents.caller.ear import Ear
 from greenroom.agents.caller.events import CallEvent, CallResult, ExitCode, TurnResult
-from greenroom.agents.caller.script import Line, Utterance, agreement, speak
+from greenroom.agents.caller.script import Line, UnreadableRecording, Utterance, agreement, load_wav, speak
 from greenroom.agents.conversation.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
+from greenroom.agents.conversation.chat import CHAT_TOPIC
 from greenroom.agents.conversation.engine import STATE_ATTRIBUTE, TURN_TOPIC
 from greenroom.agents.speech.protocols import STT, TTS, ProviderError
 from greenroom.agents.transcriber import EventType, TranscriptionEvent
@@ -30,6 +31,8 @@ SETTLE_WITHOUT_STATE = 1.6
 """The same for an agent that publishes no state."""
 VOICE_PATIENCE = 4.0
 """Seconds that an agent gets to publish a voice; one without is spoken to all the same."""
+MAX_CHAT_CHARACTERS = 4_000
+"""Shown of a written message."""
 TEXT_PATIENCE = 4.0
 """Seconds that captions, metrics and the own recogniser may still take when the answer is over."""
 
@@ -76,6 +79,7 @@ class Call:
         self._turn: TurnResult | None = None
         self._captions: dict[str, str] = {}
         self._heard: list[str] = []
+        self._written = False
         self._texts_changed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -86,6 +90,9 @@ class Call:
         except _Stop as stop:
             result.exit_code, result.error = stop.code, stop.why
             self._emit("error", stop.why)
+        except UnreadableRecording as error:
+            result.exit_code, result.error = ExitCode.USAGE, str(error)
+            self._emit("error", str(error))
         except (ProviderError, ValueError) as error:
             result.exit_code, result.error = ExitCode.NO_SPEECH, str(error)
             self._emit("error", str(error))
@@ -97,7 +104,11 @@ class Call:
         return result
 
     async def _run(self, result: CallResult) -> None:
-        # The first line is synthesised before connecting, so that a missing synthesiser costs nobody a call.
+        # The first line is synthesised before connecting, so that a missing synthesiser costs nobody a call; nor do
+        # recordings that cannot be played.
+        for line in self._lines:
+            if line.wav is not None:
+                load_wav(line.wav)
         utterance = await speak(self._lines[0], self._tts)
         await self._connect()
         await self._wait_for_agent()
@@ -108,7 +119,8 @@ class Call:
             result.turns.append(turn)
             await self._take_turn(turn, utterance)
             if not turn.answered:
-                raise _Stop(ExitCode.NOT_ANSWERED, f"no answer within {self._options.answer_timeout:g} s")
+                why = "; it answers in writing" if self._written else ""
+                raise _Stop(ExitCode.NOT_ANSWERED, f"no spoken answer within {self._options.answer_timeout:g} s{why}")
 
     # --- joining ------------------------------------------------------------------------------------------------------
     async def _connect(self) -> None:
@@ -122,6 +134,7 @@ class Call:
         room.on("disconnected", lambda reason=None: self._end("the server ended the call"))
         room.register_text_stream_handler(CAPTION_TOPIC, self._on_caption)
         room.register_text_stream_handler(TURN_TOPIC, self._on_report)
+        room.register_text_stream_handler(CHAT_TOPIC, self._on_chat)
         try:
             async with asyncio.timeout(self._options.connect_timeout):
                 await room.connect(self._url, self._token)
@@ -157,14 +170,16 @@ class Call:
             await self._wait(self._agent_changed, min(0.25, deadline - time.monotonic()))
             if time.monotonic() >= deadline:
                 raise _Stop(ExitCode.NOT_ANSWERED, self._why_no_agent())
-        self._emit("agent", values={"identity": self._agent.identity, "ms": self._ms(self._began)})
+        listens = True if STATE_ATTRIBUTE in self._agent.attributes else None
+        identity = self._agent.identity
+        self._emit("agent", values={"identity": identity, "listens": listens, "ms": self._ms(self._began)})
 
     def _agent_ready(self) -> bool:
         if (agent := self._find_agent()) is not self._agent:
             self._agent, self._agent_seen = agent, time.monotonic()
         if self._agent is None or (self._ear is None and time.monotonic() < self._agent_seen + VOICE_PATIENCE):
             return False
-        return self._agent.attributes.get(STATE_ATTRIBUTE, "listening") == "listening"
+        return bool(self._agent.attributes.get(STATE_ATTRIBUTE, "listening") == "listening")
 
     def _why_no_agent(self) -> str:
         waited = f"within {self._options.agent_timeout:g} s"
@@ -191,7 +206,10 @@ class Call:
         answered_at = await self._wait_first(self._wait_audible(ended_at))
         if answered_at is None:
             return
-        turn.latency_ms = self._ms(ended_at, answered_at)
+        assert self._ear is not None
+        turn.overlaps = self._ear.overlaps
+        if not turn.overlaps:
+            turn.latency_ms = self._ms(ended_at, answered_at)
         await self._wait_answer_over()
         await self._wait_texts(turn)
         turn.answer, turn.heard = " ".join(self._captions.values()), " ".join(self._heard)
@@ -205,6 +223,7 @@ class Call:
                 "answer": turn.answer,
                 "heard": turn.heard,
                 "latency_ms": turn.latency_ms,
+                "overlaps": turn.overlaps,
                 "agent_ms": turn.agent_ms,
                 "agreement": None if turn.agreement is None else round(turn.agreement, 2),
             },
@@ -320,6 +339,18 @@ class Call:
             self._emit(kind, text, final=final, segment=segment)
         self._texts_changed.set()
 
+    def _on_chat(self, reader: Any, identity: str) -> None:
+        self._own(self._read_chat(reader, identity))
+
+    async def _read_chat(self, reader: Any, identity: str) -> None:
+        text = ""
+        async for piece in reader:
+            text += piece
+            if len(text) > MAX_CHAT_CHARACTERS:
+                reader.close()
+        self._written = True
+        self._emit("chat", text[:MAX_CHAT_CHARACTERS], values={"identity": identity})
+
     def _on_report(self, reader: Any, _identity: str) -> None:
         self._own(self._read_report(reader))
 
@@ -367,7 +398,13 @@ class Call:
     def _own(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A text that breaks off costs the call nothing but itself.
+            logger.warning("a text did not arrive: %s", error)
 
     @staticmethod
     def _ms(begin: float, end: float | None = None) -> int:

@@ -39,6 +39,8 @@ class Ear:
         self.first_audible_at: float | None = None
         self.last_audible_at = 0.0
         self._heard_since: float | None = None
+        self.overlaps = False
+        """Whether the answer (see `listen_from`) is sound that had begun before that moment, and went on."""
 
     @property
     def recognising(self) -> bool:
@@ -53,11 +55,11 @@ class Ear:
         """The next audible audio after `moment` (`time.monotonic()`) is the answer."""
         self._listening_since = moment
         self.first_audible_at = None
+        self.overlaps = False
         self._audible.clear()
-        # An answer may have begun between that moment and now.
-        if self._heard_since is not None and self._heard_since >= moment:
-            self.first_audible_at = self._heard_since
-            self._audible.set()
+        # An answer may have begun between that moment and now, or even before.
+        if self._heard_since is not None and self.last_audible_at >= moment:
+            self._answered_at(max(moment, self._heard_since))
 
     async def wait_audible(self, timeout: float) -> float | None:
         """When the answer became audible, or None."""
@@ -94,10 +96,14 @@ class Ear:
                 self._heard_since = now
             self.last_audible_at = now
             if self.first_audible_at is None and now >= self._listening_since:
-                self.first_audible_at = now
-                self._audible.set()
+                self._answered_at(now)
         if self._transcriber is not None and not self._chunks.full():
             self._chunks.put_nowait(pcm)
+
+    def _answered_at(self, moment: float) -> None:
+        self.first_audible_at = moment
+        self.overlaps = self._heard_since is not None and self._heard_since < self._listening_since
+        self._audible.set()
 
     async def _pcm(self) -> AsyncIterator[bytes]:
         while (chunk := await self._chunks.get()) is not None:

@@ -24,10 +24,12 @@ class ExitCode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """`kind`: connected, agent, say, understood, caption, heard, state, turn, error or end.
+    """`kind`: connected, agent, say, understood, caption, heard, chat, state, turn, error or end.
 
     - `say`: the caller begins to speak `text`. `understood`: what the agent makes of it (captions of the caller's speech).
     - `caption`: what the agent says it says. `heard`: what the caller's own recogniser makes of the agent's audio.
+    - `agent`: one is there; `values["listens"]` is None when it does not say whether it listens. `chat`: it, or somebody
+      else (`values["identity"]`), writes.
     - `turn`: a line is over; `values` has the latencies in ms. `end`: the call is over; `values["exit_code"]`.
     """
 
@@ -57,14 +59,17 @@ class TurnResult:
     answer: str = ""
     heard: str = ""
     latency_ms: int | None = None
-    """End of the caller's speech to the first audible audio of the agent at the caller, playout included."""
+    """End of the caller's speech to the first audible audio of the agent at the caller, playout included. None without an
+    answer, and for one that overlaps the speech: such a figure would mean nothing."""
+    overlaps: bool = False
+    """The answer began before the line was over."""
     agent_ms: dict[str, int] = field(default_factory=dict)
     """The agent's own waterfall, when it reports one."""
     agreement: float | None = None
 
     @property
     def answered(self) -> bool:
-        return self.latency_ms is not None
+        return self.latency_ms is not None or self.overlaps
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import wave
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -13,11 +14,15 @@ import numpy as np
 from greenroom.agents.speech.protocols import TTS
 from greenroom.plugins.rules.numbers import parse_number, say_number
 
-__all__ = ["Line", "Utterance", "agreement", "load_wav", "speak"]
+__all__ = ["Line", "UnreadableRecording", "Utterance", "agreement", "load_wav", "speak"]
 
 AUDIBLE = 300
 """Peak amplitude of audible speech."""
 MAX_WAV_SECONDS = 600
+
+
+class UnreadableRecording(ValueError):
+    """A file that cannot be played. The text names it and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def _utterance(line: Line, samples: np.ndarray, rate: int) -> Utterance:
 
 
 async def speak(line: Line, tts: TTS) -> Utterance:
-    """The line as audio. Raises ProviderError, or ValueError for a file that is not 16-bit PCM WAV."""
+    """The line as audio. Raises ProviderError, or UnreadableRecording for a file that is not 16-bit PCM WAV."""
     if line.wav is not None:
         return load_wav(line.wav)
     pcm = b"".join([chunk async for chunk in tts.synthesize(line.text)])
@@ -60,19 +65,30 @@ async def speak(line: Line, tts: TTS) -> Utterance:
 
 
 def load_wav(path: Path) -> Utterance:
-    """ValueError with what is wrong with the file."""
+    """Raises UnreadableRecording with what is wrong with the file."""
     try:
         with wave.open(str(path), "rb") as file:
-            rate, channels = file.getframerate(), file.getnchannels()
-            if file.getsampwidth() != 2:
-                raise ValueError(f"{path}: {8 * file.getsampwidth()}-bit samples; 16-bit PCM is needed")
+            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            if width != 2:
+                raise UnreadableRecording(f"{path}: {8 * width}-bit samples; 16-bit PCM is needed")
+            if rate <= 0:
+                raise UnreadableRecording(f"{path}: not a readable WAV file (a sample rate of {rate} Hz)")
             if file.getnframes() > MAX_WAV_SECONDS * rate:
-                raise ValueError(f"{path}: longer than {MAX_WAV_SECONDS} s")
-            samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-    except (OSError, EOFError, wave.Error) as error:
-        raise ValueError(f"{path}: not a readable WAV file ({error})") from None
+                raise UnreadableRecording(f"{path}: longer than {MAX_WAV_SECONDS} s")
+            pcm = file.readframes(file.getnframes())
+    except EOFError:
+        # The library says nothing at all then.
+        raise UnreadableRecording(f"{path}: not a readable WAV file (it ends before its header does)") from None
+    except OSError as error:
+        raise UnreadableRecording(f"{path}: not a readable WAV file ({error.strerror or error})") from None
+    except (wave.Error, struct.error, ValueError) as error:
+        if isinstance(error, UnreadableRecording):
+            raise
+        raise UnreadableRecording(f"{path}: not a readable WAV file ({error})") from None
+    # A recording that was cut off may end in the middle of a sample.
+    samples = np.frombuffer(pcm[: len(pcm) - len(pcm) % (2 * channels)], np.int16)
     if not len(samples):
-        raise ValueError(f"{path}: there is no audio in it")
+        raise UnreadableRecording(f"{path}: there is no audio in it")
     return _utterance(Line(wav=path), samples.reshape(-1, channels).mean(axis=1), rate)
 
 

@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from typing import Any
 
+from greenroom.agents.speech.sentences import join
 from greenroom.agents.transcriber import EventType, TranscriptionEvent
 
 __all__ = ["FINAL", "SEGMENT", "TOPIC", "TRACK", "AgentCaption", "Captions"]
@@ -28,9 +29,10 @@ MAX_WAITING = 64
 class Captions:
     """Publishes captions in the background. A partial that is overtaken by a newer one of its segment is not sent."""
 
-    def __init__(self, participant: Any) -> None:
-        """`participant`: the local participant."""
-        self._participant = participant
+    def __init__(self, room: Any) -> None:
+        """`room`: a connected `rtc.Room`."""
+        self._room = room
+        self._participant = room.local_participant
         self._waiting: OrderedDict[str, tuple[str, dict[str, str], str]] = OrderedDict()
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -73,19 +75,24 @@ class Captions:
                 await writer.write(text)
                 await writer.aclose()
             except Exception as error:
-                # A caption is not worth a conversation: the room may be reconnecting.
-                logger.warning("a caption was not sent: %s", error)
+                self.lost(error)
+
+    def lost(self, error: Exception) -> None:
+        """A caption is not worth a conversation. Of a room that is gone there is nobody left to read it."""
+        if self._room.isconnected():
+            logger.warning("a caption was not sent: %s", error)
 
 
 class AgentCaption:
     def __init__(self, writer: Any, attributes: dict[str, str]) -> None:
         self._writer = writer
         self._attributes = attributes
-        self._written = False
+        self._written = ""
 
     async def add(self, sentence: str) -> None:
-        await self._writer.write(f" {sentence}" if self._written else sentence)
-        self._written = True
+        added = join((self._written, sentence)) if self._written else sentence
+        await self._writer.write(added[len(self._written) :])
+        self._written = sentence
 
     async def aclose(self) -> None:
         await self._writer.aclose(attributes={**self._attributes, FINAL: "true"})

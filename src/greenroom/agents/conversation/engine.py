@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import json
 import logging
-import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.agents.conversation.answer import Answer
 from greenroom.agents.conversation.captions import AgentCaption, Captions
+from greenroom.agents.conversation.chat import TypedChat
+from greenroom.agents.conversation.floor import Floor
+from greenroom.agents.conversation.options import AgentState, ConversationOptions
 from greenroom.agents.conversation.playout import AudioSink, Playout
 from greenroom.agents.conversation.turn import Stage, Turn, TurnState
+from greenroom.agents.conversation.voice import Voice, publish_voice
+from greenroom.agents.speech.adapters import require, text_source
 from greenroom.agents.speech.endpointing import EndpointingOptions
-from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, ChatMessage, ProviderError
+from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, ChatMessage, ProviderError, reason
 from greenroom.agents.speech.providers import default_llm, default_stt, default_tts, default_vad
 from greenroom.agents.transcriber import EventType, Transcriber, TranscriptionEvent
 
@@ -27,40 +31,11 @@ __all__ = ["AgentState", "Conversation", "ConversationOptions", "load_models"]
 logger = logging.getLogger("greenroom.conversation")
 
 STATE_ATTRIBUTE = "lk.agent.state"
-CHAT_TOPIC = "lk.chat"
 TURN_TOPIC = "greenroom.turn"
-VOICE_TRACK = "agent-voice"
-VOICE_QUEUE_MS = 200
-MAX_CHAT_CHARACTERS = 4_000
+MAX_OWED = 32
+"""Answers that may wait for their turn."""
 JOIN_WITHIN = 3.0
 """Seconds after which an unanswered, interrupted utterance is not continued by the next one any more."""
-
-
-class AgentState(enum.StrEnum):
-    """Published as attribute `lk.agent.state`, which official front ends show."""
-
-    INITIALIZING = "initializing"
-    IDLE = "idle"
-    """Nobody is there to listen to."""
-    LISTENING = "listening"
-    THINKING = "thinking"
-    SPEAKING = "speaking"
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationOptions:
-    allow_interruptions: bool = True
-    interrupt_after: float = 0.25
-    """Seconds of continuous speech after which the agent falls silent. Shorter noises do not interrupt it."""
-    preemptive: bool = True
-    """Prepare the answer while it is still uncertain whether the speaker is done, and drop it when he goes on. The answer is
-    heard sooner; a language model is asked more often."""
-    max_history: int = 200
-    """Messages kept for the language model, the instructions excluded."""
-    instructions: str = ""
-    """The system message for the language model."""
-    apology: str = "I am sorry, something went wrong. Please try again."
-    """Spoken when the language model fails; empty for silence."""
 
 
 @dataclass(slots=True)
@@ -71,6 +46,24 @@ class _Draft:
     messages: list[ChatMessage]
     answer: Answer
     task: asyncio.Task[None]
+
+
+@dataclass(slots=True, eq=False)
+class _Reply:
+    """Something that the agent has to say: an answer that is owed, or what a program wants said."""
+
+    turn: Turn
+    interruptible: bool
+    text: AsyncIterator[str] | None = None
+    """None: the language model is asked."""
+    typed: bool = False
+    patient: bool = False
+    """Not worth an interruption: it waits for the end of what is being said."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def question(self) -> bool:
+        return self.text is None
 
 
 def load_models() -> None:
@@ -89,11 +82,13 @@ class Conversation:
 
     Args:
         room: a connected `rtc.Room`.
-        stt, vad, tts, llm: providers; the defaults of `speech.providers` otherwise.
+        stt, vad, tts, llm: providers; the defaults of `speech.providers` otherwise. `llm` may also be a function from the
+            messages to text; see `speech.adapters.text_source`.
         on_turn: called with every `Turn` that is over.
 
     Raises:
         MissingProvider: a default provider is not installed; the text says what to install.
+        TypeError: a provider is not what it must be; the text says what is wanted.
     """
 
     def __init__(
@@ -103,7 +98,7 @@ class Conversation:
         stt: STT | None = None,
         vad: VAD | None = None,
         tts: TTS | None = None,
-        llm: LLM | None = None,
+        llm: LLM | Callable[..., Any] | None = None,
         options: ConversationOptions | None = None,
         endpointing: EndpointingOptions | None = None,
         on_turn: Callable[[Turn], Any] | None = None,
@@ -113,15 +108,22 @@ class Conversation:
         self._vad = vad or default_vad()
         self._tts = tts or default_tts()
         self._llm = llm or default_llm()
+        require("stt", self._stt, "stream")
+        require("vad", self._vad, "stream")
+        require("tts", self._tts, "synthesize", "sample_rate")
+        self._chat = text_source(self._llm)
         made_here = ((stt, self._stt), (tts, self._tts), (llm, self._llm))
         self._own_providers = [made for given, made in made_here if given is None]
         self.options = options or ConversationOptions()
         self._endpointing = endpointing
         self._on_turn = on_turn
         self._sink: AudioSink | None = None
+        self._voice: Voice | None = None
         self._voice_sid = ""
         self._make_frame: Callable[[bytes, int], Any] | None = None
-        self._captions = Captions(room.local_participant)
+        self._captions = Captions(room)
+        self._floor = Floor(self.options.interrupt_after, self._mind_the_floor)
+        self._typed = TypedChat(room, self._user_typed, self._own, self._to_room)
         self._transcribers: dict[str, Transcriber] = {}
         self._history: list[ChatMessage] = []
         self._state = AgentState.INITIALIZING
@@ -130,14 +132,13 @@ class Conversation:
         self._turns = 0
         self._last: Turn | None = None
         self._answer: asyncio.Task[None] | None = None
+        self._current: _Reply | None = None
+        self._owed: deque[_Reply] = deque()
         self._draft: _Draft | None = None
         self._answering: Turn | None = None
         self._playout: Playout | None = None
-        self._interruptible = True
-        self._talking: dict[str, bool] = {}
-        """Segment of each utterance under way, and whether the agent spoke when it began."""
         self._turn_lock = asyncio.Lock()
-        self._closed = False
+        self._started = self._closed = False
 
     # --- what an application sees -------------------------------------------------------------------------------------
     @property
@@ -155,20 +156,24 @@ class Conversation:
         return self._answering
 
     async def start(self) -> None:
-        """Publish the voice and the state, and answer typed chat."""
+        """Publish the voice and the state, and answer typed chat. Raises what publishing raises; then nothing stays."""
+        if self._sink is None:
+            self._voice = await publish_voice(self._room, self._tts.sample_rate)
+            self.use_sink(self._voice.source, self._voice.make_frame, self._voice.sid)
+        self._started = True
         self._own(self._publish_state(), "agent state")
         self._state_changed.set()
-        if self._sink is None:
-            await self._publish_voice()
-        self._room.register_text_stream_handler(CHAT_TOPIC, self._on_chat)
+        self._typed.start()
         self._settle()
 
     def listen(self, track: Any, participant: Any) -> Transcriber:
         """Hear an audio track of a participant, until the track ends."""
         sid = track.sid
 
+        transcriber: Transcriber
+
         def on_event(event: TranscriptionEvent) -> None:
-            self._on_speech(event, participant.identity, sid)
+            self._on_speech(event, participant.identity, sid, transcriber)
 
         transcriber = Transcriber(track, on_event, stt=self._stt, vad=self._vad, endpointing=self._endpointing)
         self._transcribers[sid] = transcriber
@@ -177,110 +182,128 @@ class Conversation:
         return transcriber
 
     async def say(self, text: str | AsyncIterator[str], *, interruptible: bool = True) -> Turn:
-        """Speak, without having been asked. Returns the turn when it is over."""
+        """Speak, without having been asked. Returns the turn when it is over.
+
+        What is being said is cut short, unless it may not be interrupted: then this waits for its end. A question that is
+        being thought about is answered afterwards, and so is what is said while `interruptible` is False.
+        """
         turn = self._new_turn("", "")
         turn.mark(Stage.TRANSCRIBED)
-        async with self._turn_lock:
-            await self._stop_answer()
-            self._drop_draft()
-            spoken = self._make_answer(turn, _once(text) if isinstance(text, str) else text)
-            answer = await self._begin_answer(turn, spoken, interruptible)
-        await asyncio.wait([answer])
-        return turn
+        source = _once(text) if isinstance(text, str) else text
+        allowed = interruptible and self.options.allow_interruptions
+        reply = _Reply(turn, allowed, source)
+        await self._take(reply)
+        await reply.over.wait()
+        return reply.turn
 
     async def interrupt(self) -> None:
-        """Be silent at once. What was heard stays in the history."""
+        """Be silent at once, whether or not what is being said may be interrupted by others. What was heard stays in the
+        history; answers that are owed to others come next."""
         async with self._turn_lock:
             await self._stop_answer()
 
     async def aclose(self) -> None:
-        """Stop listening and speaking. Twice is fine."""
+        """Stop listening and speaking, and take the voice out of the room. A sink that was given with `use_sink` stays as
+        it is. Twice is fine."""
         if self._closed:
             return
         self._closed = True
-        self._room.unregister_text_stream_handler(CHAT_TOPIC)
+        if self._started:
+            self._typed.stop()
         await self.interrupt()
+        while self._owed:
+            self._abandon(self._owed.popleft(), "the conversation was closed")
         self._drop_draft()
         for transcriber in list(self._transcribers.values()):
             await transcriber.aclose()
+        await self._floor.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._captions.aclose()
-        for closable in (self._sink, *self._own_providers):
-            if hasattr(closable, "aclose"):
-                await closable.aclose()
+        if self._voice is not None:
+            await self._voice.aclose()
+        if self._started:
+            # An empty value takes the attribute away.
+            await self._to_room(self._room.local_participant.set_attributes({STATE_ATTRIBUTE: ""}), "the agent's state")
+        for provider in self._own_providers:
+            if hasattr(provider, "aclose"):
+                try:
+                    await provider.aclose()
+                except Exception as error:
+                    logger.warning("a provider did not close: %s", reason(error))
 
     # --- hearing ------------------------------------------------------------------------------------------------------
     async def _follow(self, sid: str, transcriber: Transcriber) -> None:
         try:
-            await transcriber.wait()
+            # The transcriber tells about its own failures.
+            await asyncio.gather(transcriber.wait(), return_exceptions=True)
         finally:
             self._transcribers.pop(sid, None)
             self._settle()
 
-    def _on_speech(self, event: TranscriptionEvent, identity: str, track_sid: str) -> None:
+    def _on_speech(self, event: TranscriptionEvent, identity: str, track_sid: str, transcriber: Transcriber) -> None:
         self._captions.heard(event, identity, track_sid)
         segment = event.segment_id
         if event.type is EventType.TALKING_STARTED:
-            self._talking[segment] = self._speaking
-            if self._answering is not None:
-                self._own(self._barge_in(segment, track_sid), "barge-in")
+            utterance = self._floor.begin(segment, transcriber)
+            if self._speaking and self._playout is not None:
+                utterance.meets(self._playout)
             self._settle()
         elif event.type is EventType.PARTIAL:
-            transcriber = self._transcribers.get(track_sid)
-            if transcriber is not None and transcriber.pausing:
+            if transcriber.pausing:
                 self._prepare_answer(event.text, identity)
         elif event.type is EventType.TALKING_FINISHED:
-            over_agent = self._talking.pop(segment, False)
-            if event.text and not (over_agent and self._is_echo(event.text)):
+            known = self._floor.get(segment)
+            if not self._closed and event.text and not (known is not None and known.is_echo(event)):
+                # The floor stays taken until the answer to what was heard before has given way.
                 self._own(self._user_said(event, identity), "user turn")
-            self._settle()
+                return
+            self._floor.end(segment)
+            if event.error and not self._closed:
+                self._own(self._not_understood(event, identity), "failed turn")
+            self._mind_the_floor()
 
     @property
     def _speaking(self) -> bool:
         return self._answering is not None and self._answering.state is TurnState.SPEAKING
 
-    async def _barge_in(self, segment: str, track_sid: str) -> None:
-        """Somebody began to speak while an answer is under way: stop it, if that was more than a noise."""
-        if not (self.options.allow_interruptions and self._interruptible):
-            return
-        transcriber = self._transcribers.get(track_sid)
-        await asyncio.sleep(self.options.interrupt_after)
-        if segment in self._talking and transcriber is not None and not transcriber.pausing:
-            await self.interrupt()
+    def _mind_the_floor(self) -> None:
+        """Be silent while somebody else speaks, and go on when there were no words in it."""
+        if self._playout is not None and self._current is not None and self._gives_way(self._current):
+            if self._floor.taken:
+                self._playout.pause()
+            else:
+                self._playout.resume()
+        self._settle()
 
-    def _is_echo(self, text: str) -> bool:
-        """Whether these words, heard while the agent spoke, are the agent's own, back from somebody's loudspeaker."""
-        words = _words(text)
-        turn = self._answering or self._last
-        if turn is None or len(words) < 3:
-            return False
-        spoken = _words(turn.agent_text)
-        return sum(word in spoken for word in words) >= 0.8 * len(words)
-
-    def _on_chat(self, reader: Any, identity: str) -> None:
-        self._own(self._user_typed(reader, identity), "chat")
-
-    async def _user_typed(self, reader: Any, identity: str) -> None:
-        text = (await reader.read_all()).strip()[:MAX_CHAT_CHARACTERS]
-        if not text or identity == self._room.local_participant.identity:
-            return
+    async def _user_typed(self, text: str, identity: str) -> str:
         turn = self._new_turn(identity, text)
         turn.mark(Stage.TRANSCRIBED)
-        answer = await self._respond(turn)
-        await asyncio.wait([answer])
-        if turn.agent_text:
-            await self._room.local_participant.send_text(
-                turn.agent_text, topic=CHAT_TOPIC, destination_identities=[identity]
-            )
+        reply = _Reply(turn, self.options.allow_interruptions, typed=True)
+        await self._take(reply)
+        await reply.over.wait()
+        return reply.turn.agent_text or (self.options.apology if reply.turn.error else "")
 
     async def _user_said(self, event: TranscriptionEvent, identity: str) -> None:
+        try:
+            await self._take(_Reply(self._heard_turn(event, identity), self.options.allow_interruptions))
+        finally:
+            self._floor.end(event.segment_id)
+            self._mind_the_floor()
+
+    async def _not_understood(self, event: TranscriptionEvent, identity: str) -> None:
+        """The recogniser failed: the speaker must learn that he was not understood."""
+        failing = _failing(ProviderError(event.error))
+        turn = self._heard_turn(event, identity)
+        await self._take(_Reply(turn, self.options.allow_interruptions, failing, patient=True))
+
+    def _heard_turn(self, event: TranscriptionEvent, identity: str) -> Turn:
         turn = self._new_turn(identity, event.text)
         turn.mark(Stage.SPEECH_ENDED, event.speech_ended_at)
         turn.mark(Stage.ENDPOINT, event.endpoint_at)
         turn.mark(Stage.TRANSCRIBED)
-        await self._respond(turn)
+        return turn
 
     # --- turns --------------------------------------------------------------------------------------------------------
     def _new_turn(self, identity: str, text: str) -> Turn:
@@ -297,7 +320,7 @@ class Conversation:
                 return
             self._drop_draft()
         turn = Turn(0, identity, text)
-        answer = self._make_answer(turn, self._llm.chat(messages), hold=True)
+        answer = self._make_answer(turn, self._chat(messages), hold=True)
         self._draft = _Draft(turn, messages, answer, asyncio.create_task(answer.run(), name="draft"))
         # A draft that fails and is not wanted is nobody's failure.
         self._draft.task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -312,22 +335,78 @@ class Conversation:
         system = [ChatMessage("system", self.options.instructions)] if self.options.instructions else []
         return [*system, *self._history, ChatMessage("user", text)]
 
-    async def _respond(self, turn: Turn) -> asyncio.Task[None]:
+    async def _take(self, reply: _Reply) -> None:
+        """Say it now, in place of what is being said if that may be interrupted; else owe it."""
         async with self._turn_lock:
+            current = self._current
+            if self._closed:
+                self._abandon(reply, "the conversation was closed")
+                return
+            if current is not None and self._waits(reply, current):
+                self._owe(reply)
+                return
             await self._stop_answer()
-            last = self._last
-            if (
-                last is not None
-                and last.interrupted
-                and not last.heard_text
-                and last.identity == turn.identity
-                and time.monotonic() - last.times[Stage.ENDED] < JOIN_WITHIN
-                and self._history
-                and self._history[-1].role == "user"
-            ):
-                # The first half was taken for the whole and nothing of the answer was heard: it is one message.
-                turn.user_text = f"{last.user_text} {turn.user_text}"
-                self._history.pop()
+            if current is not None and current.question and not reply.question and not current.turn.heard_text:
+                # Nothing of the answer was heard, and this is no new question: the old one is still to be answered.
+                self._owe_again(current)
+            await self._begin(reply)
+
+    def _gives_way(self, current: _Reply) -> bool:
+        """An answer of which nothing was heard yet cannot be interrupted: it is not late for what is still being said."""
+        return current.interruptible or (current.question and not self._speaking)
+
+    def _waits(self, reply: _Reply, current: _Reply) -> bool:
+        if reply.patient or not self._gives_way(current):
+            return True
+        # Somebody else's question does not replace the one that is being thought about; both are answered.
+        asked = current.question and reply.question and not self._speaking
+        return asked and (reply.turn.identity, reply.typed) != (current.turn.identity, current.typed)
+
+    def _owe(self, reply: _Reply) -> None:
+        last = self._owed[-1] if self._owed else None
+        if (
+            last is not None
+            and last.question
+            and reply.question
+            and not (last.typed or reply.typed)
+            and last.turn.identity == reply.turn.identity
+        ):
+            # Said in several breaths while the agent spoke: one message.
+            last.turn.user_text = f"{last.turn.user_text} {reply.turn.user_text}"
+            last.turn.times.update(reply.turn.times)
+            reply.over.set()
+        elif len(self._owed) >= MAX_OWED:
+            logger.warning("turn %d is not answered: %d wait already", reply.turn.number, len(self._owed))
+            self._abandon(reply, "too many are waiting for an answer")
+        else:
+            self._owed.append(reply)
+
+    def _owe_again(self, reply: _Reply) -> None:
+        if self._history and self._history[-1] == ChatMessage("user", reply.turn.user_text):
+            self._history.pop()
+        turn = self._new_turn(reply.turn.identity, reply.turn.user_text)
+        asked = (Stage.SPEECH_ENDED, Stage.ENDPOINT, Stage.TRANSCRIBED)
+        turn.times.update({stage: at for stage, at in reply.turn.times.items() if stage in asked})
+        self._owed.appendleft(_Reply(turn, reply.interruptible))
+
+    def _abandon(self, reply: _Reply, why: str) -> None:
+        reply.turn.error = why
+        reply.turn.move(TurnState.FAILED)
+        reply.over.set()
+
+    async def _next(self) -> None:
+        """What is owed is answered, as soon as nothing else is being said."""
+        async with self._turn_lock:
+            if self._owed and self._current is None and not self._closed:
+                await self._begin(self._owed.popleft())
+
+    async def _begin(self, reply: _Reply) -> None:
+        turn, running = reply.turn, None
+        if reply.text is not None:
+            self._drop_draft()
+            answer = self._make_answer(turn, reply.text)
+        else:
+            self._join(turn)
             messages = self._messages(turn.user_text)
             self._remember(ChatMessage("user", turn.user_text))
             draft = self._draft
@@ -337,21 +416,32 @@ class Conversation:
                 prepared.number = turn.number
                 prepared.not_before(ready_at)
                 prepared.times.update(turn.times)
-                return await self._begin_answer(prepared, draft.answer, True, draft.task)
-            self._drop_draft()
-            return await self._begin_answer(turn, self._make_answer(turn, self._llm.chat(messages)), True)
-
-    async def _begin_answer(
-        self, turn: Turn, answer: Answer, interruptible: bool, running: asyncio.Task[None] | None = None
-    ) -> asyncio.Task[None]:
-        turn.move(TurnState.THINKING)
-        self._answering = turn
-        self._interruptible = interruptible
-        self._answer = self._own(self._run_answer(turn, answer, running), f"turn {turn.number}")
+                reply.turn, answer, running = prepared, draft.answer, draft.task
+            else:
+                self._drop_draft()
+                answer = self._make_answer(turn, self._chat(messages))
+        reply.turn.move(TurnState.THINKING)
+        self._answering, self._current = reply.turn, reply
+        self._answer = self._own(self._run_answer(reply, answer, running), f"turn {reply.turn.number}")
         self._settle()
         # A task that is cancelled before its first step never runs its clean-up: let it take that step.
         await asyncio.sleep(0)
-        return self._answer
+
+    def _join(self, turn: Turn) -> None:
+        """When the first half was taken for the whole, and nothing of the answer was heard, both are one message."""
+        last = self._last
+        if (
+            last is not None
+            and last.interrupted
+            and last.user_text
+            and not last.heard_text
+            and last.identity == turn.identity
+            and time.monotonic() - last.times[Stage.ENDED] < JOIN_WITHIN
+            and self._history
+            and self._history[-1] == ChatMessage("user", last.user_text)
+        ):
+            turn.user_text = f"{last.user_text} {turn.user_text}"
+            self._history.pop()
 
     async def _stop_answer(self) -> None:
         if self._answer is not None and not self._answer.done():
@@ -360,31 +450,46 @@ class Conversation:
             self._answer.cancel()
             await asyncio.wait([self._answer])
 
-    async def _run_answer(self, turn: Turn, answer: Answer, running: asyncio.Task[None] | None) -> None:
+    async def _run_answer(self, reply: _Reply, answer: Answer, running: asyncio.Task[None] | None) -> None:
+        turn = reply.turn
+        apology: Turn | None = None
         try:
             await self._speak(turn, answer, running)
             turn.move(TurnState.DONE)
         except asyncio.CancelledError:
             turn.move(TurnState.INTERRUPTED)
-        except ProviderError as failure:
-            logger.error("turn %d failed: %s", turn.number, failure)
-            turn.error = str(failure)
+        except Exception as failure:
+            turn.error = reason(failure)
+            # What a provider says itself needs no traceback; anything else is somebody's bug.
+            known = isinstance(failure, ProviderError)
+            logger.error("turn %d failed: %s", turn.number, turn.error, exc_info=None if known else failure)
             turn.move(TurnState.FAILED)
-            if not turn.heard_text and self.options.apology and not turn.agent_text:
-                apology = self._answering = Turn(turn.number, state=TurnState.THINKING)
-                try:
-                    await self._speak(apology, self._make_answer(apology, _once(self.options.apology)))
-                except (ProviderError, asyncio.CancelledError) as second:
-                    logger.error("no apology either: %s", second)
+            apology = await self._apologise(turn)
         finally:
-            if turn.heard_text:
-                self._remember(ChatMessage("assistant", turn.heard_text, interrupted=turn.interrupted))
+            for said in filter(None, (turn, apology)):
+                if said.heard_text:
+                    self._remember(ChatMessage("assistant", said.heard_text, interrupted=said.interrupted))
             self._last = turn
-            self._answering = None
-            self._playout = None
+            self._answering = self._current = self._playout = None
+            reply.over.set()
             self._settle()
             if not self._closed:
                 self._own(self._report(turn), "turn report")
+                self._own(self._next(), "next turn")
+
+    async def _apologise(self, failed: Turn) -> Turn | None:
+        if not self.options.apology:
+            return None
+        apology = self._answering = Turn(failed.number, state=TurnState.THINKING)
+        try:
+            await self._speak(apology, self._make_answer(apology, _once(self.options.apology)))
+            apology.move(TurnState.DONE)
+        except asyncio.CancelledError:
+            apology.move(TurnState.INTERRUPTED)
+        except Exception as second:
+            logger.error("no apology either: %s", reason(second))
+            apology.move(TurnState.FAILED)
+        return apology
 
     def _make_answer(self, turn: Turn, text: AsyncIterator[str], *, hold: bool = False) -> Answer:
         assert self._sink is not None and self._make_frame is not None, "start() was not called"
@@ -408,7 +513,7 @@ class Conversation:
                             caption = await self._captions.speak(segment, self._voice_sid)
                         await caption.add(sentence)
                 except Exception as error:
-                    logger.warning("a caption was not sent: %s", error)
+                    self._captions.lost(error)
 
         playout = Playout(self._sink, self._tts.sample_rate, self._make_frame)
         return Answer(turn, text, self._tts, playout, on_voice=on_voice, on_sentence=on_sentence, hold=hold)
@@ -416,11 +521,14 @@ class Conversation:
     async def _speak(self, turn: Turn, answer: Answer, running: asyncio.Task[None] | None = None) -> None:
         """Speak an answer to its end; `running` when its preparation is under way already."""
         playout = self._playout = answer.playout
+        for utterance in self._floor.utterances:
+            utterance.meets(playout)
+        self._mind_the_floor()
         answer.release()
         try:
             await (running if running is not None else answer.run())
             turn.heard_text = turn.agent_text.strip()
-        except (asyncio.CancelledError, ProviderError):
+        except BaseException:
             playout.stop()
             turn.heard_text = playout.heard()
             raise
@@ -434,7 +542,8 @@ class Conversation:
             except Exception:
                 logger.exception("on_turn failed")
         logger.info("turn %d %s: %s", turn.number, turn.state, turn.milliseconds())
-        await self._room.local_participant.send_text(json.dumps(turn.report()), topic=TURN_TOPIC)
+        sent = self._room.local_participant.send_text(json.dumps(turn.report()), topic=TURN_TOPIC)
+        await self._to_room(sent, "a turn's report")
 
     def _remember(self, message: ChatMessage) -> None:
         self._history.append(message)
@@ -445,7 +554,7 @@ class Conversation:
         """The state follows from what is going on; it is not set by hand anywhere else."""
         if self._sink is None:
             state = AgentState.INITIALIZING
-        elif self._answering is not None:
+        elif self._answering is not None and not (self._playout is not None and self._playout.paused):
             state = AgentState.SPEAKING if self._speaking else AgentState.THINKING
         else:
             state = AgentState.LISTENING if self._transcribers else AgentState.IDLE
@@ -460,24 +569,20 @@ class Conversation:
             self._state_changed.clear()
             if self._state is not published:
                 published = self._state
-                try:
-                    await self._room.local_participant.set_attributes({STATE_ATTRIBUTE: str(published)})
-                except Exception as error:
-                    # Front ends show an old state until the next change; the conversation itself goes on.
-                    logger.warning("the agent's state was not published: %s", error)
+                # Should it fail, front ends show an old state until the next change; the conversation itself goes on.
+                changed = self._room.local_participant.set_attributes({STATE_ATTRIBUTE: str(published)})
+                await self._to_room(changed, "the agent's state")
 
-    async def _publish_voice(self) -> None:
-        from greenroom import rtc
-
-        rate = self._tts.sample_rate
-        source = rtc.AudioSource(rate, 1, queue_size_ms=VOICE_QUEUE_MS)
-        track = rtc.LocalAudioTrack.create_audio_track(VOICE_TRACK, source)
-        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-        publication = await self._room.local_participant.publish_track(track, options)
-        self.use_sink(source, lambda pcm, rate: rtc.AudioFrame(pcm, rate, 1, len(pcm) // 2), publication.sid)
+    async def _to_room(self, work: Awaitable[Any], what: str) -> None:
+        """Tell the room something. Of a room that is gone there is nobody left to tell."""
+        try:
+            await work
+        except Exception as error:
+            if self._room.isconnected():
+                logger.warning("%s was not sent: %s", what, reason(error))
 
     def use_sink(self, sink: AudioSink, make_frame: Callable[[bytes, int], Any], track_sid: str = "") -> None:
-        """Speak into `sink` instead of a track of the room's. Before `start`."""
+        """Speak into `sink` instead of a track of the room's. Before `start`. The sink stays its owner's: it is not closed."""
         self._sink, self._make_frame, self._voice_sid = sink, make_frame, track_sid
 
     def _own(self, work: Any, name: str) -> asyncio.Task[Any]:
@@ -501,5 +606,6 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+|\d+", text.lower())
+async def _failing(error: Exception) -> AsyncIterator[str]:
+    raise error
+    yield ""

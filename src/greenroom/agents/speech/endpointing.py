@@ -65,6 +65,8 @@ class Endpointer:
     def __init__(self, options: EndpointingOptions | None = None) -> None:
         self.options = options or EndpointingOptions()
         self.speaking = False
+        self.spoken = 0.0
+        """Seconds of voice in the current utterance, its silences not counted."""
         self._voiced = 0.0
         self._silent = 0.0
         self._length = 0.0
@@ -92,6 +94,7 @@ class Endpointer:
         threshold = self.options.start_probability if self._paused else self.options.stop_probability
         if probability >= threshold:
             self._silent = 0.0
+            self.spoken += FRAME_SECONDS
             if self._paused:
                 self._paused = False
                 edges.append(SpeechEdge.RESUMED)
@@ -115,11 +118,11 @@ class Endpointer:
         if self._voiced + 1e-9 < self.options.min_speech:
             return []
         self.speaking = True
-        self._length = self._voiced
+        self._length = self.spoken = self._voiced
         self._silent = 0.0
         return [SpeechEdge.STARTED]
 
     def reset(self) -> None:
         self.speaking = False
-        self._voiced = self._silent = self._length = 0.0
+        self._voiced = self._silent = self._length = self.spoken = 0.0
         self._paused = False

@@ -25,6 +25,7 @@ __all__ = [
     "STTStream",
     "Transcript",
     "VADStream",
+    "reason",
 ]
 
 VAD_SAMPLE_RATE = 16_000
@@ -39,6 +40,14 @@ PartialCallback = Callable[[str], None]
 
 class ProviderError(RuntimeError):
     """A provider failed: its process ended, its service refused, its answer made no sense."""
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in words for a report. A provider says so itself; of anything else the kind is named too."""
+    text = str(error)
+    if isinstance(error, ProviderError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class MissingProvider(ProviderError):
@@ -99,7 +108,8 @@ class STTStream(Protocol):
         """The speaker went on after `pause`: what was prepared is void."""
 
     async def finish(self) -> Transcript:
-        """End the utterance and return its final text. Raises ProviderError."""
+        """End the utterance and return its final text. Raises ProviderError. What is pushed while it is awaited belongs
+        to the next utterance: what there is must be set aside before the first `await` of its own."""
 
     def discard(self) -> None:
         """Forget the current utterance."""

@@ -125,9 +125,14 @@ impl Backlog {
         self.waiting() >= MAX_WAITING
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting() == 0
+    }
+
     /// What kinds of packets wait.
     pub(crate) fn holds(&self) -> Waiting {
-        if self.waiting() == 0 { Waiting::default() } else { self.holds }
+        if self.is_empty() { Waiting::default() } else { self.holds }
     }
 
     fn waiting(&self) -> usize {

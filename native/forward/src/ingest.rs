@@ -126,12 +126,13 @@ impl Shard {
     /// remembered.
     pub(crate) fn adopt(&mut self, now: Instant, layer_key: Key, ssrc: u32, clock_rate: u32) -> Option<Key> {
         let Shard { peers, media, .. } = self;
-        let layer = &mut media.layers[layer_key];
-        let receiving = &mut peers[layer.publisher].receiving;
+        let receiving = &mut peers[media.layers[layer_key].publisher].receiving;
         let before = receiving.before(ssrc)?;
-        if let Some(old) = layer.inbound.take().and_then(|old| media.inbounds.remove(old)) {
-            receiving.retire(old.ssrc(), old.highest());
+        let old = media.layers[layer_key].inbound.take();
+        if let Some((ssrc, highest)) = old.and_then(|old| media.leave(old)) {
+            receiving.retire(ssrc, highest);
         }
+        let layer = &mut media.layers[layer_key];
         let inbound = Inbound::new(ssrc, layer_key, layer.kind, clock_rate, layer.nack(), before, now);
         let inbound = media.inbounds.insert(inbound);
         layer.inbound = Some(inbound);

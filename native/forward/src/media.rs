@@ -28,6 +28,8 @@ pub(crate) struct Media {
     pub(crate) inbounds: Slab<Inbound>,
     pub(crate) outbounds: Slab<Outbound>,
     pub(crate) backlog: Backlog,
+    /// Received streams that have ended, kept for what waits of them.
+    leaving: Vec<Key>,
 }
 
 impl Media {
@@ -66,6 +68,22 @@ impl Media {
             && let Some(track) = self.tracks.remove(key)
         {
             self.names.remove(&track.id);
+        }
+    }
+
+    /// A received stream has ended. Gives its SSRC and its highest number.
+    pub(crate) fn leave(&mut self, key: Key) -> Option<(u32, Option<u64>)> {
+        let inbound = self.inbounds.get(key)?;
+        let told = (inbound.ssrc(), inbound.highest());
+        self.leaving.push(key);
+        self.forget_left();
+        Some(told)
+    }
+
+    /// Gives up the streams that have ended, once nothing waits: their caches hold what does.
+    pub(crate) fn forget_left(&mut self) {
+        if self.backlog.is_empty() {
+            self.leaving.drain(..).for_each(|key| drop(self.inbounds.remove(key)));
         }
     }
 

@@ -170,6 +170,7 @@ impl Shard {
         self.build_waiting(now, Kind::Audio);
         if self.build_waiting(now, Kind::Video) {
             self.received = 0;
+            self.media.forget_left();
         }
         !self.out.arena.is_empty()
     }

@@ -81,3 +81,29 @@ fn pictures_go_on_when_a_subscription_returns_on_its_ssrc() {
     assert!(ids.len() >= 58, "{}", ids.len());
     assert!(ids.windows(2).all(|w| w[1] == w[0] + 1), "{ids:?}");
 }
+
+/// Packets before and after a change of SSRC come in one batch, before anything is sent.
+#[test]
+fn an_ssrc_that_changes_takes_nothing_along_that_waits() {
+    let mut world = World::new(5);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![audio_receiver(7, "0", &[])]);
+    world.subscribe(bob, vec![audio_sender(7, "3", 9000)]);
+    let mut datagrams = Vec::new();
+    for ssrc in [500, 600] {
+        let mut source = Source::new(ssrc, 111, &[(4, "0")]);
+        (0..10).for_each(|n| {
+            source.send(&mut world.clients[alice], false, &[n; 60]);
+            source.timestamp = source.timestamp.wrapping_add(960);
+        });
+        datagrams.append(&mut world.clients[alice].outbox);
+    }
+    for mut datagram in datagrams {
+        world.shard.handle_datagram(world.now, path(alice), &mut datagram);
+    }
+    world.run(FRAME);
+    world.run(FRAME);
+    let packets = world.clients[bob].stream(9000);
+    assert_eq!((packets.len(), world.shard.counters().dropped_cache), (20, 0));
+    assert!(packets.windows(2).all(|w| w[1].index == w[0].index + 1));
+}

@@ -39,7 +39,8 @@ class VideoGrants:
     can_publish_data: bool = True
     """In a token without it: the same as `can_publish`."""
     can_publish_sources: list[str] | None = None
-    """Of camera, microphone, screen_share, screen_share_audio. Not empty: only these, whatever `can_publish` says."""
+    """Of camera, microphone, screen_share, screen_share_audio. Not empty: only these, and none without `can_publish`.
+    A name that is none of these allows nothing."""
     can_update_own_metadata: bool | None = None
     ingress_admin: bool | None = None
     hidden: bool | None = None

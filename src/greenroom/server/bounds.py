@@ -35,7 +35,7 @@ MAX_MALFORMED = 16
 # One participant.
 MAX_ATTRIBUTES = 512
 MAX_PUBLICATIONS = 256
-"""Published tracks, `limit.num_tracks` aside. Everybody is told of each."""
+"""Published tracks. Everybody is told of each."""
 MAX_PENDING = 20
 """More unanswered `AddTrackRequest`s than this are refused with LIMIT_EXCEEDED."""
 MAX_TRACK_REQUEST = 16 * 1024

@@ -85,7 +85,7 @@ class LimitConfig(Rates):
     max_rooms: int = 0
     """More are refused with 503."""
     num_tracks: int = 0
-    """Published and subscribed tracks on this server; more joins are refused with 503."""
+    """Published and received tracks on this server, counted together; from so many on joins are refused with 503."""
     subscription_limit_audio: int = 0
     """Audio tracks that one participant receives at a time; more wait until others end."""
     subscription_limit_video: int = 0

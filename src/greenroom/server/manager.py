@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .auth import Auth, Authenticator
 
-__all__ = ["MediaFailed", "RoomEvent", "RoomManager", "RoomNotFound", "TooManyRooms"]
+__all__ = ["MediaFailed", "RoomEvent", "RoomManager", "RoomNotFound", "TooManyRooms", "TooManyTracks"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ class RoomNotFound(LookupError):
 
 class TooManyRooms(RuntimeError):
     """The configured number of rooms is reached (HTTP 503)."""
+
+
+class TooManyTracks(TooManyRooms):
+    """The configured number of tracks is reached: the server takes nobody else (HTTP 503)."""
 
 
 class MediaFailed(RuntimeError):
@@ -156,8 +160,10 @@ class RoomManager:
         return True
 
     def check_room(self, name: str) -> None:
-        """Whether the room can be joined. Raises RoomNotFound, TooManyRooms, MediaFailed."""
+        """Whether the room can be joined. Raises RoomNotFound, TooManyRooms, TooManyTracks, MediaFailed."""
         self._check_media()
+        if self.settings.num_tracks and self.track_count() >= self.settings.num_tracks:
+            raise TooManyTracks("too many tracks on this server")
         if name in self.rooms:
             return
         if not self.settings.auto_create:
@@ -166,10 +172,10 @@ class RoomManager:
             raise TooManyRooms("too many rooms")
 
     def room_for(self, name: str, auth: Auth) -> Room:
-        """The room to join, made if need be. Raises RoomNotFound, TooManyRooms, MediaFailed."""
+        """The room to join, made if need be. Raises RoomNotFound, TooManyRooms, TooManyTracks, MediaFailed."""
+        self.check_room(name)
         if room := self.rooms.get(name):
             return room
-        self.check_room(name)
         claims = auth.claims
         request = room_proto.CreateRoomRequest(name=name, room_preset=claims.room_preset or "")
         if claims.room_config is not None:
@@ -215,6 +221,10 @@ class RoomManager:
 
     def register_track(self, track: PublishedTrack) -> None:
         self._tracks[track.number] = track
+
+    def track_count(self) -> int:
+        """Published and received tracks."""
+        return len(self._tracks) + sum(len(track.subscriptions) for track in self._tracks.values())
 
     def forget_track(self, track: PublishedTrack) -> None:
         self._tracks.pop(track.number, None)

@@ -108,7 +108,7 @@ class Room:
             enabled_codecs=[models.Codec(mime=mime) for mime in self.settings.enabled_codecs],
             metadata=self.metadata,
             num_participants=len(counted),
-            num_publishers=sum(p.is_publisher for p in counted),
+            num_publishers=sum(p.is_publisher for p in self.participants.values()),
             active_recording=any(p.permission.recorder for p in self.participants.values()),
         )
 
@@ -260,7 +260,7 @@ class Room:
             ping_interval=settings.ping_interval,
             sif_trailer=self.sif_trailer,
             enabled_publish_codecs=settings.publish_codecs(participant.publishable),
-            fast_publish=participant.permission.can_publish or bool(participant.permission.can_publish_sources),
+            fast_publish=participant.permission.can_publish,
         )
 
     # --- telling everybody ---------------------------------------------------------------------------------------

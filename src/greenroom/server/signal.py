@@ -14,9 +14,10 @@ from .auth import PERMISSION_DENIED, Auth, Authenticator, AuthError
 from .bounds import MAX_ATTRIBUTES, MAX_JSON_MESSAGE, MAX_MALFORMED, MAX_MESSAGE
 from .connection import Frame, SignalConnection
 from .gate import Gate
-from .join import BadJoin, Join, parse_join
+from .join import BadJoin, Join, joined_attributes, parse_join
 from .manager import MediaFailed, RoomManager, RoomNotFound, TooManyRooms
-from .participant import Action, Participant, Reason
+from .participant import Action, Participant, Reason, is_dependent, kind_of
+from .permissions import Grants
 from .session import handle_request, read_description, weight_of
 
 __all__ = ["SignalEndpoint", "add_routes"]
@@ -101,6 +102,8 @@ class SignalEndpoint:
             raise _http_error(401, PERMISSION_DENIED)
         self._check_sizes(auth, join)
         if join.publish_only:
+            if not auth.video.can_publish:
+                raise _http_error(401, PERMISSION_DENIED)
             identity += f"#{join.publish_only}"
         if not join.reconnect:
             # A resume in vain is told by a message after the upgrade, which clients turn into a full reconnect.
@@ -118,7 +121,7 @@ class SignalEndpoint:
         """What a participant says of itself when it joins has the limits of what it says later."""
         settings = self._manager.settings
         metadata = join.metadata or auth.claims.metadata or ""
-        attributes = {**(auth.claims.attributes or {}), **join.attributes}
+        attributes = joined_attributes(auth.claims, join)
         size = sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items())
         if settings.max_metadata_size and len(metadata.encode()) > settings.max_metadata_size:
             raise web.HTTPBadRequest(text=f"metadata exceeds the limit of {settings.max_metadata_size} bytes")
@@ -129,8 +132,8 @@ class SignalEndpoint:
 
     def _is_full(self, auth: Auth, name: str, identity: str) -> bool:
         room = self._manager.get_room(name)
-        is_dependent = auth.claims.kind in ("agent", "egress") or auth.video.recorder
-        return bool(room and room.is_full and identity not in room.participants and not is_dependent)
+        dependent = is_dependent(kind_of(auth.claims), Grants(auth.video).permission)
+        return bool(room and room.is_full and identity not in room.participants and not dependent)
 
     async def _serve(self, request: web.Request, *, single: bool) -> web.StreamResponse:
         # Pings are answered below, so that they count like everything else that a client sends.

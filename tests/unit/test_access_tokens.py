@@ -2,7 +2,10 @@
 
 import base64
 import datetime
+import subprocess
+import sys
 import time
+import warnings
 
 import jwt
 import pytest
@@ -152,3 +155,24 @@ def test_a_refreshed_token_lasts_as_long_as_the_old_one_and_ten_minutes_at_least
         new = authenticator.verify(authenticator.refresh(old)).claims
         assert new.identity == "ann" and new.video == old.video
         assert least <= new.expires - time.time() <= least + 110
+
+
+def test_tokens_with_short_secrets_warn_nobody_and_silence_nobody_else():
+    """PyJWT's own warning stays as it is for a program's own use of PyJWT."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        TokenVerifier(KEY, SECRET).verify(AccessToken(KEY, SECRET).to_jwt())
+        assert not caught
+    code = (
+        "import warnings; before = list(warnings.filters); import greenroom.api, greenroom.api.access_token;"
+        "assert list(warnings.filters) == before, warnings.filters"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_text_in_a_token_takes_the_bytes_that_it_has():
+    short = AccessToken(KEY, SECRET).with_metadata("x" * 3000).to_jwt()
+    assert abs(len(AccessToken(KEY, SECRET).with_metadata("é" * 1500).to_jwt()) - len(short)) < 8
+    assert (
+        TokenVerifier(KEY, SECRET).verify(AccessToken(KEY, SECRET).with_metadata("é😀\n").to_jwt()).metadata == "é😀\n"
+    )

@@ -33,6 +33,8 @@ __all__ = [
 
 DEV_KEY = "devkey"
 DEV_SECRET = "secret"
+MIN_SECRET = 32
+"""Bytes of a secret outside development mode: HS256 is as strong as its secret, up to so many (RFC 7518 3.2)."""
 
 
 class ConfigError(ValueError):
@@ -172,6 +174,7 @@ class ServerConfig:
                 'no API keys: set LIVEKIT_KEYS="key: secret", use --keys or a config file with keys, '
                 "or start with --dev for a local server"
             )
+        self._check_secrets()
         for address in [*self.bind, *([self.rtc.node_ip] if self.rtc.node_ip else [])]:
             try:
                 ipaddress.ip_address(address)
@@ -194,6 +197,26 @@ class ServerConfig:
             raise ConfigError(f"rtc.audio_wait_ms is {self.rtc.audio_wait_ms}, it must be 0 to 5")
         if self.webhook.urls and self.webhook.api_key and self.webhook.api_key not in self.keys:
             raise ConfigError(f"webhook.api_key {self.webhook.api_key!r} is not among keys")
+
+    def _check_secrets(self) -> None:
+        if self.development:
+            return
+        for key, secret in self.keys.items():
+            if len(secret.encode()) >= MIN_SECRET:
+                continue
+            if (key, secret) == (DEV_KEY, DEV_SECRET) and all(_is_loopback(address) for address in self.bind):
+                continue
+            raise ConfigError(
+                f"the secret of key {key!r} has {len(secret.encode())} bytes, it needs {MIN_SECRET}: whoever guesses it "
+                "signs tokens for every room. Make one with: openssl rand -base64 36 (or start with --dev for a local server)"
+            )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def parse_keys(text: str) -> dict[str, str]:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 
 import jwt
 import pytest
 
 from greenroom.api import AccessToken, RoomAgentDispatch, RoomConfiguration, SIPGrants, TokenVerifier, VideoGrants
+from greenroom.api.packed import pack
 from greenroom.server.auth import Authenticator, AuthError
 
 KEY, SECRET = "devkey", "secret"
@@ -176,3 +178,23 @@ def test_text_in_a_token_takes_the_bytes_that_it_has():
     assert (
         TokenVerifier(KEY, SECRET).verify(AccessToken(KEY, SECRET).with_metadata("é😀\n").to_jwt()).metadata == "é😀\n"
     )
+
+
+def test_packed_claims_are_read_back():
+    config = RoomConfiguration(agents=[RoomAgentDispatch(agent_name="kitt")])
+    token = AccessToken(KEY, SECRET).with_identity("ann").with_metadata("m" * 50_000).with_attributes({"a": "b"})
+    plain = TokenVerifier(KEY, SECRET).verify(token.with_room_config(config).to_jwt())
+    token.claims = pack(token.claims)
+    packed = token.to_jwt()
+    assert len(packed) < 1000 and TokenVerifier(KEY, SECRET).verify(packed).room_config == config
+    claims = TokenVerifier(KEY, SECRET).verify(packed)
+    assert (claims.metadata, claims.attributes, claims.packed) == (plain.metadata, plain.attributes, "")
+
+
+@pytest.mark.parametrize(
+    "packed", ["?", "AAAA", base64.b64encode(zlib.compress(bytes(9 << 20))).decode(),
+               base64.b64encode(zlib.compress(b"\0\0\0\4\xff\xff\xff\xff")).decode()]
+)  # fmt: skip
+def test_packed_claims_that_cannot_be_read_are_refused(packed):
+    with pytest.raises(jwt.DecodeError, match="packed"):
+        TokenVerifier(KEY, SECRET).verify(signed({"packed": packed}))

@@ -96,6 +96,9 @@ class Claims:
     room_preset: str | None = None
     room_config: RoomConfiguration | None = None
     kind_details: list[str] = field(default_factory=list)
+    packed: str = ""
+    """What a server writes in a renewed token instead of long metadata, attributes and room configuration (`api.packed`).
+    Reading puts them back in their places."""
     issuer: str = ""
     """JWT `iss`: the API key. Filled by reading."""
     expires: float = 0.0
@@ -194,12 +197,17 @@ def decode_claims(raw: Mapping[str, Any]) -> Claims:
         sha256=_text(raw, "sha256"),
         room_preset=_text(raw, "roomPreset") or None,
         kind_details=list(details),
+        packed=_text(raw, "packed"),
         issuer=_text(raw, "iss"),
         expires=float(raw.get("exp", 0)),
     )
     config = raw.get("roomConfig")
     if config:
         claims.room_config = _room_config(config)
+    if claims.packed:
+        from .packed import unpack
+
+        return unpack(claims)
     return claims
 
 

@@ -18,6 +18,7 @@ from livekit.protocol.room import RoomConfiguration
 from . import signal
 from .agent_hub import AgentHub
 from .auth import Authenticator
+from .bounds import MAX_OWN_BYTES
 from .config import ConfigError, ServerConfig
 from .dispatch import DEV_MAX_LOSSES, MAX_LOSSES, Dispatcher
 from .gate import Gate, GuardedSite, add_gate
@@ -41,8 +42,8 @@ logger = logging.getLogger("greenroom.server")
 MAX_BODY = 10 * 1024 * 1024
 KEEPALIVE_SECONDS = 75.0
 """A connection on which no request comes for so long is closed."""
-MAX_LINE = 64 * 1024
-"""Request line and header lines: a join request travels in the query and passes 8 kB easily (reference 2.4)."""
+LINE = 256 * 1024
+"""Bytes of a request line or a header beside a participant's metadata and attributes: a join request travels in the query."""
 
 
 class StartError(RuntimeError):
@@ -141,8 +142,8 @@ class RoomServer:
             self._app(twirp, gate),
             access_log=None,
             logger=http_logger,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
+            max_line_size=_line_bytes(settings),
+            max_field_size=_line_bytes(settings),
             shutdown_timeout=2.0,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )
@@ -224,6 +225,12 @@ class RoomServer:
             raise MediaFailed(self.failure)
 
 
+def _line_bytes(settings: RoomSettings) -> int:
+    """What a request line and a header must hold so that whoever was let in with metadata and attributes of the allowed size
+    can come back: the token carries them, packed at 16/9 of their size at most, plain at up to three times."""
+    return LINE + 3 * (settings.max_metadata_size + settings.max_attributes_size)
+
+
 def _native_media(config: ServerConfig) -> MediaServer:
     try:
         from greenroom._native import MediaServer
@@ -288,8 +295,8 @@ def room_settings(config: ServerConfig) -> RoomSettings:
         "subscription_limit_video": config.limit.subscription_limit_video,
         "rates": config.limit,
         "max_room_name_length": config.limit.max_room_name_length,
-        "max_metadata_size": config.limit.max_metadata_size,
-        "max_attributes_size": config.limit.max_attributes_size,
+        "max_metadata_size": config.limit.max_metadata_size or MAX_OWN_BYTES,
+        "max_attributes_size": config.limit.max_attributes_size or MAX_OWN_BYTES,
         "max_identity_length": config.limit.max_participant_identity_length,
         "max_name_length": config.limit.max_participant_name_length,
     }

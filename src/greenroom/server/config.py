@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .bounds import MAX_OWN_BYTES
 from .budgets import Rates
 
 __all__ = [
@@ -92,6 +93,7 @@ class LimitConfig(Rates):
     """Audio tracks that one participant receives at a time; more wait until others end."""
     subscription_limit_video: int = 0
     max_metadata_size: int = 512 * 1024
+    """Of a room, and of a participant: as it joins and later. At most, and as 0, 1 MiB: a token must be able to carry it."""
     max_attributes_size: int = 64 * 1024
     max_room_name_length: int = 256
     max_participant_identity_length: int = 256
@@ -189,6 +191,9 @@ class ServerConfig:
                 ipaddress.ip_network(proxy)
             except ValueError as error:
                 raise ConfigError(f"trusted_proxies: {proxy!r} is not an address or a network: {error}") from error
+        for name in ("max_metadata_size", "max_attributes_size"):
+            if (size := getattr(self.limit, name)) > MAX_OWN_BYTES:
+                raise ConfigError(f"limit.{name} is {size}, it can be {MAX_OWN_BYTES} at most")
         if not 1 <= self.shards <= 64:
             raise ConfigError(f"shards is {self.shards}, it must be 1 to 64")
         if self.rtc.udp_port and self.rtc.udp_port + self.shards - 1 > 65535:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from livekit.protocol import rtc
 
 from .auth import PERMISSION_DENIED, Auth, Authenticator, AuthError
-from .bounds import MAX_ATTRIBUTES, MAX_JSON_MESSAGE, MAX_MALFORMED, MAX_MESSAGE
+from .bounds import MAX_ATTRIBUTES, MAX_JSON_MESSAGE, MAX_MALFORMED, MAX_MESSAGE, MAX_ROOM_CONFIG
 from .connection import Frame, SignalConnection
 from .gate import Gate
 from .join import BadJoin, Join, joined_attributes, parse_join
@@ -129,6 +129,13 @@ class SignalEndpoint:
             raise web.HTTPBadRequest(text=f"attributes exceed the limit of {settings.max_attributes_size} bytes")
         if len(attributes) > MAX_ATTRIBUTES:
             raise web.HTTPBadRequest(text=f"more than {MAX_ATTRIBUTES} attributes")
+        if (config := auth.claims.room_config) is None:
+            return
+        if settings.max_metadata_size and len(config.metadata.encode()) > settings.max_metadata_size:
+            raise web.HTTPBadRequest(text=f"room metadata exceeds the limit of {settings.max_metadata_size} bytes")
+        most = MAX_ROOM_CONFIG + (settings.max_metadata_size + settings.max_attributes_size) // 2
+        if config.ByteSize() > most:
+            raise web.HTTPBadRequest(text=f"the token's room configuration exceeds the limit of {most} bytes")
 
     def _is_full(self, auth: Auth, name: str, identity: str) -> bool:
         room = self._manager.get_room(name)

@@ -64,6 +64,7 @@ def parse_join(query: Mapping[str, str], user_agent: str, *, single: bool) -> Jo
     else:
         join = _from_query(query)
     join.room = query.get("room", "")
+    join.participant_sid = join.participant_sid or query.get("sid", "")
     _fill_from_user_agent(join.client, user_agent)
     return join
 

@@ -13,6 +13,7 @@ from aiohttp import WSCloseCode
 from livekit.protocol import models, room as room_proto, rtc
 
 from . import ids
+from .endings import Endings
 from .events import LOSSY_LABELS, EventQueue
 from .participant import Action, Participant, Reason
 from .room import Room
@@ -76,6 +77,7 @@ class RoomManager:
         self.data_dropped: Counter[str] = Counter()
         """Data packets that were not forwarded in rooms that are closed, by reason."""
         self.turns = Turns()
+        self.endings = Endings()
         self.rooms: dict[str, Room] = {}
         """By name."""
         self._by_number: dict[int, Room] = {}

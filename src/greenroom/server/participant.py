@@ -431,6 +431,7 @@ class Participant:
         self.attributes = merged
         if permission is not None:
             self._set_permission(permission)
+            self.room.presence_changed()
         self.changed()
         self.refresh_token()
 
@@ -502,6 +503,8 @@ class Participant:
             return
         self._closed = True
         self.disconnect_reason = reason
+        if action == Action.DISCONNECT and leave:
+            self.room.manager.endings.add(self.sid, reason, asyncio.get_running_loop().time())
         for name in list(self._timers):
             self.cancel_timer(name)
         if leave:

@@ -177,6 +177,12 @@ class SignalEndpoint:
 
     def _enter(self, auth: Auth, join: Join, identity: str, connection: SignalConnection) -> Participant | None:
         name = auth.video.room or join.room
+        endings = self._manager.endings
+        over = (endings.of_resumed if join.reconnect else endings.of_rejoined)(join.participant_sid)
+        if over is not None:
+            leave = rtc.LeaveRequest(reason=over, action=Action.DISCONNECT)
+            connection.send(Frame(rtc.SignalResponse(leave=leave)))
+            return None
         if not join.reconnect:
             try:
                 room = None if self._is_full(auth, name, identity) else self._manager.room_for(name, auth)

@@ -17,6 +17,7 @@ from .bounds import MAX_ATTRIBUTES
 from .budgets import Bucket, DataBudget, SignalBudget
 from .client_rules import client_configuration, publishable_codecs, receivable_codecs
 from .connection import Frame, SignalConnection
+from .echoes import Echoes
 from .join import joined_attributes
 from .permissions import Grants
 from .publishing import Publications
@@ -113,6 +114,7 @@ class Participant:
         """False once there is nothing left to come back to: the client has to join anew."""
         self._connection: SignalConnection | None = connection
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._echoes = Echoes()
         self._closed = False
         addresses = room.settings.node_ips
         self.publisher_pc = Answerer(
@@ -434,6 +436,23 @@ class Participant:
             self.room.presence_changed()
         self.changed()
         self.refresh_token()
+
+    def update_by_client(self, request: rtc.UpdateParticipantMetadata) -> None:
+        """The client's own `UpdateParticipantMetadata`; empty name and metadata mean: not this one. Raises LimitExceeded."""
+        now = asyncio.get_running_loop().time()
+        own = {"name": self.name, "metadata": self.metadata}
+        asked = {"name": request.name, "metadata": request.metadata}
+        meant = self._echoes.meant(now, own, asked, otherwise=bool(request.attributes))
+        self.update(name=meant["name"], metadata=meant["metadata"], attributes=dict(request.attributes))
+
+    def update_by_api(self, **changes: Any) -> None:
+        """`update` by somebody else than the client, which does not know of it yet."""
+        before = {"name": self.name, "metadata": self.metadata}
+        self.update(**changes)
+        now = asyncio.get_running_loop().time()
+        for field, value in before.items():
+            if getattr(self, field) != value:
+                self._echoes.replaced(now, field, value)
 
     def _set_permission(self, permission: models.ParticipantPermission) -> None:
         was_hidden = self.permission.hidden

@@ -130,10 +130,7 @@ def _update_metadata(participant: Participant, request: rtc.UpdateParticipantMet
         respond(RequestReason.NOT_ALLOWED, "does not have permission to update own metadata")
         return
     try:
-        # Clients send name and metadata along with whatever they change; empty means: not this one.
-        participant.update(
-            name=request.name or None, metadata=request.metadata or None, attributes=dict(request.attributes)
-        )
+        participant.update_by_client(request)
     except LimitExceeded as error:
         respond(RequestReason.LIMIT_EXCEEDED, str(error))
         return

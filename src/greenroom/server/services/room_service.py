@@ -128,7 +128,7 @@ class _RoomService:
         participant = self._participant(request.room, request.identity)
         try:
             # an empty string means: leave it as it is (reference 3.4)
-            participant.update(
+            participant.update_by_api(
                 name=request.name or None,
                 metadata=request.metadata or None,
                 attributes=dict(request.attributes) or None,

@@ -16,15 +16,17 @@ from google.protobuf.json_format import ParseDict, ParseError
 from livekit.protocol.room import RoomConfiguration
 
 from . import signal
+from .accounts import Accounts
 from .agent_hub import AgentHub
 from .auth import Authenticator
 from .bounds import MAX_OWN_BYTES
 from .config import ConfigError, ServerConfig
 from .dispatch import DEV_MAX_LOSSES, MAX_LOSSES, Dispatcher
-from .gate import Gate, GuardedSite, add_gate
+from .gate import Gate, GuardedSite, add_admission, add_gate
 from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, http_logger, page_folder
 from .manager import MediaFailed, RoomManager
 from .prometheus import Metrics, MetricsServer
+from .rules import Rules, load_rules
 from .services.dispatch_service import dispatch_rpcs
 from .services.not_connected import not_connected_rpcs
 from .services.room_service import room_rpcs
@@ -54,20 +56,25 @@ class RoomServer:
     """`async with RoomServer(ServerConfig.dev(port=0)) as server: ... server.url ...`
 
     Everything runs on the loop that calls `start`; media runs on native threads. `stop` may be called twice.
-    `media` replaces the native core and is closed with the server.
+    `media` replaces the native core and is closed with the server. `rules`: the application's own, in place of those that the
+    configuration names.
 
     When media fails for good, everybody is sent away, joins are refused with 503, and `failed` returns: whoever runs the
     server ends the process then. As a context manager it raises MediaFailed at its end.
     """
 
-    def __init__(self, config: ServerConfig | None = None, *, media: MediaServer | None = None) -> None:
+    def __init__(
+        self, config: ServerConfig | None = None, *, media: MediaServer | None = None, rules: Rules | None = None
+    ) -> None:
         self.config = config or ServerConfig.dev()
         self.config.check()
+        self._rules = rules or _rules(self.config)
         self.authenticator = Authenticator(self.config.keys)
         self.port = 0
         self._media = media
         self._runner: web.AppRunner | None = None
         self._manager: RoomManager | None = None
+        self._accounts: Accounts | None = None
         self._dispatcher: Dispatcher | None = None
         self._hub: AgentHub | None = None
         self._webhooks: Webhooks | None = None
@@ -120,7 +127,8 @@ class RoomServer:
         config = self.config
         settings = room_settings(config)
         self._media = self._media or _native_media(config)
-        self._manager = RoomManager(settings, self._media, self.authenticator)
+        self._manager = RoomManager(settings, self._media, self.authenticator, self._rules)
+        self._accounts = Accounts(self._manager, self._manager.referee)
         gate = Gate(config.limit, config.trusted_proxies, self._manager.limited, loopback_is_free=config.development)
         self._hub = AgentHub(self.authenticator, settings.server_info())
         losses = DEV_MAX_LOSSES if config.development else MAX_LOSSES
@@ -139,7 +147,7 @@ class RoomServer:
         if config.webhook.urls:
             self._webhooks = Webhooks(config.webhook, self.authenticator, self._manager)
         self._runner = web.AppRunner(
-            self._app(twirp, gate),
+            self._app(twirp, gate, self._accounts),
             access_log=None,
             logger=http_logger,
             max_line_size=_line_bytes(settings),
@@ -158,11 +166,14 @@ class RoomServer:
             except OSError as error:
                 raise StartError(f"cannot serve metrics on port {config.prometheus.port}: {_reason(error)}") from error
         self._manager.start()
+        self._accounts.start()
         self._dispatcher.start()
 
-    def _app(self, twirp: TwirpRouter, gate: Gate) -> web.Application:
+    def _app(self, twirp: TwirpRouter, gate: Gate, accounts: Accounts) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY)
         add_gate(app, gate)  # first, so that nothing is done for a request that is one too many
+        if self.manager.referee.asks_admission:
+            add_admission(app, gate, self.manager.referee)
         add_cors(app)
         page = page_folder() if self.config.serve_playground else None
         add_health(app, lambda: not (self._draining or self.failure), page)
@@ -170,7 +181,7 @@ class RoomServer:
             add_page(app, page)
         if self.config.development:
             add_dev_token(app, self.authenticator)
-        signal.add_routes(app, self.manager, self.authenticator, gate)
+        signal.add_routes(app, self.manager, self.authenticator, gate, accounts)
         assert self._hub is not None
         app.router.add_get("/agent", self._hub.handle)
         app.router.add_route("*", "/twirp/{service}/{method}", twirp.handle)
@@ -204,6 +215,8 @@ class RoomServer:
             await self._dispatcher.close()
         if self._manager:
             await self._manager.close()
+        if self._accounts:
+            self._accounts.close()
         if self._hub:
             await self._hub.close()
         if self._runner:
@@ -223,6 +236,16 @@ class RoomServer:
         await self.stop()
         if self.failure and exception_type is None:
             raise MediaFailed(self.failure)
+
+
+def _rules(config: ServerConfig) -> Rules:
+    """Those that the configuration names. ConfigError when they cannot be loaded."""
+    if not config.rules:
+        return Rules()
+    try:
+        return load_rules(config.rules)
+    except ValueError as error:
+        raise ConfigError(f"rules: {error}") from error
 
 
 def _line_bytes(settings: RoomSettings) -> int:

@@ -151,6 +151,8 @@ class ServerConfig:
     development: bool = False
     shards: int = 1
     """Media threads. A room lives on one."""
+    rules: str = ""
+    """`package.module:name` of the application's own rules (`greenroom.server.rules.Rules`). Empty: none."""
     serve_playground: bool = False
     """Answer browsers at `/` with the bundled web page."""
     ignored: list[str] = field(default_factory=list)

@@ -52,6 +52,8 @@ class Join:
     description: SessionDescription | SdpError | None = None
     """`offer` once it was read, or why it cannot be."""
     sync_state: rtc.SyncState | None = None
+    refused_tracks: list[tuple[rtc.AddTrackRequest, str]] = field(default_factory=list)
+    """Of `add_tracks` those that the application's rules refused, which are there no more, and why."""
 
 
 def parse_join(query: Mapping[str, str], user_agent: str, *, single: bool) -> Join:

@@ -17,6 +17,7 @@ from .endings import Endings
 from .events import LOSSY_LABELS, EventQueue
 from .participant import Action, Participant, Reason
 from .room import Room
+from .rules import Referee, Rules
 from .session import sync_state
 from .settings import RoomSettings
 from .tracks import PublishedTrack
@@ -53,7 +54,7 @@ class RoomEvent:
     """Something that webhooks, dispatch and metrics want to know.
 
     kind: room_started, room_finished, participant_joined (a session was made), participant_active (its media is
-    connected), participant_left (after it was active), participant_connection_aborted (before), track_published,
+    connected), participant_leaving (its end is decided, its media still there), participant_left (after it was active), participant_connection_aborted (before), track_published,
     track_unpublished.
     """
 
@@ -66,14 +67,17 @@ class RoomEvent:
 class RoomManager:
     """Owns the rooms. Make it and call `start` inside the running event loop; end with `close`."""
 
-    def __init__(self, settings: RoomSettings, media: MediaServer, authenticator: Authenticator) -> None:
-        """`authenticator` signs the tokens that sessions are refreshed with."""
+    def __init__(
+        self, settings: RoomSettings, media: MediaServer, authenticator: Authenticator, rules: Rules | None = None
+    ) -> None:
+        """`authenticator` signs the tokens that sessions are refreshed with. `rules`: the application's own."""
         self.settings = settings
         self.media = media
         self.sign = authenticator.refresh
         self.numbers = ids.NativeIds()
         self.limited: Counter[str] = Counter()
         """What was held back, refused or dropped because of a budget or a bound, by reason."""
+        self.referee = Referee(rules or Rules(), self.limited)
         self.data_dropped: Counter[str] = Counter()
         """Data packets that were not forwarded in rooms that are closed, by reason."""
         self.turns = Turns()

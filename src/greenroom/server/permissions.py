@@ -14,8 +14,6 @@ from greenroom.api.grants import VideoGrants
 
 __all__ = ["Grants", "source_name"]
 
-UNKNOWN = models.TrackSource.UNKNOWN
-
 
 def source_name(source: int) -> str:
     """As tokens write it: "camera", "screen_share_audio", ..."""
@@ -68,7 +66,7 @@ class Grants:
             can_publish=video.can_publish,
             can_publish_data=video.can_publish_data,
             can_publish_sources=[
-                models.TrackSource.Value(name.upper()) if name.upper() in known else UNKNOWN
+                models.TrackSource.Value(name.upper() if name.upper() in known else "UNKNOWN")
                 for name in video.can_publish_sources or ()
             ],
             hidden=bool(video.hidden),

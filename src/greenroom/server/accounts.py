@@ -59,6 +59,7 @@ class Accounts:
         if not self._referee.asks_accounts:
             return
         self._unsubscribe = self._manager.on(self._on_event)
+        self._manager.before_leaving = self._leaving
         self._later()
 
     def close(self) -> None:
@@ -98,7 +99,9 @@ class Accounts:
             api_key = participant.auth.api_key
             self._present[api_key] += 1
             self._sessions[participant] = Session(api_key, asyncio.get_running_loop().time())
-        elif event.kind == "participant_leaving" and participant in self._sessions:
+
+    def _leaving(self, participant: Participant) -> None:
+        if participant in self._sessions:
             self._present[self._sessions[participant].api_key] -= 1
             self._read(participant, last=True)
 

@@ -54,7 +54,7 @@ class RoomEvent:
     """Something that webhooks, dispatch and metrics want to know.
 
     kind: room_started, room_finished, participant_joined (a session was made), participant_active (its media is
-    connected), participant_leaving (its end is decided, its media still there), participant_left (after it was active), participant_connection_aborted (before), track_published,
+    connected), participant_left (after it was active), participant_connection_aborted (before), track_published,
     track_unpublished.
     """
 
@@ -88,6 +88,8 @@ class RoomManager:
         self._peers: dict[int, Participant] = {}
         self._tracks: dict[int, PublishedTrack] = {}
         self._observers: list[Callable[[RoomEvent], None]] = []
+        self.before_leaving: Callable[[Participant], None] = lambda _participant: None
+        """Called when the end of a session is decided and its media can still be looked at."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure = ""
         self._failed = asyncio.Event()

@@ -524,7 +524,7 @@ class Participant:
         self.disconnect_reason = reason
         if action == Action.DISCONNECT and leave:
             self.room.manager.endings.add(self.sid, reason, asyncio.get_running_loop().time())
-        self.room.emit("participant_leaving", self)
+        self.room.manager.before_leaving(self)
         for name in list(self._timers):
             self.cancel_timer(name)
         if leave:

@@ -9,6 +9,7 @@ import logging
 import secrets
 import socket
 import string
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -31,15 +32,17 @@ from .services.dispatch_service import dispatch_rpcs
 from .services.not_connected import not_connected_rpcs
 from .services.room_service import room_rpcs
 from .settings import RoomSettings
-from .twirp import TwirpRouter
+from .twirp import Rpc, TwirpRouter
 from .webhooks import Webhooks
 
 if TYPE_CHECKING:
     from greenroom._native import MediaServer
 
-__all__ = ["RoomServer", "StartError"]
+__all__ = ["RoomServer", "Services", "StartError"]
 
 logger = logging.getLogger("greenroom.server")
+
+Services = Callable[["RoomServer"], Mapping[str, Mapping[str, Rpc]]]
 
 MAX_BODY = 10 * 1024 * 1024
 KEEPALIVE_SECONDS = 75.0
@@ -57,17 +60,24 @@ class RoomServer:
 
     Everything runs on the loop that calls `start`; media runs on native threads. `stop` may be called twice.
     `media` replaces the native core and is closed with the server. `rules`: the application's own, in place of those that the
-    configuration names.
+    configuration names. `services(server)` is called as it starts and returns API services (`{"Egress": {"StartEgress":
+    Rpc(...)}}`), in place of its own where the name is the same; a service that needs to end does so before `stop`.
 
     When media fails for good, everybody is sent away, joins are refused with 503, and `failed` returns: whoever runs the
     server ends the process then. As a context manager it raises MediaFailed at its end.
     """
 
     def __init__(
-        self, config: ServerConfig | None = None, *, media: MediaServer | None = None, rules: Rules | None = None
+        self,
+        config: ServerConfig | None = None,
+        *,
+        media: MediaServer | None = None,
+        rules: Rules | None = None,
+        services: Services | None = None,
     ) -> None:
         self.config = config or ServerConfig.dev()
         self.config.check()
+        self._services = services or (lambda _server: {})
         self._rules = rules or _rules(self.config)
         self.authenticator = Authenticator(self.config.keys)
         self.port = 0
@@ -140,6 +150,7 @@ class RoomServer:
                 "RoomService": room_rpcs(self._manager, config.limit),
                 "AgentDispatchService": dispatch_rpcs(self._dispatcher),
                 **not_connected_rpcs(),
+                **self._services(self),
             },
             gate.api_call,
         )

@@ -110,6 +110,8 @@ def test_identity_falls_back_to_jti():
         ({"attributes": {"a": 1}}, jwt.DecodeError),
         ({"name": 5}, jwt.DecodeError),
         ({"roomConfig": {"agents": 5}}, jwt.DecodeError),
+        ({"metadata": "half a \ud83d"}, jwt.DecodeError),
+        ({"attributes": {"k": "\ud83d"}}, jwt.DecodeError),
         ({"video": {"canPublishSources": [1]}}, jwt.DecodeError),
         ({"newGrant": {"x": 1}, "video": {"newer": 1}}, None),
     ],

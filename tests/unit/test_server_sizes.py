@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 from livekit.protocol import rtc
 from livekit.protocol.agent_dispatch import RoomAgentDispatch
-from livekit.protocol.room import RoomConfiguration, UpdateParticipantRequest
+from livekit.protocol.room import CreateRoomRequest, RoomConfiguration, UpdateParticipantRequest
 
 from greenroom.api import AccessToken, LiveKitAPI, TokenVerifier, VideoGrants
+from greenroom.api.twirp import ServerError
 from greenroom.server.app import RoomServer
 from greenroom.server.config import ConfigError, LimitConfig, ServerConfig
 from tests.unit.server_client import Client, client
@@ -157,3 +158,17 @@ async def test_without_limits_there_is_still_one_that_a_token_can_carry(media: F
             assert len(alice.joined.participant.metadata) == 1024 * 1024
     with pytest.raises(ConfigError, match=r"limit\.max_metadata_size is 2000000, it can be 1048576 at most"):
         ServerConfig.dev(limit=LimitConfig(max_metadata_size=2_000_000)).check()
+
+
+@pytest.mark.parametrize(
+    ("wish", "text"),
+    [
+        (RoomAgentDispatch(metadata="m" * (METADATA + 1)), "metadata size exceeds limits"),
+        (RoomAgentDispatch(attributes={"k": "v" * ATTRIBUTES}), "attributes size exceeds limits"),
+    ],
+)
+async def test_what_a_new_room_asks_of_its_agents_has_the_limits(
+    api: LiveKitAPI, wish: RoomAgentDispatch, text: str
+) -> None:
+    with pytest.raises(ServerError, match=text):
+        await api.room.create_room(CreateRoomRequest(name="test", agents=[wish]))

@@ -168,6 +168,15 @@ def _text(raw: Mapping[str, Any], key: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"claim {key} is not a string")
+    return _encodable(value, key)
+
+
+def _encodable(value: str, key: str) -> str:
+    """JSON can name half a character (a lone surrogate), which no message could carry on."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"claim {key} is not Unicode text") from error
     return value
 
 
@@ -180,6 +189,8 @@ def decode_claims(raw: Mapping[str, Any]) -> Claims:
     attributes = raw.get("attributes") or {}
     if not isinstance(attributes, Mapping) or not all(isinstance(value, str) for value in attributes.values()):
         raise ValueError("claim attributes is not an object of strings")
+    for key, value in attributes.items():
+        _encodable(key + value, "attributes")
     details = raw.get("kindDetails") or []
     if not isinstance(details, list) or not all(isinstance(item, str) for item in details):
         raise ValueError("claim kindDetails is not a list of strings")

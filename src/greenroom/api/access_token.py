@@ -31,7 +31,7 @@ DEFAULT_LEEWAY = datetime.timedelta(minutes=1)
 
 # The audience and friends are not part of the format; a token that carries them is still good. The signature was checked
 # before; what is left on must be named, because PyJWT switches all checks off with that one.
-_DECODE_OPTIONS = (
+_DECODE_OPTIONS: Any = (
     {"require": ["exp"], "verify_signature": False}
     | dict.fromkeys(("verify_exp", "verify_nbf", "verify_iss"), True)
     | dict.fromkeys(("verify_aud", "verify_iat", "verify_sub", "verify_jti"), False)

@@ -66,8 +66,7 @@ class Grants:
             can_publish=video.can_publish,
             can_publish_data=video.can_publish_data,
             can_publish_sources=[
-                models.TrackSource.Value(name.upper() if name.upper() in known else "UNKNOWN")
-                for name in video.can_publish_sources or ()
+                name.upper() if name.upper() in known else "UNKNOWN" for name in video.can_publish_sources or ()
             ],
             hidden=bool(video.hidden),
             recorder=bool(video.recorder),

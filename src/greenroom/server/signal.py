@@ -40,8 +40,8 @@ def add_routes(
 ) -> SignalEndpoint:
     """Register `/rtc`, `/rtc/v1` and their `/validate`."""
     endpoint = SignalEndpoint(manager, authenticator, gate, accounts)
-    app.router.add_get("/rtc", endpoint.rtc)
-    app.router.add_get("/rtc/v1", endpoint.rtc_v1)
+    app.router.add_get("/rtc", endpoint.dual)
+    app.router.add_get("/rtc/v1", endpoint.single)
     app.router.add_get("/rtc/validate", endpoint.validate)
     app.router.add_get("/rtc/v1/validate", endpoint.validate_v1)
     app.on_shutdown.append(endpoint.shut_down)
@@ -58,10 +58,10 @@ class SignalEndpoint:
         self.malformed = 0
         """Messages that could not be read."""
 
-    async def rtc(self, request: web.Request) -> web.StreamResponse:
+    async def dual(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, single=False)
 
-    async def rtc_v1(self, request: web.Request) -> web.StreamResponse:
+    async def single(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, single=True)
 
     async def validate(self, request: web.Request) -> web.Response:

@@ -4,5 +4,14 @@ import { defineConfig } from 'vite';
 export default defineConfig({
   base: './',
   build: { outDir: '../src/greenroom/web', emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 800 },
-  server: { proxy: { '/api': 'http://localhost:7880' } },
+  // The server gives tokens to its own page only, which this one stands in for.
+  server: {
+    proxy: {
+      '/api': {
+        target: 'http://localhost:7880',
+        changeOrigin: true,
+        headers: { origin: 'http://localhost:7880' },
+      },
+    },
+  },
 });

@@ -2,12 +2,17 @@
 
 import base64
 import datetime
+import subprocess
+import sys
 import time
+import warnings
+import zlib
 
 import jwt
 import pytest
 
 from greenroom.api import AccessToken, RoomAgentDispatch, RoomConfiguration, SIPGrants, TokenVerifier, VideoGrants
+from greenroom.api.packed import pack
 from greenroom.server.auth import Authenticator, AuthError
 
 KEY, SECRET = "devkey", "secret"
@@ -105,6 +110,8 @@ def test_identity_falls_back_to_jti():
         ({"attributes": {"a": 1}}, jwt.DecodeError),
         ({"name": 5}, jwt.DecodeError),
         ({"roomConfig": {"agents": 5}}, jwt.DecodeError),
+        ({"metadata": "half a \ud83d"}, jwt.DecodeError),
+        ({"attributes": {"k": "\ud83d"}}, jwt.DecodeError),
         ({"video": {"canPublishSources": [1]}}, jwt.DecodeError),
         ({"newGrant": {"x": 1}, "video": {"newer": 1}}, None),
     ],
@@ -152,3 +159,44 @@ def test_a_refreshed_token_lasts_as_long_as_the_old_one_and_ten_minutes_at_least
         new = authenticator.verify(authenticator.refresh(old)).claims
         assert new.identity == "ann" and new.video == old.video
         assert least <= new.expires - time.time() <= least + 110
+
+
+def test_tokens_with_short_secrets_warn_nobody_and_silence_nobody_else():
+    """PyJWT's own warning stays as it is for a program's own use of PyJWT."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        TokenVerifier(KEY, SECRET).verify(AccessToken(KEY, SECRET).to_jwt())
+        assert not caught
+    code = (
+        "import warnings; before = list(warnings.filters); import greenroom.api, greenroom.api.access_token;"
+        "assert list(warnings.filters) == before, warnings.filters"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_text_in_a_token_takes_the_bytes_that_it_has():
+    short = AccessToken(KEY, SECRET).with_metadata("x" * 3000).to_jwt()
+    assert abs(len(AccessToken(KEY, SECRET).with_metadata("é" * 1500).to_jwt()) - len(short)) < 8
+    assert (
+        TokenVerifier(KEY, SECRET).verify(AccessToken(KEY, SECRET).with_metadata("é😀\n").to_jwt()).metadata == "é😀\n"
+    )
+
+
+def test_packed_claims_are_read_back():
+    config = RoomConfiguration(agents=[RoomAgentDispatch(agent_name="kitt")])
+    token = AccessToken(KEY, SECRET).with_identity("ann").with_metadata("m" * 50_000).with_attributes({"a": "b"})
+    plain = TokenVerifier(KEY, SECRET).verify(token.with_room_config(config).to_jwt())
+    token.claims = pack(token.claims)
+    packed = token.to_jwt()
+    assert len(packed) < 1000 and TokenVerifier(KEY, SECRET).verify(packed).room_config == config
+    claims = TokenVerifier(KEY, SECRET).verify(packed)
+    assert (claims.metadata, claims.attributes, claims.packed) == (plain.metadata, plain.attributes, "")
+
+
+@pytest.mark.parametrize(
+    "packed", ["?", "AAAA", base64.b64encode(zlib.compress(bytes(9 << 20))).decode(),
+               base64.b64encode(zlib.compress(b"\0\0\0\4\xff\xff\xff\xff")).decode()]
+)  # fmt: skip
+def test_packed_claims_that_cannot_be_read_are_refused(packed):
+    with pytest.raises(jwt.DecodeError, match="packed"):
+        TokenVerifier(KEY, SECRET).verify(signed({"packed": packed}))

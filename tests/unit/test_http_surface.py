@@ -8,7 +8,7 @@ import pytest
 from greenroom.api import TokenVerifier
 from greenroom.server import http as surface
 from greenroom.server.app import RoomServer
-from greenroom.server.config import ServerConfig
+from greenroom.server.config import ServerConfig, load_config
 from tests.conftest import token
 
 from .server_fakes import FakeMediaServer
@@ -70,13 +70,13 @@ async def test_any_origin_may_call(http):
 
 async def test_long_request_lines_are_read(http):
     async with http.get(
-        "/rtc/validate", params={"access_token": token("ann"), "join_request": "x" * 40_000}
+        "/rtc/validate", params={"access_token": token("ann"), "join_request": "x" * 1_500_000}
     ) as response:
         assert response.status in (200, 400), "read and judged"
 
 
 async def test_too_long_request_lines_are_refused(http):
-    async with http.get("/rtc/validate", params={"x": "y" * 70_000}) as response:
+    async with http.get("/rtc/validate", params={"x": "y" * 2_100_000}) as response:
         assert response.status in (400, 414)
     async with http.get("/") as response:
         assert response.status == 200
@@ -132,8 +132,54 @@ async def test_a_bad_token_request_is_a_clear_error(http, body):
         assert response.status == 400 and (await response.json())["error"]
 
 
+STRANGERS = [
+    ({"Origin": "https://evil.example"}, "not one of https://evil.example"),
+    ({"Origin": "null"}, "not one of null"),
+    ({"Origin": "http://localhost:1"}, "not one of http://localhost:1"),
+    ({"Sec-Fetch-Site": "cross-site"}, "this server's own page"),
+    ({"Host": "rebound.example"}, "not 'rebound.example'"),
+    ({"X-Forwarded-For": "203.0.113.9"}, "a proxy"),
+    ({"Forwarded": "for=203.0.113.9"}, "a proxy"),
+]
+
+
+@pytest.mark.parametrize(("headers", "reason"), STRANGERS, ids=lambda value: str(value)[:40])
+async def test_a_development_token_is_for_this_machine_and_the_servers_own_page(http, headers, reason):
+    async with http.post("/api/token", json={"room_name": "board"}, headers=headers) as response:
+        assert response.status == 403 and reason in (await response.json())["error"]
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_the_servers_own_page_gets_development_tokens(server, http):
+    headers = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
+    async with http.post("/api/token", json={}, headers=headers) as response:
+        assert response.status == 200
+
+
+async def test_no_other_site_may_ask_for_a_development_token(server):
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    async with aiohttp.ClientSession() as http:
+        for path in ("/api/token", "//api/token"):
+            async with http.options(server.url + path, headers=asked) as response:
+                assert response.status == 405
+                assert not any(name.startswith("Access-Control") for name in response.headers)
+        async with http.options(server.url + "/twirp/livekit.RoomService/ListRooms", headers=asked) as response:
+            assert response.status == 204 and response.headers["Access-Control-Allow-Methods"] == "POST"
+
+
+async def test_a_development_server_that_all_can_reach_gives_tokens_to_its_own_machine_only(monkeypatch):
+    """A configuration file may say `development: true` and bind to all interfaces."""
+    config = load_config(f"development: true\nport: 0\nkeys: {{prod: {'s' * 32}}}\nbind_addresses: ['']\n")
+    async with RoomServer(config, media=FakeMediaServer()) as server, aiohttp.ClientSession(server.url) as session:
+        async with session.post("/api/token", json={}) as response:
+            assert response.status == 200
+        monkeypatch.setattr("aiohttp.web.BaseRequest.remote", "203.0.113.9")
+        async with session.post("/api/token", json={"room_name": "board-meeting"}) as response:
+            assert response.status == 403 and "not 203.0.113.9" in (await response.json())["error"]
+
+
 async def test_only_development_servers_hand_out_tokens():
-    config = ServerConfig(port=0, bind_addresses=["127.0.0.1"], keys={"k": "s"})
+    config = ServerConfig(port=0, bind_addresses=["127.0.0.1"], keys={"k": "s" * 32})
     async with RoomServer(config, media=FakeMediaServer()) as server, aiohttp.ClientSession(server.url) as session:
         async with session.post("/api/token", json={}) as response:
             assert response.status == 404

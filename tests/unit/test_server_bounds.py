@@ -300,3 +300,16 @@ async def test_there_is_an_end_to_subscriptions_without_a_limit(
             await alice.publish(f"mic{number}")
         await bob.settle()
         assert len(server.manager.rooms["test"].participants["bob"].subscriptions.active) == 3
+
+
+async def test_a_server_with_all_the_tracks_it_may_have_takes_nobody_else(media: FakeMediaServer) -> None:
+    """`limit.num_tracks` counts what is published and what is received, as in livekit-server; it is no one's own limit."""
+    async with RoomServer(ServerConfig.dev(port=0, limit=LimitConfig(num_tracks=3)), media=media) as server:
+        async with client(server, media, "alice") as alice, client(server, media, "bob"):
+            await alice.publish("one")
+            assert server.manager.track_count() == 2, "alice's and bob's copy of it"
+            assert (await refused_join(server, token("carol")))[0] == 200
+            await alice.publish("two")
+            assert await refused_join(server, token("carol")) == (503, "too many tracks on this server")
+            async with client(server, media, "alice", query={"reconnect": "1"}, dual=True, connected=False) as back:
+                assert back.seen[0].HasField("reconnect"), "who is in already may come back"

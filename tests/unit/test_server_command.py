@@ -62,9 +62,9 @@ async def test_it_says_one_line_serves_and_stops_cleanly(number):
 
 
 async def test_keys_come_from_the_environment():
-    server = await Server.start("--bind", "127.0.0.1", LIVEKIT_KEYS="mykey: mysecret")
+    server = await Server.start("--bind", "127.0.0.1", LIVEKIT_KEYS=f"mykey: {'s' * 32}")
     try:
-        async with LiveKitAPI(server.url, "mykey", "mysecret") as api:
+        async with LiveKitAPI(server.url, "mykey", "s" * 32) as api:
             assert list((await api.room.list_rooms()).rooms) == []
     finally:
         code, _ = await server.stop()
@@ -73,10 +73,10 @@ async def test_keys_come_from_the_environment():
 
 async def test_a_configuration_file_is_used(tmp_path):
     path = tmp_path / "server.yaml"
-    path.write_text("keys: {filekey: filesecret}\nbind_addresses: [127.0.0.1]\nturn: {enabled: true}\n")
+    path.write_text(f"keys: {{filekey: {'f' * 32}}}\nbind_addresses: [127.0.0.1]\nturn: {{enabled: true}}\n")
     server = await Server.start("--config", str(path))
     try:
-        async with LiveKitAPI(server.url, "filekey", "filesecret") as api:
+        async with LiveKitAPI(server.url, "filekey", "f" * 32) as api:
             assert list((await api.room.list_rooms()).rooms) == []
     finally:
         await server.stop()
@@ -92,6 +92,8 @@ def test_without_keys_it_refuses_in_one_sentence():
     ("arguments", "message"),
     [
         (("--keys", "nonsense"), 'keys must look like "key: secret"'),
+        (("--keys", "prod: short"), "the secret of key 'prod' has 5 bytes, it needs 32"),
+        (("--keys", "devkey: secret"), "the secret of key 'devkey' has 6 bytes, it needs 32"),
         (("--config", "/nowhere/server.yaml"), "cannot read /nowhere/server.yaml"),
         (("--config-body", "port: many"), "port must be a whole number"),
         (("--dev", "--port", "99999"), "port is 99999"),

@@ -1,5 +1,7 @@
 """Configuration files: the keys of a LiveKit server's file, and errors that name the key."""
 
+from typing import Any
+
 import pytest
 
 from greenroom.server.config import ConfigError, RtcConfig, ServerConfig, load_config, parse_keys
@@ -8,8 +10,8 @@ FILE = """
 port: 7000
 bind_addresses: ["10.0.0.1"]
 keys:
-  key1: secret1
-  key2: 12345
+  key1: secret1-secret1-secret1-secret1-secret1
+  key2: 12345678901234567890123456789012
 rtc:
   udp_port: 7001
   node_ip: 203.0.113.9
@@ -40,7 +42,7 @@ def test_a_livekit_file_is_read():
         7001,
         "203.0.113.9",
     )
-    assert config.keys == {"key1": "secret1", "key2": "12345"}
+    assert config.keys == {"key1": "-".join(["secret1"] * 5), "key2": "12345678901234567890123456789012"}
     assert not config.room.auto_create and config.room.empty_timeout == 60 and config.room.departure_timeout == 20
     assert [codec.mime for codec in config.room.enabled_codecs] == ["audio/opus", "video/VP8"]
     assert config.prometheus.port == 6789
@@ -111,3 +113,28 @@ def test_development_means_loopback_and_the_well_known_key():
     assert config.bind == ["127.0.0.1"] and config.keys == {"devkey": "secret"}
     assert ServerConfig().bind == ["0.0.0.0"]
     assert ServerConfig(bind_addresses=["", "localhost"]).bind == ["0.0.0.0", "127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"keys": {"k": "s" * 31}}, True),
+        ({"keys": {"k": "s" * 32}}, False),
+        ({"keys": {"k": "é" * 16}}, False),
+        ({"keys": {"good": "s" * 40, "bad": "s"}}, True),
+        ({"keys": {"k": "s"}, "development": True}, False),
+        ({"keys": {"devkey": "secret"}}, True),
+        ({"keys": {"devkey": "secret"}, "bind_addresses": ["127.0.0.1", "::1"]}, False),
+        ({"keys": {"devkey": "secret"}, "bind_addresses": ["127.0.0.1", "10.0.0.1"]}, True),
+        ({"keys": {"devkey": "secrets"}, "bind_addresses": ["127.0.0.1"]}, True),
+    ],
+)
+def test_outside_development_a_secret_has_32_bytes(changes: dict[str, Any], refused: bool) -> None:
+    """The well-known development key works without development mode too, where only this machine can use it."""
+    config = ServerConfig(**changes)
+    if not refused:
+        config.check()
+        return
+    with pytest.raises(ConfigError, match=r"the secret of key '\w+' has \d+ bytes, it needs 32") as raised:
+        config.check()
+    assert not any(secret in str(raised.value) for secret in config.keys.values() if len(secret) > 8)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import jwt
+from jwt.algorithms import HMACAlgorithm
 
 from .grants import (
     AgentGrants,
@@ -28,11 +29,25 @@ __all__ = ["DEFAULT_LEEWAY", "DEFAULT_TTL", "AccessToken", "TokenVerifier"]
 DEFAULT_TTL = datetime.timedelta(hours=6)
 DEFAULT_LEEWAY = datetime.timedelta(minutes=1)
 
-# The audience and friends are not part of the format; a token that carries them is still good.
-_DECODE_OPTIONS = {"require": ["exp"]} | dict.fromkeys(("verify_aud", "verify_iat", "verify_sub", "verify_jti"), False)
+# The audience and friends are not part of the format; a token that carries them is still good. The signature was checked
+# before; what is left on must be named, because PyJWT switches all checks off with that one.
+_DECODE_OPTIONS: Any = (
+    {"require": ["exp"], "verify_signature": False}
+    | dict.fromkeys(("verify_exp", "verify_nbf", "verify_iss"), True)
+    | dict.fromkeys(("verify_aud", "verify_iat", "verify_sub", "verify_jti"), False)
+)
 
-# The development secret has six bytes everywhere, and users choose theirs: a warning for every token helps nobody.
-warnings.filterwarnings("ignore", message=r"The HMAC key is \d+ bytes long")
+
+class _AnyLength(HMACAlgorithm):
+    """HS256 without PyJWT's warning about short secrets. The development secret has six bytes everywhere, and how long others
+    must be is the server's rule, said once at its start."""
+
+    def check_key_length(self, key: bytes) -> str | None:
+        return None
+
+
+_jws = jwt.PyJWS(algorithms=[])
+_jws.register_algorithm("HS256", _AnyLength(HMACAlgorithm.SHA256))
 
 
 class AccessToken:
@@ -124,7 +139,9 @@ class AccessToken:
             "nbf": now,
             "exp": now + int(self.ttl.total_seconds()),
         }
-        return jwt.encode(payload, self.api_secret, algorithm="HS256")
+        # Not escaped: what is not ASCII would take three times its size, and a token travels in one line.
+        body = json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
+        return _jws.encode(body.encode("utf-8", "surrogatepass"), self.api_secret, algorithm="HS256")
 
 
 class TokenVerifier:
@@ -161,14 +178,8 @@ def decode_token(
     if verify_signature:
         if not api_key or not api_secret:
             raise ValueError("api_key and api_secret must be set")
-        payload = jwt.decode(
-            token,
-            key=api_secret,
-            issuer=api_key,
-            algorithms=["HS256"],
-            leeway=leeway,
-            options=_DECODE_OPTIONS,
-        )
+        _jws.decode(token, key=api_secret, algorithms=["HS256"])
+        payload = jwt.decode(token, issuer=api_key, algorithms=["HS256"], leeway=leeway, options=_DECODE_OPTIONS)
     else:
         payload = jwt.decode(token, algorithms=["HS256"], options={"verify_signature": False})
     try:

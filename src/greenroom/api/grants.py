@@ -39,7 +39,8 @@ class VideoGrants:
     can_publish_data: bool = True
     """In a token without it: the same as `can_publish`."""
     can_publish_sources: list[str] | None = None
-    """Of camera, microphone, screen_share, screen_share_audio. Not empty: only these, whatever `can_publish` says."""
+    """Of camera, microphone, screen_share, screen_share_audio. Not empty: only these, and none without `can_publish`.
+    A name that is none of these allows nothing."""
     can_update_own_metadata: bool | None = None
     ingress_admin: bool | None = None
     hidden: bool | None = None
@@ -95,6 +96,9 @@ class Claims:
     room_preset: str | None = None
     room_config: RoomConfiguration | None = None
     kind_details: list[str] = field(default_factory=list)
+    packed: str = ""
+    """What a server writes in a renewed token instead of long metadata, attributes and room configuration (`api.packed`).
+    Reading puts them back in their places."""
     issuer: str = ""
     """JWT `iss`: the API key. Filled by reading."""
     expires: float = 0.0
@@ -164,6 +168,15 @@ def _text(raw: Mapping[str, Any], key: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"claim {key} is not a string")
+    return _encodable(value, key)
+
+
+def _encodable(value: str, key: str) -> str:
+    """JSON can name half a character (a lone surrogate), which no message could carry on."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"claim {key} is not Unicode text") from error
     return value
 
 
@@ -176,6 +189,8 @@ def decode_claims(raw: Mapping[str, Any]) -> Claims:
     attributes = raw.get("attributes") or {}
     if not isinstance(attributes, Mapping) or not all(isinstance(value, str) for value in attributes.values()):
         raise ValueError("claim attributes is not an object of strings")
+    for key, value in attributes.items():
+        _encodable(key + value, "attributes")
     details = raw.get("kindDetails") or []
     if not isinstance(details, list) or not all(isinstance(item, str) for item in details):
         raise ValueError("claim kindDetails is not a list of strings")
@@ -193,12 +208,17 @@ def decode_claims(raw: Mapping[str, Any]) -> Claims:
         sha256=_text(raw, "sha256"),
         room_preset=_text(raw, "roomPreset") or None,
         kind_details=list(details),
+        packed=_text(raw, "packed"),
         issuer=_text(raw, "iss"),
         expires=float(raw.get("exp", 0)),
     )
     config = raw.get("roomConfig")
     if config:
         claims.room_config = _room_config(config)
+    if claims.packed:
+        from .packed import unpack
+
+        return unpack(claims)
     return claims
 
 

@@ -34,6 +34,10 @@ class ResumeRefused(Exception):
     """The server does not know the session any more."""
 
 
+class SessionOver(Exception):
+    """Somebody ended the session meanwhile, and the server says why: there is nothing to come back to."""
+
+
 class Recovery:
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -122,6 +126,8 @@ class Recovery:
                 logger.info("the connection was lost again")
                 attempt = 0
                 continue
+            except SessionOver:
+                return
             except ResumeRefused as refused:
                 logger.info("resume refused (%s): joining anew", refused)
                 self._full = True
@@ -133,7 +139,7 @@ class Recovery:
             except Exception:
                 logger.exception("reconnect attempt %d failed", attempt + 1)
             attempt += 1
-        session.finish(DisconnectReason.SIGNAL_CLOSE)
+        session.finish(session.refused or DisconnectReason.SIGNAL_CLOSE)
 
     async def _close_signal(self) -> None:
         session = self._session
@@ -163,6 +169,10 @@ class Recovery:
         signal, first = await session.open_signal(path, query)
         kind = first.WhichOneof("message")
         if kind == "leave":
+            if session.is_final(first.leave):
+                self.keep(session.loop.create_task(signal.close(), name="close signalling"))
+                session.finish(from_wire(DisconnectReason, first.leave.reason))
+                raise SessionOver
             await signal.close()
             raise ResumeRefused(from_wire(DisconnectReason, first.leave.reason).name)
         session.signal = signal

@@ -64,6 +64,8 @@ class Session:
         """None with a single peer connection; then `publisher` carries both directions."""
         self.subscriber_primary = False
         self.participant_sid = ""
+        self.refused: DisconnectReason | None = None
+        """Why the server lets us in no more."""
         self.reliable = ReliableChannel()
         self.connected = False
         self.closed = False
@@ -121,6 +123,9 @@ class Session:
             self.subscriber = Transport(self.engine, self, SUBSCRIBER)
             publisher.open_data_channels()
             query = dual_query(settings)
+        if self.participant_sid:
+            # In place of that session: a server that has ended it for good says so instead of letting us in again.
+            query["sid"] = self.participant_sid
         signal, first = await self.open_signal(path, query)
         if first.WhichOneof("message") != "join":
             await signal.close()
@@ -148,8 +153,15 @@ class Session:
         kind = message.WhichOneof("message")
         if kind == "leave":
             reason = from_wire(DisconnectReason, message.leave.reason)
+            if self.is_final(message.leave):
+                self.refused = reason
             return ConnectError(f"{self.url} refused to let us join: {reason.name}", status=403)
         return ConnectError(f"{self.url} answered {kind or 'an unknown message'} instead of a join")
+
+    @staticmethod
+    def is_final(leave: proto.LeaveRequest) -> bool:
+        """Whether the server says that there is nothing to come back to."""
+        return leave.action == proto.LeaveRequest.Action.DISCONNECT and not leave.can_reconnect
 
     @property
     def primary(self) -> Transport:
@@ -252,7 +264,7 @@ class Session:
         action = leave.action
         if action == proto.LeaveRequest.Action.RESUME:
             self.recovery.start(full=False)
-        elif action == proto.LeaveRequest.Action.RECONNECT or leave.can_reconnect:
+        elif not self.is_final(leave):
             self.recovery.start(full=True)
         else:
             self.finish(from_wire(DisconnectReason, leave.reason))

@@ -9,6 +9,7 @@ import logging
 import secrets
 import socket
 import string
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -16,33 +17,38 @@ from google.protobuf.json_format import ParseDict, ParseError
 from livekit.protocol.room import RoomConfiguration
 
 from . import signal
+from .accounts import Accounts
 from .agent_hub import AgentHub
 from .auth import Authenticator
+from .bounds import MAX_OWN_BYTES
 from .config import ConfigError, ServerConfig
 from .dispatch import DEV_MAX_LOSSES, MAX_LOSSES, Dispatcher
-from .gate import Gate, GuardedSite, add_gate
+from .gate import Gate, GuardedSite, add_admission, add_gate
 from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, http_logger, page_folder
 from .manager import MediaFailed, RoomManager
 from .prometheus import Metrics, MetricsServer
+from .rules import Rules, load_rules
 from .services.dispatch_service import dispatch_rpcs
 from .services.not_connected import not_connected_rpcs
 from .services.room_service import room_rpcs
 from .settings import RoomSettings
-from .twirp import TwirpRouter
+from .twirp import Rpc, TwirpRouter
 from .webhooks import Webhooks
 
 if TYPE_CHECKING:
     from greenroom._native import MediaServer
 
-__all__ = ["RoomServer", "StartError"]
+__all__ = ["RoomServer", "Services", "StartError"]
 
 logger = logging.getLogger("greenroom.server")
+
+Services = Callable[["RoomServer"], Mapping[str, Mapping[str, Rpc]]]
 
 MAX_BODY = 10 * 1024 * 1024
 KEEPALIVE_SECONDS = 75.0
 """A connection on which no request comes for so long is closed."""
-MAX_LINE = 64 * 1024
-"""Request line and header lines: a join request travels in the query and passes 8 kB easily (reference 2.4)."""
+LINE = 256 * 1024
+"""Bytes of a request line or a header beside a participant's metadata and attributes: a join request travels in the query."""
 
 
 class StartError(RuntimeError):
@@ -53,20 +59,32 @@ class RoomServer:
     """`async with RoomServer(ServerConfig.dev(port=0)) as server: ... server.url ...`
 
     Everything runs on the loop that calls `start`; media runs on native threads. `stop` may be called twice.
-    `media` replaces the native core and is closed with the server.
+    `media` replaces the native core and is closed with the server. `rules`: the application's own, in place of those that the
+    configuration names. `services(server)` is called as it starts and returns API services (`{"Egress": {"StartEgress":
+    Rpc(...)}}`), in place of its own where the name is the same; a service that needs to end does so before `stop`.
 
     When media fails for good, everybody is sent away, joins are refused with 503, and `failed` returns: whoever runs the
     server ends the process then. As a context manager it raises MediaFailed at its end.
     """
 
-    def __init__(self, config: ServerConfig | None = None, *, media: MediaServer | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig | None = None,
+        *,
+        media: MediaServer | None = None,
+        rules: Rules | None = None,
+        services: Services | None = None,
+    ) -> None:
         self.config = config or ServerConfig.dev()
         self.config.check()
+        self._services = services or (lambda _server: {})
+        self._rules = rules or _rules(self.config)
         self.authenticator = Authenticator(self.config.keys)
         self.port = 0
         self._media = media
         self._runner: web.AppRunner | None = None
         self._manager: RoomManager | None = None
+        self._accounts: Accounts | None = None
         self._dispatcher: Dispatcher | None = None
         self._hub: AgentHub | None = None
         self._webhooks: Webhooks | None = None
@@ -119,7 +137,8 @@ class RoomServer:
         config = self.config
         settings = room_settings(config)
         self._media = self._media or _native_media(config)
-        self._manager = RoomManager(settings, self._media, self.authenticator)
+        self._manager = RoomManager(settings, self._media, self.authenticator, self._rules)
+        self._accounts = Accounts(self._manager, self._manager.referee)
         gate = Gate(config.limit, config.trusted_proxies, self._manager.limited, loopback_is_free=config.development)
         self._hub = AgentHub(self.authenticator, settings.server_info())
         losses = DEV_MAX_LOSSES if config.development else MAX_LOSSES
@@ -131,6 +150,7 @@ class RoomServer:
                 "RoomService": room_rpcs(self._manager, config.limit),
                 "AgentDispatchService": dispatch_rpcs(self._dispatcher),
                 **not_connected_rpcs(),
+                **self._services(self),
             },
             gate.api_call,
         )
@@ -138,11 +158,11 @@ class RoomServer:
         if config.webhook.urls:
             self._webhooks = Webhooks(config.webhook, self.authenticator, self._manager)
         self._runner = web.AppRunner(
-            self._app(twirp, gate),
+            self._app(twirp, gate, self._accounts),
             access_log=None,
             logger=http_logger,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
+            max_line_size=_line_bytes(settings),
+            max_field_size=_line_bytes(settings),
             shutdown_timeout=2.0,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )
@@ -157,11 +177,14 @@ class RoomServer:
             except OSError as error:
                 raise StartError(f"cannot serve metrics on port {config.prometheus.port}: {_reason(error)}") from error
         self._manager.start()
+        self._accounts.start()
         self._dispatcher.start()
 
-    def _app(self, twirp: TwirpRouter, gate: Gate) -> web.Application:
+    def _app(self, twirp: TwirpRouter, gate: Gate, accounts: Accounts) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY)
         add_gate(app, gate)  # first, so that nothing is done for a request that is one too many
+        if self.manager.referee.asks_admission:
+            add_admission(app, gate, self.manager.referee)
         add_cors(app)
         page = page_folder() if self.config.serve_playground else None
         add_health(app, lambda: not (self._draining or self.failure), page)
@@ -169,7 +192,7 @@ class RoomServer:
             add_page(app, page)
         if self.config.development:
             add_dev_token(app, self.authenticator)
-        signal.add_routes(app, self.manager, self.authenticator, gate)
+        signal.add_routes(app, self.manager, self.authenticator, gate, accounts)
         assert self._hub is not None
         app.router.add_get("/agent", self._hub.handle)
         app.router.add_route("*", "/twirp/{service}/{method}", twirp.handle)
@@ -203,6 +226,8 @@ class RoomServer:
             await self._dispatcher.close()
         if self._manager:
             await self._manager.close()
+        if self._accounts:
+            self._accounts.close()
         if self._hub:
             await self._hub.close()
         if self._runner:
@@ -222,6 +247,22 @@ class RoomServer:
         await self.stop()
         if self.failure and exception_type is None:
             raise MediaFailed(self.failure)
+
+
+def _rules(config: ServerConfig) -> Rules:
+    """Those that the configuration names. ConfigError when they cannot be loaded."""
+    if not config.rules:
+        return Rules()
+    try:
+        return load_rules(config.rules)
+    except ValueError as error:
+        raise ConfigError(f"rules: {error}") from error
+
+
+def _line_bytes(settings: RoomSettings) -> int:
+    """What a request line and a header must hold so that whoever was let in with metadata and attributes of the allowed size
+    can come back: the token carries them, packed at 16/9 of their size at most, plain at up to three times."""
+    return LINE + 3 * (settings.max_metadata_size + settings.max_attributes_size)
 
 
 def _native_media(config: ServerConfig) -> MediaServer:
@@ -288,8 +329,8 @@ def room_settings(config: ServerConfig) -> RoomSettings:
         "subscription_limit_video": config.limit.subscription_limit_video,
         "rates": config.limit,
         "max_room_name_length": config.limit.max_room_name_length,
-        "max_metadata_size": config.limit.max_metadata_size,
-        "max_attributes_size": config.limit.max_attributes_size,
+        "max_metadata_size": config.limit.max_metadata_size or MAX_OWN_BYTES,
+        "max_attributes_size": config.limit.max_attributes_size or MAX_OWN_BYTES,
         "max_identity_length": config.limit.max_participant_identity_length,
         "max_name_length": config.limit.max_participant_name_length,
     }

@@ -12,10 +12,14 @@ from aiohttp import web
 
 from greenroom.api.access_token import AccessToken, decode_token
 from greenroom.api.grants import Claims, VideoGrants
+from greenroom.api.packed import pack
 
 __all__ = ["PERMISSION_DENIED", "Auth", "AuthError", "Authenticator"]
 
 PERMISSION_DENIED = "permissions denied"
+PACKED_FROM = 2048
+"""Characters of metadata, attributes and room configuration from which a renewed token carries them packed: what proxies and
+browsers take of one line without being asked is a few kB."""
 MIN_REFRESH = datetime.timedelta(minutes=10)
 
 
@@ -109,6 +113,9 @@ class Authenticator:
 
     def refresh(self, claims: Claims) -> str:
         """A token for a participant that stays: valid as long as the old one, but for 10 min at least."""
+        own = len(claims.metadata) + sum(len(key) + len(value) for key, value in (claims.attributes or {}).items())
+        if own + (claims.room_config.ByteSize() if claims.room_config is not None else 0) > PACKED_FROM:
+            claims = pack(claims)
         left = datetime.timedelta(seconds=claims.expires - time.time())
         return self.sign(claims, max(left, MIN_REFRESH))
 

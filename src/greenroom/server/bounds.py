@@ -15,9 +15,11 @@ __all__ = [
     "MAX_MALFORMED",
     "MAX_MESSAGE",
     "MAX_NAMED",
+    "MAX_OWN_BYTES",
     "MAX_PENDING",
     "MAX_PERMISSIONS",
     "MAX_PUBLICATIONS",
+    "MAX_ROOM_CONFIG",
     "MAX_SID",
     "MAX_STATE",
     "MAX_SUBSCRIPTIONS",
@@ -34,8 +36,13 @@ MAX_MALFORMED = 16
 
 # One participant.
 MAX_ATTRIBUTES = 512
+MAX_OWN_BYTES = 1024 * 1024
+"""Of metadata, and of attributes, whatever is configured: a signalling message and a token must be able to carry them."""
+MAX_ROOM_CONFIG = 128 * 1024
+"""Bytes of the room configuration in a token, beside half of what metadata and attributes may have: it comes back with every
+renewed token."""
 MAX_PUBLICATIONS = 256
-"""Published tracks, `limit.num_tracks` aside. Everybody is told of each."""
+"""Published tracks. Everybody is told of each."""
 MAX_PENDING = 20
 """More unanswered `AddTrackRequest`s than this are refused with LIMIT_EXCEEDED."""
 MAX_TRACK_REQUEST = 16 * 1024

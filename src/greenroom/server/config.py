@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .bounds import MAX_OWN_BYTES
 from .budgets import Rates
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
 
 DEV_KEY = "devkey"
 DEV_SECRET = "secret"
+MIN_SECRET = 32
+"""Bytes of a secret outside development mode: HS256 is as strong as its secret, up to so many (RFC 7518 3.2)."""
 
 
 class ConfigError(ValueError):
@@ -85,11 +88,12 @@ class LimitConfig(Rates):
     max_rooms: int = 0
     """More are refused with 503."""
     num_tracks: int = 0
-    """Published and subscribed tracks on this server; more joins are refused with 503."""
+    """Published and received tracks on this server, counted together; from so many on joins are refused with 503."""
     subscription_limit_audio: int = 0
     """Audio tracks that one participant receives at a time; more wait until others end."""
     subscription_limit_video: int = 0
     max_metadata_size: int = 512 * 1024
+    """Of a room, and of a participant: as it joins and later. At most, and as 0, 1 MiB: a token must be able to carry it."""
     max_attributes_size: int = 64 * 1024
     max_room_name_length: int = 256
     max_participant_identity_length: int = 256
@@ -147,6 +151,8 @@ class ServerConfig:
     development: bool = False
     shards: int = 1
     """Media threads. A room lives on one."""
+    rules: str = ""
+    """`package.module:name` of the application's own rules (`greenroom.server.rules.Rules`). Empty: none."""
     serve_playground: bool = False
     """Answer browsers at `/` with the bundled web page."""
     ignored: list[str] = field(default_factory=list)
@@ -172,6 +178,7 @@ class ServerConfig:
                 'no API keys: set LIVEKIT_KEYS="key: secret", use --keys or a config file with keys, '
                 "or start with --dev for a local server"
             )
+        self._check_secrets()
         for address in [*self.bind, *([self.rtc.node_ip] if self.rtc.node_ip else [])]:
             try:
                 ipaddress.ip_address(address)
@@ -186,6 +193,9 @@ class ServerConfig:
                 ipaddress.ip_network(proxy)
             except ValueError as error:
                 raise ConfigError(f"trusted_proxies: {proxy!r} is not an address or a network: {error}") from error
+        for name in ("max_metadata_size", "max_attributes_size"):
+            if (size := getattr(self.limit, name)) > MAX_OWN_BYTES:
+                raise ConfigError(f"limit.{name} is {size}, it can be {MAX_OWN_BYTES} at most")
         if not 1 <= self.shards <= 64:
             raise ConfigError(f"shards is {self.shards}, it must be 1 to 64")
         if self.rtc.udp_port and self.rtc.udp_port + self.shards - 1 > 65535:
@@ -194,6 +204,26 @@ class ServerConfig:
             raise ConfigError(f"rtc.audio_wait_ms is {self.rtc.audio_wait_ms}, it must be 0 to 5")
         if self.webhook.urls and self.webhook.api_key and self.webhook.api_key not in self.keys:
             raise ConfigError(f"webhook.api_key {self.webhook.api_key!r} is not among keys")
+
+    def _check_secrets(self) -> None:
+        if self.development:
+            return
+        for key, secret in self.keys.items():
+            if len(secret.encode()) >= MIN_SECRET:
+                continue
+            if (key, secret) == (DEV_KEY, DEV_SECRET) and all(_is_loopback(address) for address in self.bind):
+                continue
+            raise ConfigError(
+                f"the secret of key {key!r} has {len(secret.encode())} bytes, it needs {MIN_SECRET}: whoever guesses it "
+                "signs tokens for every room. Make one with: openssl rand -base64 36 (or start with --dev for a local server)"
+            )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def parse_keys(text: str) -> dict[str, str]:

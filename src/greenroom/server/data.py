@@ -88,7 +88,7 @@ class DataRouter:
         """sids of those whose messages were dropped unread, which is said once."""
         self._nonces: deque[bytes] = deque(maxlen=NONCES)
         self._calls: dict[str, tuple[str, asyncio.Future[str]]] = {}
-        """RPC request id to (the identity that answers, its answer)."""
+        """RPC request id to (the sid of who answers, its answer)."""
 
     def drops(self) -> Counter[str]:
         """Packets of channels and data tracks that were not forwarded, by reason."""
@@ -228,7 +228,7 @@ class DataRouter:
             ),
         )
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._calls[request_id] = (identity, answer)
+        self._calls[request_id] = (participant.sid, answer)
         try:
             self._deliver([participant], RELIABLE, packet.SerializeToString())
             async with asyncio.timeout(timeout):
@@ -239,8 +239,8 @@ class DataRouter:
             del self._calls[request_id]
 
     def _answered(self, sender: Participant, response: models.RpcResponse) -> None:
-        identity, answer = self._calls[response.request_id]
-        if identity != sender.identity or answer.done():
+        sid, answer = self._calls[response.request_id]
+        if sid != sender.sid or answer.done():
             return
         if response.HasField("error"):
             error = response.error
@@ -266,8 +266,8 @@ class DataRouter:
         self._sent.pop(participant.sid, None)
         self._flooders.discard(participant.sid)
         self.tracks.forget(participant)
-        for identity, answer in self._calls.values():
-            if identity == participant.identity and not answer.done():
+        for sid, answer in self._calls.values():
+            if sid == participant.sid and not answer.done():
                 answer.set_exception(RpcError(RpcError.RECIPIENT_DISCONNECTED, "recipient disconnected"))
 
     def close(self) -> None:

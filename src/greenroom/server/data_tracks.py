@@ -98,6 +98,11 @@ class DataTracks:
         for participant in self._room.participants.values():
             self.reconcile(participant)
 
+    def withdraw(self, publisher: Participant) -> None:
+        """It may no longer publish data: its tracks end."""
+        for info in list(publisher.data_tracks.values()):
+            self.unpublish(publisher, rtc.UnpublishDataTrackRequest(pub_handle=info.pub_handle))
+
     def subscribe(self, subscriber: Participant, update: rtc.UpdateDataSubscription) -> None:
         state = self._of(subscriber)
         wishes = state.wishes

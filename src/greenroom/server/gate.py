@@ -15,14 +15,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from .budgets import Bucket, BucketTable, Rates
+from .rules import Referee, Refused, Visitor
 from .twirp import TwirpError
 
-__all__ = ["Gate", "GuardedSite", "add_gate"]
+__all__ = ["Gate", "GuardedSite", "add_admission", "add_gate"]
 
 logger = logging.getLogger("greenroom.server")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+TWIRP_CODES = {
+    400: "invalid_argument",
+    401: "unauthenticated",
+    403: "permission_denied",
+    404: "not_found",
+    429: "resource_exhausted",
+    503: "unavailable",
+}
+"""Status of a refusal to Twirp's word for it."""
 
 REFUSED_CONNECTION = (
     b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -177,6 +188,23 @@ def add_gate(app: web.Application, gate: Gate) -> None:
         raise web.HTTPTooManyRequests(text=text, headers=_retry(wait))
 
     app.middlewares.append(guard)
+
+
+def add_admission(app: web.Application, gate: Gate, referee: Referee) -> None:
+    """Ask the application's rules about every request."""
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        visitor = Visitor(gate.address(request), request.method, request.path, request.headers)
+        try:
+            referee.admit(visitor)
+        except Refused as refused:
+            if request.path.lstrip("/").startswith("twirp/"):
+                return TwirpError(TWIRP_CODES[refused.status], str(refused)).response()
+            return web.Response(status=refused.status, text=str(refused))
+        return await handler(request)
+
+    app.middlewares.append(admit)
 
 
 class _Doorman(asyncio.Protocol):

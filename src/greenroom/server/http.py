@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import secrets
@@ -27,6 +28,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CORS_METHODS = ("OPTIONS", "HEAD", "GET", "POST", "PATCH", "DELETE")
 CORS_SECONDS = 86400
 
+DEV_TOKEN_PATH = "/api/token"
+
 http_logger = logging.getLogger("greenroom.server.http")
 """Where aiohttp reports requests that failed."""
 
@@ -40,12 +43,13 @@ http_logger.addFilter(_worth_a_line)
 
 
 def add_cors(app: web.Application) -> None:
-    """Any origin may call: the API is protected by tokens, not by cookies."""
+    """Any origin may call: the API is protected by tokens, not by cookies. `POST /api/token` gives such tokens away, so it is
+    for no other site's page."""
 
     @web.middleware
     async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = request.headers.get("Access-Control-Request-Method")
-        if request.method != "OPTIONS" or not asked or "Origin" not in request.headers:
+        if request.method != "OPTIONS" or not asked or "Origin" not in request.headers or _is_dev_token(request):
             return await handler(request)
         response = web.Response(status=204, headers={"Vary": "Origin"})
         if asked.upper() in CORS_METHODS:
@@ -56,7 +60,7 @@ def add_cors(app: web.Application) -> None:
         return response
 
     async def allow(request: web.Request, response: web.StreamResponse) -> None:
-        if origin := request.headers.get("Origin"):
+        if (origin := request.headers.get("Origin")) and not _is_dev_token(request):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers.add("Vary", "Origin")
 
@@ -114,13 +118,47 @@ def _file(path: Path) -> Handler:
     return send
 
 
+def _is_dev_token(request: web.BaseRequest) -> bool:
+    return "/" + request.path.lstrip("/") == DEV_TOKEN_PATH
+
+
+def _stranger(request: web.BaseRequest) -> str:
+    """Why the request gets no development token, in words; empty for this machine's own programs and the server's own page.
+
+    The name that was asked for counts too: through a tunnel or a name that points to 127.0.0.1 the whole world would come
+    from loopback."""
+    if not _is_loopback(request.remote or ""):
+        return f"only this machine gets development tokens, not {request.remote}"
+    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+        return "only this machine gets development tokens, not what a proxy brings"
+    name = request.url.host or ""
+    if name != "localhost" and not _is_loopback(name):
+        return f"only this machine gets development tokens, under localhost or 127.0.0.1, not {name!r}"
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        return f"only this server's own page gets development tokens, not one of {origin}"
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return "only this server's own page gets development tokens"
+    return ""
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return ((parsed.version == 6 and parsed.ipv4_mapped) or parsed).is_loopback
+
+
 def add_dev_token(app: web.Application, authenticator: Authenticator) -> None:
-    """`POST /api/token`: a join token for whoever asks. For development only.
+    """`POST /api/token`: a join token for this machine's programs and the server's own page. For development only.
 
     Request and answer have the shape of livekit-client's `TokenSource.endpoint`.
     """
 
     async def create(request: web.Request) -> web.Response:
+        if refusal := _stranger(request):
+            return web.json_response({"error": refusal}, status=403)
         try:
             body = json.loads(await request.read() or b"{}")
             token, room = _join_token(body, authenticator)
@@ -130,7 +168,7 @@ def add_dev_token(app: web.Application, authenticator: Authenticator) -> None:
         url = f"{'wss' if secure else 'ws'}://{request.host}"
         return web.json_response({"server_url": url, "participant_token": token, "room_name": room})
 
-    app.router.add_post("/api/token", create)
+    app.router.add_post(DEV_TOKEN_PATH, create)
 
 
 def _join_token(body: Any, authenticator: Authenticator) -> tuple[str, str]:

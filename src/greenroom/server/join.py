@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
@@ -15,7 +16,10 @@ from livekit.protocol import models, rtc
 from .bounds import MAX_PUBLICATIONS
 from .sdp import SdpError, SessionDescription
 
-__all__ = ["BadJoin", "Join", "parse_join"]
+if TYPE_CHECKING:
+    from greenroom.api.grants import Claims
+
+__all__ = ["BadJoin", "Join", "joined_attributes", "parse_join"]
 
 MAX_JOIN_REQUEST = 1024 * 1024
 """Bytes of a decompressed `JoinRequest`."""
@@ -48,6 +52,8 @@ class Join:
     description: SessionDescription | SdpError | None = None
     """`offer` once it was read, or why it cannot be."""
     sync_state: rtc.SyncState | None = None
+    refused_tracks: list[tuple[rtc.AddTrackRequest, str]] = field(default_factory=list)
+    """Of `add_tracks` those that the application's rules refused, which are there no more, and why."""
 
 
 def parse_join(query: Mapping[str, str], user_agent: str, *, single: bool) -> Join:
@@ -60,8 +66,14 @@ def parse_join(query: Mapping[str, str], user_agent: str, *, single: bool) -> Jo
     else:
         join = _from_query(query)
     join.room = query.get("room", "")
+    join.participant_sid = join.participant_sid or query.get("sid", "")
     _fill_from_user_agent(join.client, user_agent)
     return join
+
+
+def joined_attributes(claims: Claims, join: Join) -> dict[str, str]:
+    """What a participant begins with: the token's, then its own. An empty value of its own takes none away."""
+    return {**(claims.attributes or {}), **{key: value for key, value in join.attributes.items() if value}}
 
 
 def _from_request(text: str) -> Join:

@@ -13,9 +13,11 @@ from aiohttp import WSCloseCode
 from livekit.protocol import models, room as room_proto, rtc
 
 from . import ids
+from .endings import Endings
 from .events import LOSSY_LABELS, EventQueue
 from .participant import Action, Participant, Reason
 from .room import Room
+from .rules import Referee, Rules
 from .session import sync_state
 from .settings import RoomSettings
 from .tracks import PublishedTrack
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from .auth import Auth, Authenticator
 
-__all__ = ["MediaFailed", "RoomEvent", "RoomManager", "RoomNotFound", "TooManyRooms"]
+__all__ = ["MediaFailed", "RoomEvent", "RoomManager", "RoomNotFound", "TooManyRooms", "TooManyTracks"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,10 @@ class RoomNotFound(LookupError):
 
 class TooManyRooms(RuntimeError):
     """The configured number of rooms is reached (HTTP 503)."""
+
+
+class TooManyTracks(TooManyRooms):
+    """The configured number of tracks is reached: the server takes nobody else (HTTP 503)."""
 
 
 class MediaFailed(RuntimeError):
@@ -61,23 +67,29 @@ class RoomEvent:
 class RoomManager:
     """Owns the rooms. Make it and call `start` inside the running event loop; end with `close`."""
 
-    def __init__(self, settings: RoomSettings, media: MediaServer, authenticator: Authenticator) -> None:
-        """`authenticator` signs the tokens that sessions are refreshed with."""
+    def __init__(
+        self, settings: RoomSettings, media: MediaServer, authenticator: Authenticator, rules: Rules | None = None
+    ) -> None:
+        """`authenticator` signs the tokens that sessions are refreshed with. `rules`: the application's own."""
         self.settings = settings
         self.media = media
         self.sign = authenticator.refresh
         self.numbers = ids.NativeIds()
         self.limited: Counter[str] = Counter()
         """What was held back, refused or dropped because of a budget or a bound, by reason."""
+        self.referee = Referee(rules or Rules(), self.limited)
         self.data_dropped: Counter[str] = Counter()
         """Data packets that were not forwarded in rooms that are closed, by reason."""
         self.turns = Turns()
+        self.endings = Endings()
         self.rooms: dict[str, Room] = {}
         """By name."""
         self._by_number: dict[int, Room] = {}
         self._peers: dict[int, Participant] = {}
         self._tracks: dict[int, PublishedTrack] = {}
         self._observers: list[Callable[[RoomEvent], None]] = []
+        self.before_leaving: Callable[[Participant], None] = lambda _participant: None
+        """Called when the end of a session is decided and its media can still be looked at."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure = ""
         self._failed = asyncio.Event()
@@ -156,8 +168,10 @@ class RoomManager:
         return True
 
     def check_room(self, name: str) -> None:
-        """Whether the room can be joined. Raises RoomNotFound, TooManyRooms, MediaFailed."""
+        """Whether the room can be joined. Raises RoomNotFound, TooManyRooms, TooManyTracks, MediaFailed."""
         self._check_media()
+        if self.settings.num_tracks and self.track_count() >= self.settings.num_tracks:
+            raise TooManyTracks("too many tracks on this server")
         if name in self.rooms:
             return
         if not self.settings.auto_create:
@@ -166,10 +180,10 @@ class RoomManager:
             raise TooManyRooms("too many rooms")
 
     def room_for(self, name: str, auth: Auth) -> Room:
-        """The room to join, made if need be. Raises RoomNotFound, TooManyRooms, MediaFailed."""
+        """The room to join, made if need be. Raises RoomNotFound, TooManyRooms, TooManyTracks, MediaFailed."""
+        self.check_room(name)
         if room := self.rooms.get(name):
             return room
-        self.check_room(name)
         claims = auth.claims
         request = room_proto.CreateRoomRequest(name=name, room_preset=claims.room_preset or "")
         if claims.room_config is not None:
@@ -215,6 +229,10 @@ class RoomManager:
 
     def register_track(self, track: PublishedTrack) -> None:
         self._tracks[track.number] = track
+
+    def track_count(self) -> int:
+        """Published and received tracks."""
+        return len(self._tracks) + sum(len(track.subscriptions) for track in self._tracks.values())
 
     def forget_track(self, track: PublishedTrack) -> None:
         self._tracks.pop(track.number, None)

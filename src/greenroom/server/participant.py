@@ -17,6 +17,9 @@ from .bounds import MAX_ATTRIBUTES
 from .budgets import Bucket, DataBudget, SignalBudget
 from .client_rules import client_configuration, publishable_codecs, receivable_codecs
 from .connection import Frame, SignalConnection
+from .echoes import Echoes
+from .join import joined_attributes
+from .permissions import Grants
 from .publishing import Publications
 from .sdp import SdpError, SessionDescription
 from .subscriptions import SubscriptionSet
@@ -24,11 +27,13 @@ from .tracks import PublishedTrack
 from .transport import Answerer, Offerer
 
 if TYPE_CHECKING:
+    from greenroom.api.grants import Claims
+
     from .auth import Auth
     from .join import Join
     from .room import Room
 
-__all__ = ["Action", "LimitExceeded", "Participant", "Reason", "State", "permission_of"]
+__all__ = ["Action", "LimitExceeded", "Participant", "Reason", "State", "is_dependent", "kind_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +49,7 @@ KINDS = {
     "connector": models.ParticipantInfo.Kind.CONNECTOR,
     "bridge": models.ParticipantInfo.Kind.BRIDGE,
 }
-SOURCES = {
-    "camera": models.TrackSource.CAMERA,
-    "microphone": models.TrackSource.MICROPHONE,
-    "screen_share": models.TrackSource.SCREEN_SHARE,
-    "screen_share_audio": models.TrackSource.SCREEN_SHARE_AUDIO,
-}
-SOURCE_NAMES = {source: name for name, source in SOURCES.items()}
+DEPENDENT = (models.ParticipantInfo.Kind.AGENT, models.ParticipantInfo.Kind.EGRESS)
 
 State = models.ParticipantInfo.State
 Reason = models.DisconnectReason
@@ -61,21 +60,13 @@ class LimitExceeded(ValueError):
     """Name, metadata or attributes are longer than configured."""
 
 
-def permission_of(auth: Auth) -> models.ParticipantPermission:
-    """The grants of a token as `ParticipantInfo.permission`."""
-    grants = auth.video
-    return models.ParticipantPermission(
-        can_subscribe=grants.can_subscribe,
-        can_publish=grants.can_publish,
-        can_publish_data=grants.can_publish_data,
-        can_publish_sources=[SOURCES[name] for name in grants.can_publish_sources or () if name in SOURCES],
-        hidden=bool(grants.hidden),
-        recorder=bool(grants.recorder),
-        can_update_metadata=bool(grants.can_update_own_metadata),
-        agent=bool(grants.agent),
-        can_subscribe_metrics=bool(grants.can_subscribe_metrics),
-        can_manage_agent_session=bool(grants.can_manage_agent_session),
-    )
+def kind_of(claims: Claims) -> models.ParticipantInfo.Kind.ValueType:
+    return KINDS.get(claims.kind, models.ParticipantInfo.Kind.STANDARD)
+
+
+def is_dependent(kind: int, permission: models.ParticipantPermission) -> bool:
+    """Whether somebody of this kind, with these permissions, is in a room only for the sake of others."""
+    return kind in DEPENDENT or permission.agent or permission.recorder
 
 
 class Participant:
@@ -90,11 +81,9 @@ class Participant:
         self.sid = ids.new_id("PA")
         self.name = self.claims.name
         self.metadata = join.metadata or self.claims.metadata
-        self.attributes = {**(self.claims.attributes or {}), **join.attributes}
-        self.permission = permission_of(auth)
-        if join.publish_only:
-            self.permission.can_subscribe = False
-        self.kind = KINDS.get(self.claims.kind, models.ParticipantInfo.Kind.STANDARD)
+        self.attributes = joined_attributes(self.claims, join)
+        self.grants = Grants(auth.video, publish_only=bool(join.publish_only))
+        self.kind = kind_of(self.claims)
         self.kind_details = [
             models.ParticipantInfo.KindDetail.Value(name)
             for detail in self.claims.kind_details
@@ -125,6 +114,7 @@ class Participant:
         """False once there is nothing left to come back to: the client has to join anew."""
         self._connection: SignalConnection | None = connection
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._echoes = Echoes()
         self._closed = False
         addresses = room.settings.node_ips
         self.publisher_pc = Answerer(
@@ -159,14 +149,18 @@ class Participant:
         return self._closed
 
     @property
+    def permission(self) -> models.ParticipantPermission:
+        """What it may do, as everybody is shown it."""
+        return self.grants.permission
+
+    @property
     def hidden(self) -> bool:
         return self.permission.hidden
 
     @property
     def is_dependent(self) -> bool:
-        """Does not keep a room alive: agents and recorders."""
-        kinds = models.ParticipantInfo.Kind
-        return self.kind in (kinds.AGENT, kinds.EGRESS) or self.permission.recorder
+        """Does not keep a room alive and takes no place in it: agents and recorders."""
+        return is_dependent(self.kind, self.permission)
 
     @property
     def protocol(self) -> int:
@@ -259,16 +253,7 @@ class Participant:
         """A token with the current claims, now and again before the old one ends."""
         claims = copy.copy(self.auth.claims)
         claims.name, claims.metadata, claims.attributes = self.name, self.metadata, dict(self.attributes)
-        video = copy.copy(self.auth.video)
-        permission = self.permission
-        video.room = self.room.name
-        video.can_subscribe = permission.can_subscribe
-        video.can_publish = permission.can_publish
-        video.can_publish_data = permission.can_publish_data
-        video.can_publish_sources = [SOURCE_NAMES[s] for s in permission.can_publish_sources if s in SOURCE_NAMES]
-        video.can_update_own_metadata = permission.can_update_metadata
-        video.hidden = permission.hidden
-        claims.video = video
+        claims.video = self.grants.token(self.room.name)
         self.send(refresh_token=self.room.sign(claims))
         self.set_timer("token", REFRESH_INTERVAL, self.refresh_token)
 
@@ -410,8 +395,7 @@ class Participant:
     # --- permissions and attributes ------------------------------------------------------------------------------
 
     def may_publish(self, source: models.TrackSource.ValueType) -> bool:
-        sources = self.permission.can_publish_sources
-        return source in sources if sources else self.permission.can_publish
+        return self.grants.may_publish(source)
 
     def allows(self, subscriber: Participant, sid: str) -> bool:
         return self.publications.allows(subscriber, sid)
@@ -447,16 +431,38 @@ class Participant:
         if metadata is not None:
             self.metadata = metadata
         self.attributes = merged
-        if permission is not None and permission != self.permission:
+        if permission is not None:
             self._set_permission(permission)
+            self.room.presence_changed()
         self.changed()
         self.refresh_token()
 
+    def update_by_client(self, request: rtc.UpdateParticipantMetadata) -> None:
+        """The client's own `UpdateParticipantMetadata`; empty name and metadata mean: not this one. Raises LimitExceeded."""
+        now = asyncio.get_running_loop().time()
+        own = {"name": self.name, "metadata": self.metadata}
+        asked = {"name": request.name, "metadata": request.metadata}
+        meant = self._echoes.meant(now, own, asked, otherwise=bool(request.attributes))
+        self.update(name=meant["name"], metadata=meant["metadata"], attributes=dict(request.attributes))
+
+    def update_by_api(self, **changes: Any) -> None:
+        """`update` by somebody else than the client, which does not know of it yet."""
+        before = {"name": self.name, "metadata": self.metadata}
+        self.update(**changes)
+        now = asyncio.get_running_loop().time()
+        for field, value in before.items():
+            if getattr(self, field) != value:
+                self._echoes.replaced(now, field, value)
+
     def _set_permission(self, permission: models.ParticipantPermission) -> None:
         was_hidden = self.permission.hidden
-        self.permission = models.ParticipantPermission()
-        self.permission.CopyFrom(permission)
+        if not self.grants.update(permission):
+            return
         self.publications.withdraw_forbidden()
+        if not permission.can_publish_data:
+            self.room.data.tracks.withdraw(self)
+        if not permission.can_publish:
+            self.is_publisher = False
         self.receivers_changed()
         self.subscriptions.reconcile()
         self.room.data.tracks.reconcile(self)
@@ -516,6 +522,9 @@ class Participant:
             return
         self._closed = True
         self.disconnect_reason = reason
+        if action == Action.DISCONNECT and leave:
+            self.room.manager.endings.add(self.sid, reason, asyncio.get_running_loop().time())
+        self.room.manager.before_leaving(self)
         for name in list(self._timers):
             self.cancel_timer(name)
         if leave:

@@ -69,10 +69,10 @@ class Publications:
 
     def _refusal(self, request: rtc.AddTrackRequest) -> rtc.RequestResponse.Reason.ValueType | None:
         reason = rtc.RequestResponse.Reason
-        if request.type not in (models.TrackType.AUDIO, models.TrackType.VIDEO):
-            return reason.UNSUPPORTED_TYPE
         if not self._participant.may_publish(request.source):
             return reason.NOT_ALLOWED
+        if request.type not in (models.TrackType.AUDIO, models.TrackType.VIDEO):
+            return reason.UNSUPPORTED_TYPE
         size = request.ByteSize()
         if len(self._pending) >= MAX_PENDING or size > MAX_TRACK_REQUEST:
             return reason.LIMIT_EXCEEDED
@@ -82,9 +82,6 @@ class Publications:
         if len(self.tracks) + len(self._pending) >= MAX_PUBLICATIONS:
             return reason.LIMIT_EXCEEDED
         if size + sum(track.info.ByteSize() for track in self.tracks.values()) > MAX_STATE:
-            return reason.LIMIT_EXCEEDED
-        limit = self._participant.room.settings.num_tracks
-        if limit and len(self.tracks) + len(self._pending) >= limit:
             return reason.LIMIT_EXCEEDED
         return None
 

@@ -70,6 +70,8 @@ class Room:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
+        self._was_used = False
+        """Somebody who keeps a room was in it."""
         self._expire_after(self.empty_timeout)
 
     # --- services for participants -------------------------------------------------------------------------------
@@ -108,7 +110,7 @@ class Room:
             enabled_codecs=[models.Codec(mime=mime) for mime in self.settings.enabled_codecs],
             metadata=self.metadata,
             num_participants=len(counted),
-            num_publishers=sum(p.is_publisher for p in counted),
+            num_publishers=sum(p.is_publisher for p in self.participants.values()),
             active_recording=any(p.permission.recorder for p in self.participants.values()),
         )
 
@@ -123,10 +125,12 @@ class Room:
         self.broadcast(room_update=rtc.RoomUpdate(room=self.to_proto()))
 
     def remove_participant(
-        self, identity: str, reason: models.DisconnectReason.ValueType = Reason.PARTICIPANT_REMOVED
+        self, identity: str, reason: models.DisconnectReason.ValueType = Reason.PARTICIPANT_REMOVED, *, sid: str = ""
     ) -> bool:
+        """Send somebody away. `sid`: only that session of the identity. Whoever decided some time ago must name it, because
+        the identity may have come back meanwhile. False when there is none."""
         participant = self.participants.get(identity)
-        if participant is None:
+        if participant is None or (sid and participant.sid != sid):
             return False
         participant.close(reason)
         return True
@@ -160,9 +164,9 @@ class Room:
         if previous := self.participants.get(identity):
             previous.close(Reason.DUPLICATE_IDENTITY)
         participant = Participant(self, auth, join, identity, connection)
-        self._stay_open()
         others = [p.to_proto() for p in self.participants.values() if not p.hidden]
         self.participants[identity] = participant
+        self.presence_changed()
         for peer in participant.peers():
             self.manager.register_peer(peer.number, participant)
         if self.settings.top_speakers:
@@ -236,8 +240,7 @@ class Room:
         self._quality.forget(participant.sid)
         self.data.forget(participant)
         self.emit("participant_left" if participant.was_active else "participant_connection_aborted", participant)
-        if not self.closed and all(p.is_dependent for p in self.participants.values()):
-            self._expire_after(self.departure_timeout)
+        self.presence_changed()
 
     def forget_peers(self, participant: Participant) -> None:
         """The core's events about them concern nobody any more."""
@@ -260,7 +263,7 @@ class Room:
             ping_interval=settings.ping_interval,
             sif_trailer=self.sif_trailer,
             enabled_publish_codecs=settings.publish_codecs(participant.publishable),
-            fast_publish=participant.permission.can_publish or bool(participant.permission.can_publish_sources),
+            fast_publish=participant.permission.can_publish,
         )
 
     # --- telling everybody ---------------------------------------------------------------------------------------
@@ -402,6 +405,17 @@ class Room:
             self.broadcast(room_update=rtc.RoomUpdate(room=info))
         self._quality.report()
         self._start_ticking()
+
+    def presence_changed(self) -> None:
+        """Somebody came, left or is somebody else now. Agents and recorders neither keep a room nor lengthen its time: it ends
+        `empty_timeout` after it was made, or `departure_timeout` after the last one left who is there for himself."""
+        if self.closed:
+            return
+        if any(not p.is_dependent for p in self.participants.values()):
+            self._was_used = True
+            self._stay_open()
+        elif self._was_used and self._close_timer is None:
+            self._expire_after(self.departure_timeout)
 
     def _expire_after(self, seconds: float) -> None:
         self._stay_open()

@@ -11,6 +11,7 @@ from livekit.protocol import models, rtc
 from .budgets import offer_weight
 from .connection import Frame
 from .participant import Action, LimitExceeded, Participant, Reason
+from .rules import Refused, publishing
 from .sdp import SdpError, SessionDescription, parse_in_pieces
 from .turns import Turns
 
@@ -66,6 +67,8 @@ async def handle_request(participant: Participant, request: rtc.SignalRequest) -
             answer = await read_description(participant.room.manager.turns, participant.room.name, request.answer.sdp)
             if not participant.closed:
                 participant.take_answer(request.answer, answer)
+    elif kind == "add_track":
+        await _add_track(participant, request.add_track)
     elif handler := HANDLERS.get(kind or ""):
         handler(participant, getattr(request, kind))
     return True
@@ -87,6 +90,19 @@ def sync_state(participant: Participant, state: rtc.SyncState) -> None:
     participant.room.data.resend(
         participant, {entry.publisher_sid: entry.last_seq for entry in state.datachannel_receive_states}
     )
+
+
+async def _add_track(participant: Participant, request: rtc.AddTrackRequest) -> None:
+    referee = participant.room.manager.referee
+    if referee.asks_publish and participant.may_publish(request.source):
+        try:
+            await referee.authorise_publish(publishing(participant, request))
+        except Refused as refused:
+            participant.request_response(RequestReason.NOT_ALLOWED, str(refused), add_track=request)
+            return
+        if participant.closed:
+            return
+    participant.publications.add(request)
 
 
 def _ping(participant: Participant, _: int) -> None:
@@ -130,10 +146,7 @@ def _update_metadata(participant: Participant, request: rtc.UpdateParticipantMet
         respond(RequestReason.NOT_ALLOWED, "does not have permission to update own metadata")
         return
     try:
-        # Clients send name and metadata along with whatever they change; empty means: not this one.
-        participant.update(
-            name=request.name or None, metadata=request.metadata or None, attributes=dict(request.attributes)
-        )
+        participant.update_by_client(request)
     except LimitExceeded as error:
         respond(RequestReason.LIMIT_EXCEEDED, str(error))
         return
@@ -199,7 +212,6 @@ def _now() -> int:
 
 HANDLERS: dict[str, Callable[[Participant, Any], None]] = {
     "trickle": _trickle,
-    "add_track": lambda participant, request: participant.publications.add(request),
     "mute": _mute,
     "subscription": _subscription,
     "track_setting": lambda participant, request: participant.subscriptions.set_settings(request),

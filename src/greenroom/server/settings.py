@@ -65,7 +65,7 @@ class RoomSettings:
     max_rooms: int = 0
     """0: unlimited."""
     num_tracks: int = 0
-    """Published tracks of one participant. 0: unlimited."""
+    """Tracks that are published and received on this server, counted together; beyond it nobody joins. 0: unlimited."""
     subscription_limit_audio: int = 0
     """Audio tracks that one participant may receive. 0: as many as `bounds.MAX_SUBSCRIPTIONS`."""
     subscription_limit_video: int = 0

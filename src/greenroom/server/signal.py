@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -10,13 +11,16 @@ from google.protobuf.json_format import Parse, ParseError
 from google.protobuf.message import DecodeError
 from livekit.protocol import rtc
 
+from .accounts import Accounts
 from .auth import PERMISSION_DENIED, Auth, Authenticator, AuthError
-from .bounds import MAX_ATTRIBUTES, MAX_JSON_MESSAGE, MAX_MALFORMED, MAX_MESSAGE
+from .bounds import MAX_ATTRIBUTES, MAX_JSON_MESSAGE, MAX_MALFORMED, MAX_MESSAGE, MAX_ROOM_CONFIG
 from .connection import Frame, SignalConnection
 from .gate import Gate
-from .join import BadJoin, Join, parse_join
+from .join import BadJoin, Join, joined_attributes, parse_join
 from .manager import MediaFailed, RoomManager, RoomNotFound, TooManyRooms
-from .participant import Action, Participant, Reason
+from .participant import Action, Participant, Reason, is_dependent, kind_of
+from .permissions import Grants
+from .rules import Joining, Refused, publishing_of
 from .session import handle_request, read_description, weight_of
 
 __all__ = ["SignalEndpoint", "add_routes"]
@@ -31,11 +35,13 @@ JSON_COST = 8
 """What a byte of JSON takes of the budget for bytes: so much longer it takes to read."""
 
 
-def add_routes(app: web.Application, manager: RoomManager, authenticator: Authenticator, gate: Gate) -> SignalEndpoint:
+def add_routes(
+    app: web.Application, manager: RoomManager, authenticator: Authenticator, gate: Gate, accounts: Accounts
+) -> SignalEndpoint:
     """Register `/rtc`, `/rtc/v1` and their `/validate`."""
-    endpoint = SignalEndpoint(manager, authenticator, gate)
-    app.router.add_get("/rtc", endpoint.rtc)
-    app.router.add_get("/rtc/v1", endpoint.rtc_v1)
+    endpoint = SignalEndpoint(manager, authenticator, gate, accounts)
+    app.router.add_get("/rtc", endpoint.dual)
+    app.router.add_get("/rtc/v1", endpoint.single)
     app.router.add_get("/rtc/validate", endpoint.validate)
     app.router.add_get("/rtc/v1/validate", endpoint.validate_v1)
     app.on_shutdown.append(endpoint.shut_down)
@@ -43,26 +49,27 @@ def add_routes(app: web.Application, manager: RoomManager, authenticator: Authen
 
 
 class SignalEndpoint:
-    def __init__(self, manager: RoomManager, authenticator: Authenticator, gate: Gate) -> None:
+    def __init__(self, manager: RoomManager, authenticator: Authenticator, gate: Gate, accounts: Accounts) -> None:
         self._manager = manager
         self._authenticator = authenticator
         self._gate = gate
+        self._accounts = accounts
         self._sockets: set[web.WebSocketResponse] = set()
         self.malformed = 0
         """Messages that could not be read."""
 
-    async def rtc(self, request: web.Request) -> web.StreamResponse:
+    async def dual(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, single=False)
 
-    async def rtc_v1(self, request: web.Request) -> web.StreamResponse:
+    async def single(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, single=True)
 
     async def validate(self, request: web.Request) -> web.Response:
-        self._check(request, single=False)
+        await self._authorise(request, *self._check(request, single=False))
         return web.Response(text="success")
 
     async def validate_v1(self, request: web.Request) -> web.Response:
-        self._check(request, single=True)
+        await self._authorise(request, *self._check(request, single=True))
         return web.Response(text="success")
 
     async def shut_down(self, app: web.Application) -> None:
@@ -101,6 +108,8 @@ class SignalEndpoint:
             raise _http_error(401, PERMISSION_DENIED)
         self._check_sizes(auth, join)
         if join.publish_only:
+            if not auth.video.can_publish:
+                raise _http_error(401, PERMISSION_DENIED)
             identity += f"#{join.publish_only}"
         if not join.reconnect:
             # A resume in vain is told by a message after the upgrade, which clients turn into a full reconnect.
@@ -114,11 +123,59 @@ class SignalEndpoint:
             raise web.HTTPServiceUnavailable(text="room is full: max participants exceeded")
         return auth, join, identity
 
+    async def _authorise(self, request: web.Request, auth: Auth, join: Join, identity: str) -> Auth:
+        """What the application's own rules say. Returns the token as it counts. Raises the HTTP error that the client sees."""
+        manager = self._manager
+        name = auth.video.room or join.room
+        room = manager.get_room(name)
+        claims = auth.claims
+        joining = Joining(
+            room=name,
+            identity=identity,
+            name=claims.name,
+            kind=claims.kind,
+            metadata=join.metadata or claims.metadata,
+            attributes=joined_attributes(claims, join),
+            grants=dataclasses.replace(auth.video, room=name),
+            api_key=auth.api_key,
+            address=self._gate.address(request),
+            resumed=join.reconnect,
+            participants=len(room.participants) if room else 0,
+        )
+        try:
+            self._check_account(auth, join, identity)
+            grants = await manager.referee.authorise_join(joining)
+        except Refused as refused:
+            raise _http_error(refused.status, str(refused)) from refused
+        if grants is not None:
+            auth = Auth(dataclasses.replace(claims, video=dataclasses.replace(grants, room=name, room_join=True)))
+        if manager.referee.asks_publish:
+            asked = join.add_tracks
+            answers = await asyncio.gather(*(self._may_publish(auth, name, identity, track) for track in asked))
+            join.add_tracks = [track for track, refusal in zip(asked, answers, strict=True) if refusal is None]
+            join.refused_tracks = [(track, why) for track, why in zip(asked, answers, strict=True) if why is not None]
+        return auth
+
+    def _check_account(self, auth: Auth, join: Join, identity: str) -> None:
+        """Raises Refused when the API key has used up what it may."""
+        room = self._manager.get_room(auth.video.room or join.room)
+        self._accounts.check(auth.api_key, replaces=bool(room and identity in room.participants))
+
+    async def _may_publish(self, auth: Auth, room: str, identity: str, request: rtc.AddTrackRequest) -> str | None:
+        """Why a track that is asked for with the join may not be published."""
+        if not Grants(auth.video).may_publish(request.source):
+            return None  # refused without asking
+        try:
+            await self._manager.referee.authorise_publish(publishing_of(room, identity, auth.api_key, request))
+        except Refused as refused:
+            return str(refused)
+        return None
+
     def _check_sizes(self, auth: Auth, join: Join) -> None:
         """What a participant says of itself when it joins has the limits of what it says later."""
         settings = self._manager.settings
         metadata = join.metadata or auth.claims.metadata or ""
-        attributes = {**(auth.claims.attributes or {}), **join.attributes}
+        attributes = joined_attributes(auth.claims, join)
         size = sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items())
         if settings.max_metadata_size and len(metadata.encode()) > settings.max_metadata_size:
             raise web.HTTPBadRequest(text=f"metadata exceeds the limit of {settings.max_metadata_size} bytes")
@@ -126,11 +183,18 @@ class SignalEndpoint:
             raise web.HTTPBadRequest(text=f"attributes exceed the limit of {settings.max_attributes_size} bytes")
         if len(attributes) > MAX_ATTRIBUTES:
             raise web.HTTPBadRequest(text=f"more than {MAX_ATTRIBUTES} attributes")
+        if (config := auth.claims.room_config) is None:
+            return
+        if settings.max_metadata_size and len(config.metadata.encode()) > settings.max_metadata_size:
+            raise web.HTTPBadRequest(text=f"room metadata exceeds the limit of {settings.max_metadata_size} bytes")
+        most = MAX_ROOM_CONFIG + (settings.max_metadata_size + settings.max_attributes_size) // 2
+        if config.ByteSize() > most:
+            raise web.HTTPBadRequest(text=f"the token's room configuration exceeds the limit of {most} bytes")
 
     def _is_full(self, auth: Auth, name: str, identity: str) -> bool:
         room = self._manager.get_room(name)
-        is_dependent = auth.claims.kind in ("agent", "egress") or auth.video.recorder
-        return bool(room and room.is_full and identity not in room.participants and not is_dependent)
+        dependent = is_dependent(kind_of(auth.claims), Grants(auth.video).permission)
+        return bool(room and room.is_full and identity not in room.participants and not dependent)
 
     async def _serve(self, request: web.Request, *, single: bool) -> web.StreamResponse:
         # Pings are answered below, so that they count like everything else that a client sends.
@@ -140,6 +204,7 @@ class SignalEndpoint:
         auth, join, identity = self._check(request, single=single)
         name = auth.video.room or join.room
         self._gate.join(request, name, identity, asyncio.get_running_loop().time())
+        auth = await self._authorise(request, auth, join, identity)
         await ws.prepare(request)
         connection = SignalConnection(ws)
         writer = asyncio.create_task(connection.run(), name=f"signal {identity}")
@@ -154,6 +219,9 @@ class SignalEndpoint:
             if not ws.closed:
                 participant = self._enter(auth, join, identity, connection)
             if participant is not None:
+                for track, why in join.refused_tracks:
+                    refusal = rtc.RequestResponse.Reason.NOT_ALLOWED
+                    participant.request_response(refusal, why, add_track=track)
                 await self._read(ws, connection, participant)
         finally:
             if participant is not None:
@@ -167,10 +235,17 @@ class SignalEndpoint:
 
     def _enter(self, auth: Auth, join: Join, identity: str, connection: SignalConnection) -> Participant | None:
         name = auth.video.room or join.room
+        endings = self._manager.endings
+        over = (endings.of_resumed if join.reconnect else endings.of_rejoined)(join.participant_sid)
+        if over is not None:
+            leave = rtc.LeaveRequest(reason=over, action=Action.DISCONNECT)
+            connection.send(Frame(rtc.SignalResponse(leave=leave)))
+            return None
         if not join.reconnect:
             try:
+                self._check_account(auth, join, identity)
                 room = None if self._is_full(auth, name, identity) else self._manager.room_for(name, auth)
-            except (MediaFailed, RoomNotFound, TooManyRooms):
+            except (MediaFailed, Refused, RoomNotFound, TooManyRooms):
                 room = None
             if room:
                 return room.join(auth, join, identity, connection)
@@ -270,5 +345,8 @@ def _http_error(status: int, text: str) -> web.HTTPException:
         400: web.HTTPBadRequest,
         401: web.HTTPUnauthorized,
         403: web.HTTPForbidden,
+        404: web.HTTPNotFound,
+        429: web.HTTPTooManyRequests,
+        503: web.HTTPServiceUnavailable,
     }
     return errors.get(status, web.HTTPUnauthorized)(text=text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from livekit.protocol import models, room
 
@@ -67,6 +67,9 @@ class _RoomService:
         if limit and len(request.name) > limit:
             raise TwirpError("invalid_argument", f"room name length exceeds limits: max length {limit}")
         self._check_metadata(request.metadata)
+        for wish in request.agents:
+            self._check_metadata(wish.metadata)
+            self._check_attributes(wish.attributes)
         if request.room_preset and request.room_preset not in self._manager.settings.room_configurations:
             raise TwirpError("invalid_argument", f"unknown room preset {request.room_preset!r}")
         try:
@@ -128,7 +131,7 @@ class _RoomService:
         participant = self._participant(request.room, request.identity)
         try:
             # an empty string means: leave it as it is (reference 3.4)
-            participant.update(
+            participant.update_by_api(
                 name=request.name or None,
                 metadata=request.metadata or None,
                 attributes=dict(request.attributes) or None,
@@ -191,7 +194,12 @@ class _RoomService:
             raise TwirpError("not_found", "participant does not exist")
         return participant
 
+    def _check_attributes(self, attributes: Mapping[str, str]) -> None:
+        limit = self._manager.settings.max_attributes_size
+        if limit and sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items()) > limit:
+            raise TwirpError("invalid_argument", f"attributes size exceeds limits: max size {limit}")
+
     def _check_metadata(self, metadata: str) -> None:
-        limit = self._limits.max_metadata_size
+        limit = self._manager.settings.max_metadata_size
         if limit and len(metadata.encode()) > limit:
             raise TwirpError("invalid_argument", f"metadata size exceeds limits: max size {limit}")

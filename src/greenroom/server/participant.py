@@ -57,6 +57,20 @@ Reason = models.DisconnectReason
 Action = rtc.LeaveRequest.Action
 
 
+_BROKEN = frozenset(
+    (
+        Reason.UNKNOWN_REASON,
+        Reason.DUPLICATE_IDENTITY,
+        Reason.STATE_MISMATCH,
+        Reason.MIGRATION,
+        Reason.SIGNAL_CLOSE,
+        Reason.CONNECTION_TIMEOUT,
+        Reason.MEDIA_FAILURE,
+    )
+)
+"""Ends that a client does not mean: it comes back with a full reconnect."""
+
+
 class LimitExceeded(ValueError):
     """Name, metadata or attributes are longer than configured."""
 
@@ -119,6 +133,12 @@ class Participant:
         """Published data tracks by their publisher handle."""
         self.publications = Publications(self)
         self.subscriptions = SubscriptionSet(self, join.auto_subscribe)
+        self.heard_at = asyncio.get_running_loop().time()
+        """When its last message came: what was sent to it since then is perhaps lost."""
+        self.away_since = self.heard_at
+        """`heard_at` as it was before the last resume."""
+        self._muted_by_api: dict[str, tuple[float, bool]] = {}
+        """Track sid to when, and what it was told to be."""
         self.drop_signal_on_resume = ""
         """Set by `SimulateScenario`: "after" or "before" the messages of the next resume."""
         self.resumable = True
@@ -157,6 +177,11 @@ class Participant:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    @property
+    def broke(self) -> bool:
+        """Its session ended in a way that the client did not mean: it is expected back."""
+        return self._closed and self.disconnect_reason in _BROKEN
 
     @property
     def hidden(self) -> bool:
@@ -277,6 +302,7 @@ class Participant:
         if self._connection:
             self._connection.abort()
         self._connection = connection
+        self.away_since = self.heard_at
         self.cancel_timer("return")
         if self.was_active and not self.primary.connected:
             # It came back because its media was lost: that has to come back too.
@@ -474,20 +500,32 @@ class Participant:
         if not muted and not self.room.settings.enable_remote_unmute:
             raise PermissionError("remote unmute not enabled")
         if info.muted != muted:
+            known = self.publications.tracks
+            self._muted_by_api = {sid: told for sid, told in self._muted_by_api.items() if sid in known}
+            self._muted_by_api[track_sid] = (asyncio.get_running_loop().time(), muted)
             self.send(mute=rtc.MuteTrackRequest(sid=track_sid, muted=muted))
             self.set_muted(track_sid, muted)
         return info
+
+    def send_missed_mutes(self) -> None:
+        """After a resume: the API's mutes that the client perhaps never heard of. No snapshot tells it: clients take
+        being muted for their own affair."""
+        for sid, (when, muted) in self._muted_by_api.items():
+            if when >= self.away_since and sid in self.publications.tracks:
+                self.send(mute=rtc.MuteTrackRequest(sid=sid, muted=muted))
 
     def update_subscriptions(
         self,
         track_sids: Iterable[str],
         subscribe: bool,
         participant_tracks: Iterable[models.ParticipantTracks] = (),
+        *,
+        by_api: bool = False,
     ) -> None:
         sids = dict.fromkeys(track_sids)
         for entry in participant_tracks:
             sids |= dict.fromkeys(entry.track_sids)
-        self.subscriptions.update(sids, subscribe)
+        self.subscriptions.update(sids, subscribe, by_api=by_api)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -523,6 +561,8 @@ class Participant:
         if self._connection:
             self._connection.close(code, text)
             self._connection = None
+        if reason in _BROKEN and (will := self.publications.bequeath()):
+            self.room.wills.leave(self.identity, *will)
         self.subscriptions.close()
         self.publications.close()
         for peer in self.peers():

@@ -18,6 +18,7 @@ from .budgets import Bucket, DataBudget, SignalBudget
 from .client_rules import client_configuration, publishable_codecs, receivable_codecs
 from .connection import Frame, SignalConnection
 from .publishing import Publications
+from .returning import Will, key_of
 from .sdp import SdpError, SessionDescription
 from .subscriptions import SubscriptionSet
 from .tracks import PublishedTrack
@@ -137,6 +138,8 @@ class Participant:
         """When its last message came: what was sent to it since then is perhaps lost."""
         self.away_since = self.heard_at
         """`heard_at` as it was before the last resume."""
+        self._changed_at = 0
+        """Unix second of the last change of name, metadata, attributes or permission."""
         self._muted_by_api: dict[str, tuple[float, bool]] = {}
         """Track sid to when, and what it was told to be."""
         self.drop_signal_on_resume = ""
@@ -475,6 +478,7 @@ class Participant:
         self.attributes = merged
         if permission is not None and permission != self.permission:
             self._set_permission(permission)
+        self._changed_at = int(time.time())
         self.changed()
         self.refresh_token()
 
@@ -529,6 +533,29 @@ class Participant:
 
     # --- life ----------------------------------------------------------------------------------------------------
 
+    def _will(self) -> Will:
+        allowed, sids = self.publications.bequeath()
+        unheard = {sid for sid, (when, muted) in self._muted_by_api.items() if muted and when >= self.heard_at}
+        return Will(
+            allowed=allowed,
+            sids=sids,
+            name=self.name,
+            metadata=self.metadata,
+            attributes=self.attributes,
+            permission=self.permission,
+            changed_at=self._changed_at,
+            muted={key_of(track.info) for sid, track in self.tracks.items() if sid in unheard and track.info.muted},
+        )
+
+    def inherit(self, will: Will) -> None:
+        """Go on from the session of this identity that broke. Its token may be older than the last change: then the client
+        never heard of that."""
+        self.publications.inherit(will)
+        if will.changed_at and will.changed_at >= self.claims.issued:
+            self.name, self.metadata, self.attributes = will.name, will.metadata, dict(will.attributes)
+            self.permission.CopyFrom(will.permission)
+            self._changed_at = will.changed_at
+
     def set_timer(self, name: str, delay: float, callback: Any, *args: Any) -> None:
         """One named timer; setting it again replaces it. All end with the participant."""
         self.cancel_timer(name)
@@ -561,8 +588,8 @@ class Participant:
         if self._connection:
             self._connection.close(code, text)
             self._connection = None
-        if reason in _BROKEN and (will := self.publications.bequeath()):
-            self.room.wills.leave(self.identity, *will)
+        if reason in _BROKEN:
+            self.room.wills.leave(self.identity, self._will())
         self.subscriptions.close()
         self.publications.close()
         for peer in self.peers():

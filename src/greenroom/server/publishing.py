@@ -45,6 +45,8 @@ class Publications:
         """None: everybody may have its tracks."""
         self._inherited: dict[str, TrackKey] = {}
         """Track sids in `_allowed` that are of the session before, which broke: the tracks come back under new ones."""
+        self._to_mute: set[TrackKey] = set()
+        """Tracks that were muted by the API when the session before broke."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def add(self, request: rtc.AddTrackRequest) -> None:
@@ -146,6 +148,11 @@ class Publications:
             cid=_cid(offered) or pending.request.cid,
         )
         track.negotiated(offered, answered)
+        if (key := key_of(track.info)) in self._to_mute:
+            self._to_mute.discard(key)
+            if not track.info.muted:
+                track.info.muted = True
+                participant.send(mute=rtc.MuteTrackRequest(sid=track.sid, muted=True))
         self.tracks[track.sid] = track
         participant.room.track_added(track)
         if track.info.muted:
@@ -210,10 +217,10 @@ class Publications:
                     known.update(entry.track_sids)
         self._allowed = allowed
 
-    def bequeath(self) -> tuple[Permissions, dict[str, TrackKey]] | None:
-        """The permissions, and what tracks their sids mean; None when everybody is allowed."""
+    def bequeath(self) -> tuple[Permissions | None, dict[str, TrackKey]]:
+        """The permissions, and what tracks their sids mean."""
         if self._allowed is None:
-            return None
+            return None, {}
         named = {sid for sids in self._allowed.values() for sid in sids or ()}
         known = {sid: key_of(track.info) for sid, track in self.tracks.items()} | self._inherited
         return self._allowed, {sid: key for sid, key in known.items() if sid in named}
@@ -222,6 +229,7 @@ class Publications:
         """Take over the permissions of the session before, which broke. What the client says anew replaces them."""
         self._allowed = will.allowed
         self._inherited = will.sids
+        self._to_mute = will.muted
 
     def allows(self, subscriber: Participant, sid: str) -> bool:
         """Whether the publisher lets `subscriber` have the track (`SubscriptionPermission`). Recorders are exempt."""

@@ -62,10 +62,19 @@ class Departures:
 class Will:
     """What a session leaves to the next one of its identity."""
 
-    allowed: Permissions
+    allowed: Permissions | None
+    """None: everybody."""
     sids: dict[str, TrackKey]
     """What the track sids in `allowed` were."""
-    ends: float
+    name: str
+    metadata: str
+    attributes: dict[str, str]
+    permission: models.ParticipantPermission
+    changed_at: int
+    """Unix second of the last change of these four; 0 when there was none. A token from before it knows them not."""
+    muted: set[TrackKey]
+    """Tracks that the API muted without the client having heard of it."""
+    ends: float = 0.0
 
 
 class Wills:
@@ -74,10 +83,10 @@ class Wills:
     def __init__(self) -> None:
         self._wills: OrderedDict[str, Will] = OrderedDict()
 
-    def leave(self, identity: str, allowed: Permissions, sids: dict[str, TrackKey]) -> None:
-        ends = asyncio.get_running_loop().time() + WILL_SECONDS
+    def leave(self, identity: str, will: Will) -> None:
+        will.ends = asyncio.get_running_loop().time() + WILL_SECONDS
         self._wills.pop(identity, None)
-        self._wills[identity] = Will(allowed, sids, ends)
+        self._wills[identity] = will
         while len(self._wills) > MAX_WILLS:
             self._wills.popitem(last=False)
 

@@ -166,7 +166,7 @@ class Room:
             previous.close(Reason.DUPLICATE_IDENTITY)
         participant = Participant(self, auth, join, identity, connection)
         if will := self.wills.take(identity):
-            participant.publications.inherit(will)
+            participant.inherit(will)
         self._stay_open()
         others = [p.to_proto() for p in self.participants.values() if not p.hidden]
         self.participants[identity] = participant

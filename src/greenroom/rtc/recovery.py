@@ -166,6 +166,7 @@ class Recovery:
             await signal.close()
             raise ResumeRefused(from_wire(DisconnectReason, first.leave.reason).name)
         session.signal = signal
+        session.listener.on_resuming(session.unsent())
         signal.start(session.ping_interval, session.ping_timeout)
         session.send(proto.SignalRequest(sync_state=session.listener.sync_state()))
         if kind != "reconnect":

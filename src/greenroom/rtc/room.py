@@ -460,7 +460,11 @@ class Room(EventEmitter[EventTypes]):
         self._set_connection_state(ConnectionState.CONN_RECONNECTING)
         self._emit("reconnecting")
 
+    def on_resuming(self, unsent: list[proto.SignalRequest]) -> None:
+        self._state.resuming(unsent)
+
     def on_resumed(self) -> None:
+        self._state.resumed()
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
         self._emit("reconnected")
 
@@ -471,6 +475,7 @@ class Room(EventEmitter[EventTypes]):
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
         # Handlers of `reconnected` read the new sids of what they publish.
         await self.local_participant._republish()
+        await self._data_track_manager.republish()
         self._emit("reconnected")
 
     def on_disconnected(self, reason: DisconnectReason) -> None:
@@ -486,6 +491,9 @@ class Room(EventEmitter[EventTypes]):
     def on_token(self, token: str) -> None:
         self._token = token
         self._emit("token_refreshed")
+
+    def wishes(self) -> proto.SyncState | None:
+        return self._state.wishes() if self.isconnected() else None
 
     def sync_state(self) -> proto.SyncState:
         return self._state.sync_state()

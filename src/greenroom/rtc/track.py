@@ -96,7 +96,7 @@ class _LocalTrack(Track):
             self._publisher._local_track_muted(self, muted)
 
     def _apply_mute(self) -> None:
-        if self._transport is not None and self._mid:
+        if self._transport is not None and self._mid and not self._transport._closed:
             self._transport.peer.set_send_muted(self._mid, self._muted)
 
 

@@ -300,8 +300,8 @@ class Room(EventEmitter[EventTypes]):
             self._local_participant._info.disconnect_reason = int(reason)
             self._local_participant._room_left()
         self._fail_sid_waiters()
-        self.emit("connection_state_changed", self._connection_state)
-        self.emit("disconnected", reason)
+        self._emit_safely("connection_state_changed", self._connection_state)
+        self._emit_safely("disconnected", reason)
 
     def _fail_sid_waiters(self) -> None:
         waiters, self._sid_waiters = self._sid_waiters, []
@@ -366,11 +366,10 @@ class Room(EventEmitter[EventTypes]):
         self._emit_safely(event, *args)
 
     def _emit_safely(self, event: EventTypes, *args: Any) -> None:
-        try:
-            self.emit(event, *args)
-        except TypeError:
-            # A handler with the wrong signature is its author's mistake, not a reason to lose other events.
-            logger.exception("a handler of %r cannot take its arguments", event)
+        error = self._run_handlers(event, args)
+        if error is not None:
+            # A mistake in a handler is its author's affair, not a reason to lose other events.
+            logger.error("a handler of %r failed", event, exc_info=error)
 
     def _release_events(self) -> None:
         index = 0

@@ -400,6 +400,8 @@ class Session:
         goodbye = proto.SignalRequest(
             leave=proto.LeaveRequest(reason=int(reason), action=proto.LeaveRequest.Action.DISCONNECT)
         )
-        if signal is not None:
-            await signal.close(goodbye)
-        self.close_transports()
+        try:
+            if signal is not None:
+                await signal.close(goodbye)
+        finally:
+            self.close_transports()

@@ -420,3 +420,42 @@ async def test_an_agents_transcriptions_follow_their_track(room_server: RoomServ
         )
         _, _, theirs = await bob.seen("transcription_received")
         assert theirs.sid == publication.sid != before
+
+
+async def test_a_track_that_the_server_took_away_meanwhile_is_gone(room_server: RoomServer, api: LiveKitAPI) -> None:
+    """No message says so in a resume: it ends in a full reconnect."""
+    async with members(room_server, "alice", "bob") as (alice, _):
+        publication = await publish(alice, "mine")
+        gone = watch_own(alice, "local_track_unpublished")
+        async with away(alice):
+            await api.room.update_participant(
+                service.UpdateParticipantRequest(
+                    room="test", identity="alice", permission=models.ParticipantPermission(can_subscribe=True)
+                )
+            )
+        assert gone == [(publication,)] and alice.me.track_publications == {}
+        assert not alice.me.permissions.can_publish
+        with pytest.raises(rtc.PublishTrackError, match="NOT_ALLOWED"):
+            await publish(alice, "again")
+
+
+async def test_what_is_lost_again_while_it_is_published_again_is_not_lost(room_server: RoomServer) -> None:
+    async with members(room_server, "alice", "bob") as (alice, _):
+        publication = await publish(alice, "mine")
+        data = await alice.me.publish_data_track(name="pose")
+        original, times = alice.me._publish, []
+
+        async def lose(*args: Any) -> Any:
+            times.append(1)
+            if len(times) <= 2:
+                alice.room._session.signal.drop()
+            return await original(*args)
+
+        alice.me._publish = lose
+        await alice.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
+        await alice.seen("reconnected", seconds=30)
+        assert len(times) == 3
+        assert list(alice.me.track_publications.values()) == [publication] and data.is_published()
+        server_side = room_server.manager.rooms["test"].participants["alice"]
+        assert set(server_side.tracks) == {publication.sid}
+        assert [track.sid for track in server_side.data_tracks.values()] == [data.info.sid]

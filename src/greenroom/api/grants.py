@@ -103,6 +103,8 @@ class Claims:
     """JWT `iss`: the API key. Filled by reading."""
     expires: float = 0.0
     """JWT `exp`, unix seconds. Filled by reading."""
+    issued: float = 0.0
+    """JWT `iat`, else `nbf`, unix seconds; 0 when there is none. Filled by reading."""
 
     def asdict(self) -> dict[str, Any]:
         """The claims as they stand in the JWT (camelCase; unset ones left out), without the registered ones."""
@@ -118,7 +120,7 @@ def encode_claims(claims: Claims) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for item in dataclasses.fields(claims):
         value = getattr(claims, item.name)
-        if item.name in ("identity", "issuer", "expires") or value is None or value == "" or value == []:
+        if item.name in ("identity", "issuer", "expires", "issued") or value is None or value == "" or value == []:
             continue
         if item.name == "room_config":
             from google.protobuf.json_format import MessageToDict
@@ -211,6 +213,7 @@ def decode_claims(raw: Mapping[str, Any]) -> Claims:
         packed=_text(raw, "packed"),
         issuer=_text(raw, "iss"),
         expires=float(raw.get("exp", 0)),
+        issued=next((float(raw[key]) for key in ("iat", "nbf") if isinstance(raw.get(key), int | float)), 0.0),
     )
     config = raw.get("roomConfig")
     if config:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from livekit.protocol import models
 
 from .errors import StreamError
+from .event_emitter import spawn
+from .log import logger
 
 if TYPE_CHECKING:
     from .local_participant import LocalParticipant
@@ -200,8 +202,9 @@ class _StreamWriter:
 
     async def _send_chunk(self, content: bytes) -> None:
         chunk = models.DataStream.Chunk(stream_id=self._info.stream_id, chunk_index=self._next_chunk, content=content)
-        self._next_chunk += 1
         await self._participant._send_stream_packet(self._packet(stream_chunk=chunk))
+        # Cancelled before that it was not sent, and the next one has its number.
+        self._next_chunk += 1
 
     def _check_open(self) -> None:
         if self._closed:
@@ -210,7 +213,10 @@ class _StreamWriter:
             raise RuntimeError("Stream is not open")
 
     async def aclose(self, *, reason: str = "", attributes: dict[str, str] | None = None) -> None:
-        """End the stream. A `reason` makes it an abnormal end; `attributes` are merged into the reader's info."""
+        """End the stream. A `reason` makes it an abnormal end; `attributes` are merged into the reader's info.
+
+        Cancelled, the end is sent all the same: the reader waits for it.
+        """
         async with self._lock:
             if self._closed or not self._opened:
                 return
@@ -219,7 +225,22 @@ class _StreamWriter:
             trailer = models.DataStream.Trailer(
                 stream_id=self._info.stream_id, reason=reason, attributes=attributes or {}
             )
-            await self._participant._send_stream_packet(self._packet(stream_trailer=trailer))
+            packet = self._packet(stream_trailer=trailer)
+            sending = asyncio.ensure_future(self._participant._send_stream_packet(packet))
+            sending.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(sending)
+
+    def _abort(self, error: BaseException) -> None:
+        """What was begun will not be finished: tell the readers."""
+        if self._opened and not self._closed:
+            why = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error)
+            spawn(self._end_abnormally(f"aborted: {why}"), "ending a stream")
+
+    async def _end_abnormally(self, reason: str) -> None:
+        try:
+            await self.aclose(reason=reason)
+        except StreamError as error:
+            logger.debug("stream %s could not be ended: %s", self._info.stream_id, error)
 
     async def __aenter__(self) -> Self:
         return self

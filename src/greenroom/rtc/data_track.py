@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from livekit.protocol import models, rtc as proto
 
 from .errors import ConnectError, PublishDataTrackError, PushFrameError, SubscribeDataTrackError
+from .log import logger
 from .transport import DATA_TRACK
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ PUBLISH_TIMEOUT = 5.0
 DEFAULT_BUFFER = 16
 DEFAULT_PARTIAL_FRAMES = 2
 MAX_HANDLE = 0xFFFF
+RETURN_TIMEOUT = 30.0
+"""Seconds in which the subscribed tracks of somebody whose session broke may come back, under new sids."""
 
 
 @dataclass
@@ -121,6 +124,10 @@ class FrameAssembler:
     def __init__(self, max_partial_frames: int = DEFAULT_PARTIAL_FRAMES) -> None:
         self.max_partial_frames = max_partial_frames
         self._partial: OrderedDict[int, dict[int, _Packet]] = OrderedDict()
+
+    def forget(self) -> None:
+        """What comes now belongs to no frame of before."""
+        self._partial.clear()
 
     def push(self, packet: _Packet) -> DataTrackFrame | None:
         if packet.start and packet.final:
@@ -290,6 +297,10 @@ class DataTrackManager:
         self._remote: dict[str, RemoteDataTrack] = {}
         self._by_handle: dict[int, str] = {}
         self._local: dict[int, LocalDataTrack] = {}
+        self._awaited: dict[tuple[str, str], tuple[RemoteDataTrack, asyncio.TimerHandle]] = {}
+        """Subscribed tracks of those who are expected back, by identity and name."""
+        self._names: set[str] = set()
+        """Of the tracks that are being published."""
         self._last_handle = 0
         self.clock_offset = secrets.randbits(32)
 
@@ -297,35 +308,103 @@ class DataTrackManager:
         session = self._room._session
         if session is None or session.publisher is None:
             raise PublishDataTrackError("cannot publish: the room is not connected")
-        if any(track._info.name == name for track in self._local.values()):
+        if name in self._names or any(track._info.name == name for track in self._local.values()):
             raise PublishDataTrackError(f"a data track called {name!r} is published already")
         if self._last_handle >= MAX_HANDLE:
             raise PublishDataTrackError("no handle is left for another data track")
         self._last_handle += 1
-        handle = self._last_handle
+        self._names.add(name)
+        try:
+            info = await self._publish(self._last_handle, name)
+        finally:
+            self._names.discard(name)
+        track = self._local[info.pub_handle] = LocalDataTrack(self, info)
+        return track
+
+    async def _publish(self, handle: int, name: str) -> models.DataTrackInfo:
+        session = self._room._session
+        if session is None or session.publisher is None:
+            raise PublishDataTrackError("cannot publish: the room is not connected")
         key = ("data_track", handle)
         answer = session.expect(key)
         request = proto.PublishDataTrackRequest(pub_handle=handle, name=name)
         session.send(proto.SignalRequest(publish_data_track_request=request))
+        info: models.DataTrackInfo | None = None
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT):
                 info = await answer
             session._offer_publisher()
             await session.publisher.wait_channel(DATA_TRACK, PUBLISH_TIMEOUT)
-        except TimeoutError:
-            raise PublishDataTrackError(f"the server did not answer within {PUBLISH_TIMEOUT:g} s") from None
-        except ConnectError as error:
-            raise PublishDataTrackError(f"cannot publish {name!r}: {error.message}") from None
+        except BaseException as error:
+            # Published or not: nobody here holds it, so nobody shall see it there.
+            if info is not None or not isinstance(error, ConnectError):
+                self._send_unpublish(handle)
+            if isinstance(error, TimeoutError):
+                why = f"the server did not answer within {PUBLISH_TIMEOUT:g} s"
+                raise PublishDataTrackError(why) from None
+            if isinstance(error, ConnectError):
+                raise PublishDataTrackError(f"cannot publish {name!r}: {error.message}") from None
+            raise
         finally:
             session.forget(key)
-        track = self._local[handle] = LocalDataTrack(self, info)
-        return track
+        return info
 
     def unpublish(self, track: LocalDataTrack) -> None:
-        self._local.pop(track._info.pub_handle, None)
+        if self._local.pop(track._info.pub_handle, None) is not None:
+            self._send_unpublish(track._info.pub_handle)
+
+    def _send_unpublish(self, handle: int) -> None:
         if self._room._session is not None:
-            request = proto.UnpublishDataTrackRequest(pub_handle=track._info.pub_handle)
+            request = proto.UnpublishDataTrackRequest(pub_handle=handle)
             self._room._session.send(proto.SignalRequest(unpublish_data_track_request=request))
+
+    def published(self) -> list[proto.PublishDataTrackResponse]:
+        """For `SyncState`."""
+        return [proto.PublishDataTrackResponse(info=track._info) for track in self._local.values()]
+
+    def subscribed(self) -> proto.UpdateDataSubscription:
+        """For `SyncState`; the server answers with the handles."""
+        sids = [sid for sid, track in self._remote.items() if track._streams]
+        updates = [proto.UpdateDataSubscription.Update(track_sid=sid, subscribe=True) for sid in sids]
+        return proto.UpdateDataSubscription(updates=updates)
+
+    def session_replaced(self) -> None:
+        """A full reconnect: what is received is asked for again. What is published follows with `republish`."""
+        self._by_handle.clear()
+        for sid, track in self._remote.items():
+            if track._streams:
+                self.set_subscribed(sid, True)
+
+    async def republish(self) -> None:
+        """After a full reconnect: the same tracks, with the same handles, under new sids."""
+        for handle, track in list(self._local.items()):
+            try:
+                info = await self._publish(handle, track._info.name)
+            except PublishDataTrackError as error:
+                logger.error("%r is not published any more: %s", track, error)
+                track._published = False
+                self._local.pop(handle, None)
+                continue
+            track._info = info
+            if not track._published:  # by the program, meanwhile
+                self._send_unpublish(handle)
+
+    def participant_left(self, identity: str, *, expected_back: bool) -> None:
+        """Its tracks end. Those that are read wait a while for it if it may come back."""
+        if expected_back:
+            for sid, track in list(self._remote.items()):
+                if track._publisher_identity == identity and track._streams:
+                    del self._remote[sid]
+                    key = (identity, track._info.name)
+                    timer = asyncio.get_running_loop().call_later(RETURN_TIMEOUT, self._give_up, key)
+                    self._awaited[key] = (track, timer)
+        self.set_published(models.ParticipantInfo(identity=identity), announce=True)
+
+    def _give_up(self, key: tuple[str, str]) -> None:
+        awaited = self._awaited.pop(key, None)
+        if awaited is not None:
+            awaited[0]._unpublished()
+            self._room._emit("data_track_unpublished", awaited[0]._info.sid)
 
     def send(self, packets: list[bytes]) -> None:
         session = self._room._session
@@ -340,6 +419,16 @@ class DataTrackManager:
     def set_published(self, info: models.ParticipantInfo, *, announce: bool) -> None:
         """What a participant publishes now, as its newest info says."""
         present = {track.sid for track in info.data_tracks}
+        by_name = {track.name: track for track in info.data_tracks if track.sid not in self._remote}
+        for sid, track in list(self._remote.items()):
+            if track._publisher_identity == info.identity and sid not in present and track._info.name in by_name:
+                # The publisher came back within one update.
+                del self._remote[sid]
+                self._adopt(track, by_name[track._info.name])
+        for name, published in by_name.items():
+            if awaited := self._awaited.pop((info.identity, name), None):
+                awaited[1].cancel()
+                self._adopt(awaited[0], published)
         for sid, track in list(self._remote.items()):
             if track._publisher_identity == info.identity and sid not in present:
                 del self._remote[sid]
@@ -351,6 +440,14 @@ class DataTrackManager:
                 track = self._remote[published.sid] = RemoteDataTrack(self, published, info.identity)
                 if announce:
                     self._room._emit("data_track_published", track)
+
+    def _adopt(self, track: RemoteDataTrack, published: models.DataTrackInfo) -> None:
+        """The same track to the program, published again under a new sid."""
+        track._info = published
+        track._assembler.forget()
+        self._remote[published.sid] = track
+        if track._streams:
+            self.set_subscribed(published.sid, True)
 
     def set_subscribed(self, sid: str, subscribed: bool) -> None:
         if self._room._session is not None:
@@ -378,5 +475,9 @@ class DataTrackManager:
         self._local.clear()
         for remote in self._remote.values():
             remote._unpublished()
+        for remote, timer in self._awaited.values():
+            timer.cancel()
+            remote._unpublished()
+        self._awaited.clear()
         self._remote.clear()
         self._by_handle.clear()

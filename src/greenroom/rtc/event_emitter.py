@@ -54,30 +54,41 @@ def spawn(coroutine: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
 class EventEmitter(Generic[Event]):
     """Handlers run in the order of registration. One that takes fewer arguments gets the first ones only.
 
-    An exception in a handler is logged and does not keep others from running, except TypeError, which is the caller's
-    mistake and propagates. Coroutine functions are started as tasks.
+    An exception in a handler is logged and does not keep others from running. Of a TypeError, which is the caller's
+    mistake, `emit` raises the first when all have run. Coroutine functions are started as tasks.
     """
 
     def __init__(self) -> None:
         self._events: dict[Any, dict[Callable[..., Any], _Handler]] = {}
 
     def emit(self, event: Event, *args: Any) -> None:
+        error = self._run_handlers(event, args)
+        if error is not None:
+            raise error
+
+    def _run_handlers(self, event: Event, args: tuple[Any, ...]) -> TypeError | None:
+        """All of them, whatever one does. Returns the first TypeError; others are logged."""
         handlers = self._events.get(event)
+        wrong: TypeError | None = None
         if not handlers:
-            return
+            return None
         for handler in list(handlers.values()):
             if handler.once:
                 handlers.pop(handler.callback, None)
             taken = args if handler.limit is None else args[: handler.limit]
             try:
                 result = handler.callback(*taken)
-            except TypeError:
-                raise
-            except Exception:
+            except TypeError as error:
+                if wrong is not None:
+                    logger.exception("a handler of %r failed", event)
+                wrong = wrong or error
+                continue
+            except (Exception, asyncio.CancelledError):  # the latter from the result of something cancelled
                 logger.exception("a handler of %r failed", event)
                 continue
             if inspect.iscoroutine(result):
                 spawn(result, f"handler of {event!r}")
+        return wrong
 
     def on(self, event: Event, callback: Callable[..., Any] | None = None) -> Callable[..., Any]:
         """Register a handler, or return a decorator that does. The same handler is registered once."""

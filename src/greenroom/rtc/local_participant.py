@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .room import Room
 
 PUBLISH_TIMEOUT = 10.0
+CAPTION_TRACK = "lk.transcribed_track_id"
 MAX_DATA_SIZE = 64_000
 """Bytes in one data packet: what every client accepts."""
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,7 +52,10 @@ class LocalParticipant(Participant):
         """By track cid: how to publish it again after a full reconnect."""
         self._cids: dict[LocalTrack, str] = {}
         self._open_writers: set[Any] = set()
-        self._data_tracks: dict[int, LocalDataTrack] = {}
+        self._former_sids: dict[str, LocalTrackPublication] = {}
+        """Sids from before a full reconnect: what the program still holds of them means the track as it is now."""
+        self._permissions: tuple[bool, list[ParticipantTrackPermission]] | None = None
+        """What `set_track_subscription_permissions` was told. None: nothing, so everybody may subscribe."""
         self._rpc = RpcManager(self, room._streams)
 
     @property
@@ -95,26 +99,41 @@ class LocalParticipant(Participant):
         self._room._emit("local_track_published", publication, track)
         return publication
 
-    async def _publish(self, track: LocalTrack, cid: str, options: TrackPublishOptions) -> models.TrackInfo:
+    async def _publish(
+        self, track: LocalTrack, cid: str, options: TrackPublishOptions, again: LocalTrackPublication | None = None
+    ) -> models.TrackInfo:
+        """`again`: the publication whose track it is, after a full reconnect."""
         session = self._room._session
         if session is None or session.closed or session.publisher is None:
             raise PublishTrackError("cannot publish: the room is not connected")
         key = ("track", cid)
         answer = session.expect(key)
         session.send(proto.SignalRequest(add_track=add_track_request(track, cid, options)))
+        transport, mid = None, ""
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT):
                 info: models.TrackInfo = await answer
+                if again is not None:
+                    # Before there is any media: a permission for this track names its sid.
+                    again._info = info
+                    self._send_permissions()
                 transport = session.publisher
                 if transport is None:
                     raise PublishTrackError("cannot publish: the room was disconnected")
                 mid = self._add_section(transport, track, cid, options)
                 session._publisher_offered = True
                 await transport.negotiate()
-        except TimeoutError:
-            raise PublishTrackError(f"the server did not answer within {PUBLISH_TIMEOUT:g} s") from None
-        except ConnectError as error:
-            raise PublishTrackError(f"cannot publish {track.name!r}: {error.message}") from None
+        except BaseException as error:
+            if mid and transport is not None and not transport._closed:
+                # Cancelled or given up half way: nothing may go on sending that nobody here holds.
+                transport.peer.remove_send(mid)
+                transport.sections.pop(mid, None)
+                transport.negotiate()
+            if isinstance(error, TimeoutError):
+                raise PublishTrackError(f"the server did not answer within {PUBLISH_TIMEOUT:g} s") from None
+            if isinstance(error, ConnectError):
+                raise PublishTrackError(f"cannot publish {track.name!r}: {error.message}") from None
+            raise
         finally:
             session.forget(key)
         track._connect(transport, mid)
@@ -122,6 +141,10 @@ class LocalParticipant(Participant):
         track._publisher = self
         track._set_room(self._room)
         track._apply_mute()
+        if track.muted != info.muted:
+            # It was muted or unmuted while the request was under way.
+            self._send_mute(info.sid, track.muted)
+            info.muted = track.muted
         return info
 
     @staticmethod
@@ -152,20 +175,26 @@ class LocalParticipant(Participant):
 
     async def unpublish_track(self, track_sid: str) -> None:
         """UnpublishTrackError when there is no such publication."""
-        publication = self._track_publications.pop(track_sid, None)
+        # While it is being published again it has its new sid and its old place.
+        key = next((key for key, kept in self._track_publications.items() if kept.sid == track_sid), None)
+        publication = self._track_publications.pop(key or self._current_sid(track_sid), None)
         if publication is None:
             raise UnpublishTrackError(f"there is no published track {track_sid!r}")
         track = publication.track
         if track is not None:
-            transport, mid = track._transport, track._mid
             self._forget(track)
-            track._transport, track._mid, track._publisher = None, "", None
-            track._set_room(None)
-            if transport is not None and not transport._closed:
-                transport.peer.remove_send(mid)
-                transport.negotiate()
+            self._withdraw(track)
         self._room._emit("local_track_unpublished", publication)
         publication._track = None
+
+    @staticmethod
+    def _withdraw(track: LocalTrack) -> None:
+        transport, mid = track._transport, track._mid
+        track._transport, track._mid, track._publisher = None, "", None
+        track._set_room(None)
+        if transport is not None and not transport._closed:
+            transport.peer.remove_send(mid)
+            transport.negotiate()
 
     def _forget(self, track: LocalTrack) -> None:
         self._options.pop(self._cids.pop(track, ""), None)
@@ -180,7 +209,7 @@ class LocalParticipant(Participant):
             options = self._options.pop(self._cids[track])
             self._cids[track], self._options[cid] = cid, options
             try:
-                publication._info = await self._publish(track, cid, options)
+                publication._info = await self._publish(track, cid, options, publication)
             except PublishTrackError as error:
                 logger.error("%r is not published any more: %s", track, error)
                 self._forget(track)
@@ -188,9 +217,24 @@ class LocalParticipant(Participant):
                 del self._track_publications[previous_sid]
                 self._room._emit("local_track_unpublished", publication)
                 continue
-            del self._track_publications[previous_sid]
+            if self._track_publications.pop(previous_sid, None) is None:
+                # The program unpublished it meanwhile.
+                self._forget(track)
+                self._withdraw(track)
+                continue
             self._track_publications[publication.sid] = publication
+            self._former_sids = {
+                sid: former for sid, former in self._former_sids.items() if former.sid in self._track_publications
+            }
+            self._former_sids[previous_sid] = publication
+            if self._room._take_early_subscription(publication.sid):
+                publication._subscribed.set()
             self._room._emit("local_track_republished", publication, previous_sid)
+
+    def _current_sid(self, sid: str) -> str:
+        """The sid of now for one from before a full reconnect."""
+        former = self._former_sids.get(sid)
+        return former.sid if former is not None and sid not in self._track_publications else sid
 
     def _room_left(self) -> None:
         """The publications stay readable; the tracks may be published elsewhere."""
@@ -200,17 +244,21 @@ class LocalParticipant(Participant):
         self._cids.clear()
         self._options.clear()
         self._open_writers.clear()
+        self._former_sids.clear()
+        self._permissions = None
 
     def _local_track_muted(self, track: LocalTrack, muted: bool) -> None:
         """Our own `mute` or `unmute`: tell the server and the program."""
         publication = self._track_publications.get(track.sid)
         if publication is None:
             return
-        if self._room._session is not None:
-            request = proto.MuteTrackRequest(sid=track.sid, muted=muted)
-            self._room._session.send(proto.SignalRequest(mute=request))
+        self._send_mute(track.sid, muted)
         publication._info.muted = muted
         self._room._emit("track_muted" if muted else "track_unmuted", self, publication)
+
+    def _send_mute(self, sid: str, muted: bool) -> None:
+        if self._room._session is not None:
+            self._room._session.send(proto.SignalRequest(mute=proto.MuteTrackRequest(sid=sid, muted=muted)))
 
     def set_track_subscription_permissions(
         self,
@@ -218,21 +266,40 @@ class LocalParticipant(Participant):
         allow_all_participants: bool,
         participant_permissions: list[ParticipantTrackPermission] | None = None,
     ) -> None:
-        """Who may subscribe to our tracks."""
+        """Who may subscribe to our tracks, until it is said anew: also after a full reconnect, in which the sids of
+        `allowed_track_sids` go on to mean the same tracks."""
+        kept = []
+        for permission in participant_permissions or []:
+            copy = ParticipantTrackPermission()
+            copy.CopyFrom(permission)
+            kept.append(copy)
+        self._permissions = (allow_all_participants, kept)
+        self._send_permissions()
+
+    def _send_permissions(self) -> None:
+        if self._permissions is None or self._room._session is None:
+            return
+        allow_all, entries = self._permissions
+        for entry in entries:
+            entry.allowed_track_sids = [self._named_sid(sid) for sid in entry.allowed_track_sids]
         permissions = [
             proto.TrackPermission(
                 participant_identity=p.participant_identity, all_tracks=p.allow_all, track_sids=p.allowed_track_sids
             )
-            for p in participant_permissions or []
+            for p in entries
         ]
-        if self._room._session is not None:
-            self._room._session.send(
-                proto.SignalRequest(
-                    subscription_permission=proto.SubscriptionPermission(
-                        all_participants=allow_all_participants, track_permissions=permissions
-                    )
+        self._room._session.send(
+            proto.SignalRequest(
+                subscription_permission=proto.SubscriptionPermission(
+                    all_participants=allow_all, track_permissions=permissions
                 )
             )
+        )
+
+    def _named_sid(self, sid: str) -> str:
+        """The sid of now, also while the track is being published again."""
+        publication = self._track_publications.get(sid)
+        return publication.sid if publication is not None else self._current_sid(sid)
 
     # --- data ------------------------------------------------------------------------------------------------------
 
@@ -293,7 +360,7 @@ class LocalParticipant(Participant):
             participant_identity=self.identity,
             transcription=models.Transcription(
                 transcribed_participant_identity=transcription.participant_identity,
-                track_id=transcription.track_sid,
+                track_id=self._current_sid(transcription.track_sid),
                 segments=segments,
             ),
         )
@@ -332,7 +399,7 @@ class LocalParticipant(Participant):
         writer = TextStreamWriter(
             self,
             topic=topic,
-            attributes=attributes,
+            attributes=self._caption_attributes(attributes),
             stream_id=stream_id,
             total_size=total_size,
             reply_to_id=reply_to_id,
@@ -358,10 +425,16 @@ class LocalParticipant(Participant):
             text,
             destination_identities=destination_identities,
             topic=topic,
-            attributes=attributes,
+            attributes=self._caption_attributes(attributes),
             reply_to_id=reply_to_id,
             compress=compress,
         )
+
+    def _caption_attributes(self, attributes: dict[str, str] | None) -> dict[str, str] | None:
+        """A caption names the track that it belongs to."""
+        if attributes is None or CAPTION_TRACK not in attributes:
+            return attributes
+        return {**attributes, CAPTION_TRACK: self._current_sid(attributes[CAPTION_TRACK])}
 
     async def stream_bytes(
         self,
@@ -483,18 +556,31 @@ class LocalParticipant(Participant):
     # --- ourselves -------------------------------------------------------------------------------------------------
 
     async def set_metadata(self, metadata: str) -> None:
-        """MetadataError when the token does not allow it, or nothing comes back within 5 s."""
-        await self._update(metadata=metadata, name=self.name)
+        """MetadataError when the token does not allow it, or nothing comes back within 5 s.
+
+        Only what was changed is sent. An empty value means "unchanged" in the protocol (`UpdateParticipantMetadata`), so
+        metadata that is there cannot be taken away like this: MetadataError, too.
+        """
+        self._refuse_clearing("metadata", metadata, self.metadata)
+        await self._update(metadata=metadata)
 
     async def set_name(self, name: str) -> None:
         """MetadataError as for `set_metadata`."""
-        await self._update(metadata=self.metadata, name=name)
+        self._refuse_clearing("name", name, self.name)
+        await self._update(name=name)
 
     async def set_attributes(self, attributes: dict[str, str]) -> None:
         """Change some attributes; an empty value removes one. MetadataError as for `set_metadata`."""
-        await self._update(metadata=self.metadata, name=self.name, attributes=attributes)
+        await self._update(attributes=attributes)
 
-    async def _update(self, *, metadata: str, name: str, attributes: dict[str, str] | None = None) -> None:
+    @staticmethod
+    def _refuse_clearing(what: str, value: str, known: str) -> None:
+        if not value and known:
+            raise MetadataError(
+                f"the {what} cannot be emptied by a participant: use UpdateParticipant of the server's API"
+            )
+
+    async def _update(self, *, metadata: str = "", name: str = "", attributes: dict[str, str] | None = None) -> None:
         session = self._room._session
         if session is None or session.closed:
             raise MetadataError("cannot change anything: the room is not connected")

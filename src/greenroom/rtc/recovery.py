@@ -117,10 +117,16 @@ class Recovery:
                 if self._full:
                     await self._restart()
                     self._full = False
-                    await session.listener.on_restarted()
+                    if session.signal is not None:
+                        await self._unless_lost(session.signal, session.listener.on_restarted())
                 else:
                     await self._resume()
-                    session.listener.on_resumed()
+                    if not self._full:
+                        session.listener.on_resumed()
+                if self._full:
+                    # The server found meanwhile that its picture and ours cannot be brought together like this.
+                    attempt += 1
+                    continue
                 if session.signal is not None and not session.signal.closed:
                     return
                 logger.info("the connection was lost again")
@@ -176,6 +182,7 @@ class Recovery:
             await signal.close()
             raise ResumeRefused(from_wire(DisconnectReason, first.leave.reason).name)
         session.signal = signal
+        session.listener.on_resuming(session.unsent())
         signal.start(session.ping_interval, session.ping_timeout)
         session.send(proto.SignalRequest(sync_state=session.listener.sync_state()))
         if kind != "reconnect":

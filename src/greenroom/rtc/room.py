@@ -153,6 +153,10 @@ class Room(EventEmitter[EventTypes]):
         self._data_track_manager = DataTrackManager(self)
         self._e2ee_manager = E2EEManager()
         self._connecting = False
+        self._joining: asyncio.Task[None] | None = None
+        """`connect` at work."""
+        self._leaving: asyncio.Task[None] | None = None
+        """`disconnect` at work; it goes on when its caller does not."""
         self._held: list[tuple[Any, ...]] = []
         """Events that wait until `connect` has returned."""
         self._sid_waiters: list[asyncio.Future[str]] = []
@@ -244,9 +248,12 @@ class Room(EventEmitter[EventTypes]):
 
         Raises:
             ConnectError: the server cannot be reached, refuses us, or no media connection can be made. The message
-                says which; `status` is the HTTP status, if there was one.
+                says which; `status` is the HTTP status, if there was one. Also when `disconnect` is called meanwhile.
+
+        Cancelled at whatever moment it leaves nobody in the room.
         """
         options = options or RoomOptions()
+        await self._has_left()
         if self._connecting or self.isconnected():
             raise ConnectError("this room is connected already: use another Room, or disconnect first")
         if options.encryption or options.e2ee:
@@ -256,6 +263,20 @@ class Room(EventEmitter[EventTypes]):
             self._streams.max_payload = options.data_stream.max_payload_byte_length
         self._connecting = True
         session = self._session = Session(self, url, token, options)
+        joining = self._joining = session.loop.create_task(self._join(session), name="connect")
+        try:
+            await joining
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or not current.cancelling():
+                raise ConnectError("disconnect() was called while we were connecting") from None
+            if not joining.cancelled() and joining.exception() is None:
+                # It succeeded in the same moment, but nobody will know.
+                await self.disconnect()
+            raise
+        session.loop.call_soon(self._release_events)
+
+    async def _join(self, session: Session) -> None:
         try:
             join = await session.join()
             self._state.joined(join)
@@ -265,29 +286,44 @@ class Room(EventEmitter[EventTypes]):
         except BaseException as error:
             self._session = None
             self._held.clear()
-            await session.leave(DisconnectReason.JOIN_FAILURE)
+            self._connecting = False
             self._fail_sid_waiters()
+            self._leaving = session.loop.create_task(session.leave(DisconnectReason.JOIN_FAILURE), name="give up")
+            await asyncio.shield(self._leaving)
             if isinstance(error, RuntimeError | ValueError):
                 raise ConnectError(f"cannot connect: {error}") from error
             raise
-        finally:
-            self._connecting = False
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
         self._emit("connected")
-        session.loop.call_soon(self._release_events)
+        self._connecting = False
+
+    async def _has_left(self) -> None:
+        while self._leaving is not None and not self._leaving.done():
+            await asyncio.shield(self._leaving)
 
     async def disconnect(self, *, reason: int = DisconnectReason.CLIENT_INITIATED) -> None:
-        """Leave. Open streams end, tracks end, `disconnected` is emitted. Twice is fine."""
+        """Leave. Open streams end, tracks end, `disconnected` is emitted. Twice is fine.
+
+        While `connect` is at work it is ended, and raises ConnectError. Cancelled, leaving goes on by itself.
+        """
+        if self._connecting and self._joining is not None:
+            self._joining.cancel()
+            await asyncio.wait([self._joining])
         session = self._session
         if session is None or not self.isconnected():
+            await self._has_left()
             return
         self._connection_state = ConnectionState.CONN_DISCONNECTED
         self._session = None
         self._release_events()
+        self._leaving = session.loop.create_task(self._leave(session, DisconnectReason(reason)), name="leave room")
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self, session: Session, reason: DisconnectReason) -> None:
         if self._local_participant is not None:
             await self._local_participant._rpc.close()
-        await session.leave(DisconnectReason(reason))
-        self._ended(DisconnectReason(reason))
+        await session.leave(reason)
+        self._ended(reason)
 
     def _ended(self, reason: DisconnectReason) -> None:
         """Everything that lives on the connection ends; what was known of the room stays readable."""
@@ -300,8 +336,8 @@ class Room(EventEmitter[EventTypes]):
             self._local_participant._info.disconnect_reason = int(reason)
             self._local_participant._room_left()
         self._fail_sid_waiters()
-        self.emit("connection_state_changed", self._connection_state)
-        self.emit("disconnected", reason)
+        self._emit_safely("connection_state_changed", self._connection_state)
+        self._emit_safely("disconnected", reason)
 
     def _fail_sid_waiters(self) -> None:
         waiters, self._sid_waiters = self._sid_waiters, []
@@ -366,11 +402,10 @@ class Room(EventEmitter[EventTypes]):
         self._emit_safely(event, *args)
 
     def _emit_safely(self, event: EventTypes, *args: Any) -> None:
-        try:
-            self.emit(event, *args)
-        except TypeError:
-            # A handler with the wrong signature is its author's mistake, not a reason to lose other events.
-            logger.exception("a handler of %r cannot take its arguments", event)
+        error = self._run_handlers(event, args)
+        if error is not None:
+            # A mistake in a handler is its author's affair, not a reason to lose other events.
+            logger.error("a handler of %r failed", event, exc_info=error)
 
     def _release_events(self) -> None:
         index = 0
@@ -460,7 +495,11 @@ class Room(EventEmitter[EventTypes]):
         self._set_connection_state(ConnectionState.CONN_RECONNECTING)
         self._emit("reconnecting")
 
+    def on_resuming(self, unsent: list[proto.SignalRequest]) -> None:
+        self._state.resuming(unsent)
+
     def on_resumed(self) -> None:
+        self._state.resumed()
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
         self._emit("reconnected")
 
@@ -471,6 +510,7 @@ class Room(EventEmitter[EventTypes]):
         self._set_connection_state(ConnectionState.CONN_CONNECTED)
         # Handlers of `reconnected` read the new sids of what they publish.
         await self.local_participant._republish()
+        await self._data_track_manager.republish()
         self._emit("reconnected")
 
     def on_disconnected(self, reason: DisconnectReason) -> None:
@@ -486,6 +526,9 @@ class Room(EventEmitter[EventTypes]):
     def on_token(self, token: str) -> None:
         self._token = token
         self._emit("token_refreshed")
+
+    def wishes(self) -> proto.SyncState | None:
+        return self._state.wishes() if self.isconnected() else None
 
     def sync_state(self) -> proto.SyncState:
         return self._state.sync_state()

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import models, rtc as proto
 
-from .enums import ConnectionQuality, StreamState, TrackKind, from_wire
+from .enums import ConnectionQuality, DisconnectReason, StreamState, TrackKind, from_wire
 from .local_participant import LocalParticipant
 from .log import logger
 from .participant import Participant, RemoteParticipant
 from .track import RemoteAudioTrack, RemoteTrack, RemoteVideoTrack
-from .track_publication import RemoteTrackPublication, kind_of
+from .track_publication import Choice, LocalTrackPublication, RemoteTrackPublication, kind_of
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _ACTIVE = models.ParticipantInfo.State.ACTIVE
 _DISCONNECTED = models.ParticipantInfo.State.DISCONNECTED
 MAX_EARLY = 1000
+MAX_CHOICES = 1000
+MEANT = frozenset(
+    (DisconnectReason.CLIENT_INITIATED, DisconnectReason.PARTICIPANT_REMOVED, DisconnectReason.ROOM_DELETED)
+)
+"""Ends of a session after which nobody is expected back."""
 
 
 class RoomState:
@@ -30,6 +35,13 @@ class RoomState:
         self._speakers: dict[str, models.SpeakerInfo] = {}
         self._early_subscriptions: dict[str, None] = {}
         """Own tracks that somebody subscribed to before `publish_track` was done."""
+        self._choices: dict[tuple[str, str, int, int], Choice] = {}
+        """What was decided about tracks whose publisher's session broke: they come back under new sids. By identity, name,
+        source and type."""
+        self._listed: set[str] | None = None
+        """While a resume is under way: the sids that the server has named since."""
+        self._mutes_under_way: set[str] = set()
+        """Own tracks that were muted or unmuted while the socket was away: the server does not know yet."""
         self._handlers = {
             "update": lambda m: self._update(m.update.participants),
             "speakers_changed": lambda m: self._speakers_changed(m.speakers_changed),
@@ -79,24 +91,56 @@ class RoomState:
 
     def rejoined(self, join: proto.JoinResponse) -> None:
         """After a full reconnect: the same room seen anew. What is gone is said, tracks come again."""
-        room = self._room
-        self._apply_room(join.room)
-        assert room._local_participant is not None
-        room._local_participant._info = join.participant
+        room, local = self._room, self._room._local_participant
+        assert local is not None
+        self._listed = None
+        self._change_room(join.room)
+        old, local._info = local._info, join.participant
+        self._tell_changes(local, old, join.participant)
         self._sections.clear()
         self._speakers.clear()
+        self._tell_speakers()
+        room._data_track_manager.session_replaced()
+        local._send_permissions()
         present = {info.identity for info in join.other_participants}
         for participant in list(room._remote_participants.values()):
-            for publication in list(participant._track_publications.values()):
-                self._unpublish(participant, publication)
             if participant.identity not in present:
                 self._remove(participant)
+                continue
+            for publication in participant._track_publications.values():
+                self._unsubscribe(participant, publication)
         for info in join.other_participants:
             known = room._remote_participants.get(info.identity)
-            if known is not None and known.sid != info.sid:
-                known._info.sid = info.sid
+            if known is not None:
+                if known.sid != info.sid:
+                    # It came back too. To the program it is the same participant, with tracks under new sids.
+                    self._keep_choices(known)
+                    known._info.sid = info.sid
                 known._info.version = 0
+                known._connection_quality = ConnectionQuality.QUALITY_UNKNOWN
             self._apply_remote(info)
+        for participant in room._remote_participants.values():
+            for publication in participant._track_publications.values():
+                publication._send_choice()
+
+    def resuming(self, unsent: list[proto.SignalRequest]) -> None:
+        """The server goes on with the session and now says who is there. `unsent`: what it does not know yet."""
+        self._listed = set()
+        self._mutes_under_way = {r.mute.sid for r in unsent if r.WhichOneof("message") == "mute"}
+
+    def resumed(self) -> None:
+        self._listed = None
+        self._mutes_under_way.clear()
+
+    def _list_ended(self) -> None:
+        """Whoever the server did not name left while we were away. A list without ourselves is not the whole list."""
+        listed, self._listed = self._listed, None
+        room = self._room
+        if listed is None or room._local_participant is None or room._local_participant.sid not in listed:
+            return
+        for participant in list(room._remote_participants.values()):
+            if participant.sid not in listed:
+                self._remove(participant)
 
     def _apply_room(self, info: models.Room) -> None:
         room = self._room
@@ -108,6 +152,10 @@ class RoomState:
                     waiter.set_result(info.sid)
 
     def _room_update(self, info: models.Room) -> None:
+        self._change_room(info)
+        self._list_ended()
+
+    def _change_room(self, info: models.Room) -> None:
         old = self._room.metadata
         self._apply_room(info)
         if old != info.metadata:
@@ -135,6 +183,8 @@ class RoomState:
 
     def _update(self, infos: Any) -> None:
         for info in infos:
+            if self._listed is not None:
+                self._listed.add(info.sid)
             local = self._room._local_participant
             if local is not None and info.identity == local.identity:
                 if info.sid == local.sid:
@@ -149,11 +199,24 @@ class RoomState:
         for track in info.tracks:
             publication = local._track_publications.get(track.sid)
             if publication is not None:
-                muted = publication._info.muted
+                muted, track_muted = publication._info.muted, track.muted
                 publication._info = track
                 # Whether we are muted is our own affair; the server says otherwise with a `mute` message.
                 publication._info.muted = muted
+                if self._listed is not None and track_muted != muted and publication.sid not in self._mutes_under_way:
+                    self._agree_on_mute(publication, track_muted)
         self._tell_changes(local, old, info)
+
+    def _agree_on_mute(self, publication: LocalTrackPublication, muted: bool) -> None:
+        """After a resume the server sees it otherwise: its `mute` or our request went into the dead socket. Whoever wants
+        silence gets it."""
+        track = publication.track
+        if track is None:
+            return
+        if muted:
+            track._set_muted(True)
+        elif track._publisher is not None:
+            track._publisher._send_mute(track.sid, True)
 
     def _apply_remote(self, info: models.ParticipantInfo) -> None:
         room = self._room
@@ -208,7 +271,18 @@ class RoomState:
     def _new_publication(self, participant: RemoteParticipant, info: models.TrackInfo) -> RemoteTrackPublication:
         publication = RemoteTrackPublication(info, participant.sid, self._room._session)
         participant._track_publications[info.sid] = publication
+        choice = self._choices.pop(_choice_key(participant, info), None)
+        if choice is not None:
+            publication._choice = choice
+            publication._send_choice()
         return publication
+
+    def _keep_choices(self, participant: RemoteParticipant) -> None:
+        for publication in participant._track_publications.values():
+            if publication._choice:
+                self._choices[_choice_key(participant, publication._info)] = publication._choice
+        while len(self._choices) > MAX_CHOICES:
+            del self._choices[next(iter(self._choices))]
 
     def _unpublish(self, participant: RemoteParticipant, publication: RemoteTrackPublication) -> None:
         self._unsubscribe(participant, publication)
@@ -217,6 +291,9 @@ class RoomState:
 
     def _remove(self, participant: RemoteParticipant) -> None:
         room = self._room
+        expected_back = participant.disconnect_reason not in MEANT
+        if expected_back:
+            self._keep_choices(participant)
         for publication in list(participant._track_publications.values()):
             self._unpublish(participant, publication)
         if room._remote_participants.get(participant.identity) is participant:
@@ -224,7 +301,7 @@ class RoomState:
         participant._gone()
         self._speakers.pop(participant.sid, None)
         room._streams.sender_left(participant.identity)
-        room._data_track_manager.set_published(models.ParticipantInfo(identity=participant.identity), announce=True)
+        room._data_track_manager.participant_left(participant.identity, expected_back=expected_back)
         if room._local_participant is not None:
             room._local_participant._rpc.participant_left(participant.identity)
         participant._info.state = _DISCONNECTED
@@ -332,7 +409,9 @@ class RoomState:
 
     def _muted_by_server(self, mute: proto.MuteTrackRequest) -> None:
         local = self._room._local_participant
-        publication = local._track_publications.get(mute.sid) if local is not None else None
+        # By its sid of now: while it is being published again it is still listed under the one before.
+        publications = list(local._track_publications.values()) if local is not None else []
+        publication = next((p for p in publications if p.sid == mute.sid), None)
         if publication is not None and publication.track is not None:
             publication.track._set_muted(mute.muted)
 
@@ -363,12 +442,15 @@ class RoomState:
     # --- the rest --------------------------------------------------------------------------------------------------
 
     def _speakers_changed(self, changed: proto.SpeakersChanged) -> None:
-        room = self._room
         for speaker in changed.speakers:
             if speaker.active:
                 self._speakers[speaker.sid] = speaker
             else:
                 self._speakers.pop(speaker.sid, None)
+        self._tell_speakers()
+
+    def _tell_speakers(self) -> None:
+        room = self._room
         by_sid: dict[str, Participant] = {p.sid: p for p in room._remote_participants.values()}
         if room._local_participant is not None:
             by_sid[room._local_participant.sid] = room._local_participant
@@ -390,27 +472,41 @@ class RoomState:
                 participant._connection_quality = quality
                 room._emit("connection_quality_changed", participant, quality)
 
+    def wishes(self) -> proto.SyncState:
+        """The part of `SyncState` that also holds for a new session: what deviates from `auto_subscribe`, what is paused."""
+        room = self._room
+        session = room._session
+        assert session is not None
+        auto = session.options.auto_subscribe
+        publications = [
+            publication
+            for participant in room._remote_participants.values()
+            for publication in participant._track_publications.values()
+        ]
+        deviating = [p.sid for p in publications if p._choice.wanted is (not auto)]
+        return proto.SyncState(
+            subscription=proto.UpdateSubscription(track_sids=deviating, subscribe=not auto),
+            track_sids_disabled=[p.sid for p in publications if p._choice.enabled is False],
+        )
+
     def sync_state(self) -> proto.SyncState:
         """What the server needs to pick up the session after a lost socket (`SyncState`)."""
         room = self._room
         session, local = room._session, room._local_participant
         assert session is not None and local is not None
         transport = session.publisher if session.single else session.subscriber
-        auto = session.options.auto_subscribe
-        sids = [
-            publication.sid
-            for participant in room._remote_participants.values()
-            for publication in participant._track_publications.values()
-            if publication._wanted is (not auto)
-        ]
-        state = proto.SyncState(
-            subscription=proto.UpdateSubscription(track_sids=sids, subscribe=not auto),
-            publish_tracks=[
-                proto.TrackPublishedResponse(cid=local._cids[publication.track], track=publication._info)
-                for publication in local._track_publications.values()
-                if publication.track is not None
-            ],
-            datachannel_receive_states=session.reliable.receive_states(),
+        state = self.wishes()
+        state.MergeFrom(
+            proto.SyncState(
+                publish_tracks=[
+                    proto.TrackPublishedResponse(cid=local._cids[publication.track], track=publication._info)
+                    for publication in local._track_publications.values()
+                    if publication.track is not None
+                ],
+                publish_data_tracks=room._data_track_manager.published(),
+                data_subscription=room._data_track_manager.subscribed(),
+                datachannel_receive_states=session.reliable.receive_states(),
+            )
         )
         if (
             transport is not None
@@ -421,3 +517,7 @@ class RoomState:
             state.offer.CopyFrom(ours if session.single else theirs)
             state.answer.CopyFrom(theirs if session.single else ours)
         return state
+
+
+def _choice_key(participant: RemoteParticipant, info: models.TrackInfo) -> tuple[str, str, int, int]:
+    return participant.identity, info.name, info.source, info.type

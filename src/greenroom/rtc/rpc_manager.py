@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import uuid
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import models
@@ -34,6 +35,12 @@ DEFAULT_RESPONSE_TIMEOUT = 15.0
 DEFAULT_ROUND_TRIP = 7.0
 MAX_RUNNING = 1000
 """Invocations that run at once; more are answered with an error."""
+MAX_RUNNING_OF_ONE = 250
+"""The same for one caller, so that nobody takes all places."""
+MAX_REQUEST_TIME = 60.0
+"""Seconds in which a request must have arrived; less when its caller does not wait so long."""
+MAX_RESPONSE_TIMEOUT = 24 * 3600.0
+TOO_MANY = "too many calls are running here"
 
 _Code = RpcError.ErrorCode
 
@@ -45,6 +52,8 @@ class _Call:
         self.destination = destination
         self.acknowledged: asyncio.Future[None] = loop.create_future()
         self.response: asyncio.Future[str] = loop.create_future()
+        self.reader: TextStreamReader | None = None
+        """Of the response, while it arrives."""
 
     def fail(self, error: RpcError) -> None:
         if not self.response.done():
@@ -66,7 +75,11 @@ class RpcManager:
         self.handlers: dict[str, RpcHandler] = {}
         self.interceptors: list[RpcInterceptor] = []
         self._calls: dict[str, _Call] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}
+        """Invocations, with their callers."""
+        self._refusing: set[asyncio.Task[None]] = set()
+        self.dropped = 0
+        """Calls that not even an error was sent for: too many errors were under way."""
         streams.text_handlers[REQUEST_TOPIC] = self._on_request_stream
         streams.text_handlers[RESPONSE_TOPIC] = self._on_response_stream
 
@@ -83,7 +96,11 @@ class RpcManager:
         pending = self._calls[request_id] = _Call(call.destination_identity, loop)
         deadline = loop.time() + timeout
         try:
-            await self._send_request(call, request_id, timeout)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._send_request(call, request_id, timeout)
+            except TimeoutError:
+                raise RpcError._built_in(_Code.CONNECTION_TIMEOUT) from None
             wait = min(round_trip, max(0.0, deadline - loop.time()))
             done, _ = await asyncio.wait([pending.acknowledged], timeout=wait)
             if not done:
@@ -94,6 +111,8 @@ class RpcManager:
             return pending.response.result()
         finally:
             self._calls.pop(request_id, None)
+            if pending.reader is not None:
+                pending.reader.close()
 
     async def _send_request(self, call: RpcCallInfo, request_id: str, timeout: float) -> None:
         timeout_ms = max(1, int(timeout * 1000))
@@ -139,6 +158,10 @@ class RpcManager:
         if call is None or call.destination != sender:
             reader.close()
             return
+        if call.reader is not None:
+            reader.close()  # a call has one response
+            return
+        call.reader = reader
         try:
             call.succeed(await reader.read_all())
         except StreamError as error:
@@ -152,23 +175,42 @@ class RpcManager:
     # --- being called ----------------------------------------------------------------------------------------------
 
     def handle_request(self, request: models.RpcRequest, sender: str) -> None:
-        self._start(self._answer_packet(request, sender), request.id, sender)
+        if self._has_place(request.id, sender):
+            self._start(self._answer_packet(request, sender), request.id, sender)
 
     def _on_request_stream(self, reader: TextStreamReader, sender: str) -> None:
-        self._start(self._answer_stream(reader, sender), (reader.info.attributes or {}).get(ATTRIBUTE_ID, ""), sender)
+        request_id = (reader.info.attributes or {}).get(ATTRIBUTE_ID, "")
+        if self._has_place(request_id, sender):
+            self._start(self._answer_stream(reader, sender), request_id, sender)
+        else:
+            reader.close()
 
-    def _start(self, answer: Any, request_id: str, sender: str) -> None:
-        if len(self._running) >= MAX_RUNNING:
-            answer.close()
-            logger.warning("refused a call of %r: %d are running", sender, MAX_RUNNING)
-            return
+    def _has_place(self, request_id: str, sender: str) -> bool:
+        """Whether one more may run. Who is refused is told so."""
+        running = self._running
+        if len(running) < MAX_RUNNING and sum(who == sender for who in running.values()) < MAX_RUNNING_OF_ONE:
+            return True
+        logger.warning("refused a call of %r: %d are running", sender, len(running))
+        if len(self._refusing) >= MAX_RUNNING or not request_id:
+            self.dropped += 1
+            return False
+        task = asyncio.get_running_loop().create_task(self._refuse(request_id, sender), name=f"refuse rpc {request_id}")
+        self._refusing.add(task)
+        task.add_done_callback(self._refusing.discard)
+        return False
+
+    async def _refuse(self, request_id: str, sender: str) -> None:
+        invocation = RpcInvocationData(request_id, sender, "", DEFAULT_RESPONSE_TIMEOUT, "")
+        await self._answer(invocation, RpcError._built_in(_Code.APPLICATION_ERROR, TOO_MANY))
+
+    def _start(self, answer: Coroutine[Any, Any, None], request_id: str, sender: str) -> None:
         task = asyncio.get_running_loop().create_task(answer, name=f"rpc {request_id}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = sender
+        task.add_done_callback(lambda done: self._running.pop(done, None))
 
     async def _answer_packet(self, request: models.RpcRequest, sender: str) -> None:
         invocation = RpcInvocationData(
-            request.id, sender, request.payload, request.response_timeout_ms / 1000, request.method
+            request.id, sender, request.payload, _bounded(request.response_timeout_ms), request.method
         )
         error = None if request.version == 1 else RpcError._built_in(_Code.UNSUPPORTED_VERSION)
         await self._answer(invocation, error)
@@ -177,7 +219,7 @@ class RpcManager:
         attributes = reader.info.attributes or {}
         request_id = attributes.get(ATTRIBUTE_ID, "")
         try:
-            timeout = int(attributes.get(ATTRIBUTE_TIMEOUT, "")) / 1000
+            timeout = _bounded(int(attributes.get(ATTRIBUTE_TIMEOUT, "")))
         except ValueError:
             timeout = DEFAULT_RESPONSE_TIMEOUT
         if not request_id:
@@ -202,7 +244,7 @@ class RpcManager:
             if error is None:
                 try:
                     if reader is not None:
-                        invocation.payload = await reader.read_all()
+                        invocation.payload = await self._read_request(reader, invocation)
                     payload = await self._invoke(invocation)
                     if len(payload.encode()) > MAX_V1_PAYLOAD and not self._speaks_v2(caller):
                         raise RpcError._built_in(_Code.RESPONSE_PAYLOAD_TOO_LARGE)
@@ -210,7 +252,7 @@ class RpcManager:
                     error = raised
                 except StreamError as broken:
                     logger.warning("call %s of %r: %s", invocation.method, caller, broken)
-                    return
+                    error = RpcError._built_in(_Code.APPLICATION_ERROR, str(broken))
             if error is None and self._speaks_v2(caller):
                 await self._local.send_text(
                     payload,
@@ -228,12 +270,23 @@ class RpcManager:
         except (PublishDataError, StreamError) as failed:
             logger.warning("could not answer call %s of %r: %s", invocation.method, caller, failed)
 
+    @staticmethod
+    async def _read_request(reader: TextStreamReader, invocation: RpcInvocationData) -> str:
+        """The whole payload. RpcError when it does not come in time: an open stream holds a place."""
+        try:
+            async with asyncio.timeout(min(invocation.response_timeout, MAX_REQUEST_TIME)):
+                return await reader.read_all()
+        except TimeoutError:
+            raise RpcError._built_in(_Code.RESPONSE_TIMEOUT, "the request did not arrive in time") from None
+        finally:
+            reader.close()
+
     async def _invoke(self, invocation: RpcInvocationData) -> str:
         """The handler's result. RpcError in every case of failure."""
         chain = chain_incoming(self.interceptors, self._run_handler)
         task = asyncio.ensure_future(chain(invocation))
         try:
-            done, _ = await asyncio.wait([task], timeout=invocation.response_timeout or None)
+            done, _ = await asyncio.wait([task], timeout=invocation.response_timeout)
         except asyncio.CancelledError:
             invocation.cancel_reason = _Code.RECIPIENT_DISCONNECTED
             task.cancel()
@@ -288,8 +341,13 @@ class RpcManager:
         """Fail what waits, cancel what runs."""
         for call in list(self._calls.values()):
             call.fail(RpcError._built_in(_Code.RECIPIENT_DISCONNECTED))
-        running = [task for task in self._running if task is not asyncio.current_task()]
+        running = [task for task in (*self._running, *self._refusing) if task is not asyncio.current_task()]
         for task in running:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=2)
+
+
+def _bounded(milliseconds: int) -> float:
+    """Seconds that a caller waits: it says so itself, and may say nonsense."""
+    return min(milliseconds / 1000, MAX_RESPONSE_TIMEOUT) if milliseconds > 0 else DEFAULT_RESPONSE_TIMEOUT

@@ -42,11 +42,13 @@ class SessionListener(Protocol):
     def on_packet(self, packet: models.DataPacket, label: str) -> None: ...
     def on_data_track_packet(self, payload: bytes) -> None: ...
     def on_reconnecting(self) -> None: ...
+    def on_resuming(self, unsent: list[proto.SignalRequest]) -> None: ...
     def on_resumed(self) -> None: ...
     def on_rejoined(self, join: proto.JoinResponse) -> None: ...
     async def on_restarted(self) -> None: ...
     def on_disconnected(self, reason: DisconnectReason) -> None: ...
     def sync_state(self) -> proto.SyncState: ...
+    def wishes(self) -> proto.SyncState | None: ...
     def on_token(self, token: str) -> None: ...
 
 
@@ -115,8 +117,12 @@ class Session:
             publisher.add_sections("audio", BUNDLED_SECTIONS)
             publisher.add_sections("video", BUNDLED_SECTIONS)
             publisher.open_data_channels()
+            # In a full reconnect the server has to know before it sends anything what is not wanted.
             request = proto.JoinRequest(
-                client_info=client_info(), connection_settings=settings, publisher_offer=publisher.first_offer()
+                client_info=client_info(),
+                connection_settings=settings,
+                publisher_offer=publisher.first_offer(),
+                sync_state=self.listener.wishes(),
             )
             query = join_query(request)
         else:
@@ -205,6 +211,10 @@ class Session:
         for request in queued:
             if request.WhichOneof("message") not in ("offer", "answer", "trickle"):
                 self.send(request)
+
+    def unsent(self) -> list[proto.SignalRequest]:
+        """What waits for the resume."""
+        return list(self._queued)
 
     def drop_queued(self) -> None:
         """A new session starts without the old one's requests; who waits for an answer to one learns it at once."""
@@ -402,6 +412,8 @@ class Session:
         goodbye = proto.SignalRequest(
             leave=proto.LeaveRequest(reason=int(reason), action=proto.LeaveRequest.Action.DISCONNECT)
         )
-        if signal is not None:
-            await signal.close(goodbye)
-        self.close_transports()
+        try:
+            if signal is not None:
+                await signal.close(goodbye)
+        finally:
+            self.close_transports()

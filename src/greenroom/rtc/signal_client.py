@@ -109,6 +109,7 @@ class SignalClient:
         self._rtt_ms = 0
         self._heard = 0.0
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the socket is closed, by whomever."""
 
@@ -262,7 +263,13 @@ class SignalClient:
         """Send `last` and what is queued, close the socket. Bounded; twice is fine."""
         self._mark_closed()
         current = asyncio.current_task()
-        tasks, self._tasks = [task for task in self._tasks if task is not current], []
+        if self._closing is None:
+            # A task of its own: who waits for it may be cancelled, the socket is closed all the same.
+            self._closing = asyncio.get_running_loop().create_task(self._close(last, current), name="close signalling")
+        await asyncio.shield(self._closing)
+
+    async def _close(self, last: proto.SignalRequest | None, caller: asyncio.Task[Any] | None) -> None:
+        tasks, self._tasks = [task for task in self._tasks if task is not caller], []
         socket, self._socket = self._socket, None
         http, self._http = self._http, None
         for task in tasks:

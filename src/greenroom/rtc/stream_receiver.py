@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import zlib
 from typing import Any
@@ -130,7 +131,7 @@ class StreamReceiver:
             self._open[header.stream_id] = incoming
         try:
             result = handler(reader, sender)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             logger.exception("the stream handler of topic %r failed", header.topic)
             return
         if inspect.iscoroutine(result):

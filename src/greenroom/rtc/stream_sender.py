@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,8 +106,12 @@ async def send_text(
     else:
         pieces = split_utf8(text)
     await writer._send_header()
-    for piece in pieces:
-        await writer._send_chunk(piece)
+    try:
+        for piece in pieces:
+            await writer._send_chunk(piece)
+    except BaseException as error:
+        writer._abort(error)
+        raise
     await writer.aclose()
     return writer.info
 
@@ -123,7 +128,7 @@ async def send_bytes(
     stream_id: str | None,
     compress: bool,
 ) -> ByteStreamInfo:
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes, None]:
         yield data
 
     return await _send_byte_pieces(
@@ -146,7 +151,7 @@ async def send_file(
     size = (await asyncio.to_thread(path.stat)).st_size
     mime_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncGenerator[bytes, None]:
         with await asyncio.to_thread(path.open, "rb") as file:
             while piece := await asyncio.to_thread(file.read, FILE_READ_SIZE):
                 yield piece
@@ -158,7 +163,7 @@ async def send_file(
 
 async def _send_byte_pieces(
     local: LocalParticipant,
-    pieces: AsyncIterator[bytes],
+    pieces: AsyncGenerator[bytes, None],
     size: int,
     name: str,
     mime_type: str,
@@ -184,7 +189,7 @@ async def _send_byte_pieces(
         if await _send_inline(writer, data, _deflate(data) if compress else None):
             return writer.info
 
-        async def again() -> AsyncIterator[bytes]:
+        async def again() -> AsyncGenerator[bytes, None]:
             yield data
 
         pieces = again()
@@ -192,11 +197,14 @@ async def _send_byte_pieces(
     if deflater is not None:
         writer._header.compression = models.DataStream.CompressionType.DEFLATE_RAW
     await writer._send_header()
-    async for piece in pieces:
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                await writer.write(deflater.compress(piece) if deflater is not None else piece)
         if deflater is not None:
-            piece = deflater.compress(piece)
-        await writer.write(piece)
-    if deflater is not None:
-        await writer.write(deflater.flush())
+            await writer.write(deflater.flush())
+    except BaseException as error:
+        writer._abort(error)
+        raise
     await writer.aclose()
     return writer.info

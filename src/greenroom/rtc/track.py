@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Union
 
 from .enums import StreamState, TrackKind
+from .log import logger
 from .stats import RtcStats, track_stats
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from .audio_source import AudioSource
     from .audio_stream import AudioStream
+    from .frame_processor import FrameProcessor
     from .local_participant import LocalParticipant
     from .media_stream import MediaStream
     from .room import Room
@@ -96,7 +98,7 @@ class _LocalTrack(Track):
             self._publisher._local_track_muted(self, muted)
 
     def _apply_mute(self) -> None:
-        if self._transport is not None and self._mid:
+        if self._transport is not None and self._mid and not self._transport._closed:
             self._transport.peer.set_send_muted(self._mid, self._muted)
 
 
@@ -177,6 +179,12 @@ class RemoteAudioTrack(_RemoteTrack):
         processor = stream._processor
         if processor is None:
             return
+        try:
+            self._inform(processor)
+        except Exception:
+            logger.exception("the frame processor %r failed", processor)
+
+    def _inform(self, processor: FrameProcessor[Any]) -> None:
         room = self._resolve_room()
         if room is None:
             processor._on_stream_info_cleared()

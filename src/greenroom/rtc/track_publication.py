@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from livekit.protocol import models, rtc as proto
@@ -98,14 +99,25 @@ class LocalTrackPublication(TrackPublication):
         await self._subscribed.wait()
 
 
+@dataclass
+class Choice:
+    """What this side decided about a remote track. None: nothing, so the default holds."""
+
+    wanted: bool | None = None
+    enabled: bool | None = None
+    quality: int | None = None
+
+    def __bool__(self) -> bool:
+        return not (self.wanted is None and self.enabled is None and self.quality is None)
+
+
 class RemoteTrackPublication(TrackPublication):
     def __init__(self, info: models.TrackInfo, participant_sid: str, session: Session | None) -> None:
         super().__init__(info)
         self._track: RemoteTrack | None = None
         self._participant_sid = participant_sid
         self._session = session
-        self._wanted: bool | None = None
-        """What `set_subscribed` asked for; None: what the room's `auto_subscribe` says."""
+        self._choice = Choice()
 
     @property
     def track(self) -> RemoteTrack | None:
@@ -118,14 +130,34 @@ class RemoteTrackPublication(TrackPublication):
 
     def set_subscribed(self, subscribed: bool) -> None:
         """Ask the server to send this track, or not to. `track_subscribed` or `track_unsubscribed` follows."""
-        self._wanted = subscribed
+        self._choice.wanted = subscribed
+        self._send_wanted()
+
+    def set_video_quality(self, quality: int) -> None:
+        """Prefer a layer of a simulcast video (`VideoQuality`)."""
+        self._choice.quality = int(quality)
+        self._send_settings()
+
+    def set_enabled(self, enabled: bool) -> None:
+        """False pauses the media of this subscription without ending it."""
+        self._choice.enabled = enabled
+        self._send_settings()
+
+    def _send_choice(self) -> None:
+        """To a session that does not know it yet."""
+        if self._choice.wanted is not None:
+            self._send_wanted()
+        if self._choice.enabled is not None or self._choice.quality is not None:
+            self._send_settings()
+
+    def _send_wanted(self) -> None:
         if self._session is not None:
             sids = [self.sid]
             self._session.send(
                 proto.SignalRequest(
                     subscription=proto.UpdateSubscription(
                         track_sids=sids,
-                        subscribe=subscribed,
+                        subscribe=bool(self._choice.wanted),
                         participant_tracks=[
                             models.ParticipantTracks(participant_sid=self._participant_sid, track_sids=sids)
                         ],
@@ -133,14 +165,13 @@ class RemoteTrackPublication(TrackPublication):
                 )
             )
 
-    def set_video_quality(self, quality: int) -> None:
-        """Prefer a layer of a simulcast video (`VideoQuality`)."""
-        self._send_settings(proto.UpdateTrackSettings(track_sids=[self.sid], quality=int(quality)))
-
-    def set_enabled(self, enabled: bool) -> None:
-        """False pauses the media of this subscription without ending it."""
-        self._send_settings(proto.UpdateTrackSettings(track_sids=[self.sid], disabled=not enabled))
-
-    def _send_settings(self, settings: proto.UpdateTrackSettings) -> None:
+    def _send_settings(self) -> None:
+        """The whole of them: the server takes what is left out for the default."""
         if self._session is not None:
+            quality = self._choice.quality
+            settings = proto.UpdateTrackSettings(
+                track_sids=[self.sid],
+                disabled=self._choice.enabled is False,
+                quality=models.VideoQuality.HIGH if quality is None else quality,  # type: ignore[arg-type]
+            )
             self._session.send(proto.SignalRequest(track_setting=settings))

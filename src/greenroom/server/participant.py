@@ -21,6 +21,7 @@ from .echoes import Echoes
 from .join import joined_attributes
 from .permissions import Grants
 from .publishing import Publications
+from .returning import Will, key_of
 from .sdp import SdpError, SessionDescription
 from .subscriptions import SubscriptionSet
 from .tracks import PublishedTrack
@@ -54,6 +55,20 @@ DEPENDENT = (models.ParticipantInfo.Kind.AGENT, models.ParticipantInfo.Kind.EGRE
 State = models.ParticipantInfo.State
 Reason = models.DisconnectReason
 Action = rtc.LeaveRequest.Action
+
+
+_BROKEN = frozenset(
+    (
+        Reason.UNKNOWN_REASON,
+        Reason.DUPLICATE_IDENTITY,
+        Reason.STATE_MISMATCH,
+        Reason.MIGRATION,
+        Reason.SIGNAL_CLOSE,
+        Reason.CONNECTION_TIMEOUT,
+        Reason.MEDIA_FAILURE,
+    )
+)
+"""Ends that a client does not mean: it comes back with a full reconnect."""
 
 
 class LimitExceeded(ValueError):
@@ -108,6 +123,14 @@ class Participant:
         """Published data tracks by their publisher handle."""
         self.publications = Publications(self)
         self.subscriptions = SubscriptionSet(self, join.auto_subscribe)
+        self.heard_at = asyncio.get_running_loop().time()
+        """When its last message came: what was sent to it since then is perhaps lost."""
+        self.away_since = self.heard_at
+        """`heard_at` as it was before the last resume."""
+        self._changed_at = 0
+        """Unix second of the last change of name, metadata, attributes or permission."""
+        self._muted_by_api: dict[str, tuple[float, bool]] = {}
+        """Track sid to when, and what it was told to be."""
         self.drop_signal_on_resume = ""
         """Set by `SimulateScenario`: "after" or "before" the messages of the next resume."""
         self.resumable = True
@@ -152,6 +175,11 @@ class Participant:
     def permission(self) -> models.ParticipantPermission:
         """What it may do, as everybody is shown it."""
         return self.grants.permission
+
+    @property
+    def broke(self) -> bool:
+        """Its session ended in a way that the client did not mean: it is expected back."""
+        return self._closed and self.disconnect_reason in _BROKEN
 
     @property
     def hidden(self) -> bool:
@@ -262,6 +290,7 @@ class Participant:
         if self._connection:
             self._connection.abort()
         self._connection = connection
+        self.away_since = self.heard_at
         self.cancel_timer("return")
         if self.was_active and not self.primary.connected:
             # It came back because its media was lost: that has to come back too.
@@ -434,6 +463,7 @@ class Participant:
         if permission is not None:
             self._set_permission(permission)
             self.room.presence_changed()
+        self._changed_at = int(time.time())
         self.changed()
         self.refresh_token()
 
@@ -480,22 +510,57 @@ class Participant:
         if not muted and not self.room.settings.enable_remote_unmute:
             raise PermissionError("remote unmute not enabled")
         if info.muted != muted:
+            known = self.publications.tracks
+            self._muted_by_api = {sid: told for sid, told in self._muted_by_api.items() if sid in known}
+            self._muted_by_api[track_sid] = (asyncio.get_running_loop().time(), muted)
             self.send(mute=rtc.MuteTrackRequest(sid=track_sid, muted=muted))
             self.set_muted(track_sid, muted)
         return info
+
+    def send_missed_mutes(self) -> None:
+        """After a resume: the API's mutes that the client perhaps never heard of. No snapshot tells it: clients take
+        being muted for their own affair."""
+        for sid, (when, muted) in self._muted_by_api.items():
+            if when >= self.away_since and sid in self.publications.tracks:
+                self.send(mute=rtc.MuteTrackRequest(sid=sid, muted=muted))
 
     def update_subscriptions(
         self,
         track_sids: Iterable[str],
         subscribe: bool,
         participant_tracks: Iterable[models.ParticipantTracks] = (),
+        *,
+        by_api: bool = False,
     ) -> None:
         sids = dict.fromkeys(track_sids)
         for entry in participant_tracks:
             sids |= dict.fromkeys(entry.track_sids)
-        self.subscriptions.update(sids, subscribe)
+        self.subscriptions.update(sids, subscribe, by_api=by_api)
 
     # --- life ----------------------------------------------------------------------------------------------------
+
+    def _will(self) -> Will:
+        allowed, sids = self.publications.bequeath()
+        unheard = {sid for sid, (when, muted) in self._muted_by_api.items() if muted and when >= self.heard_at}
+        return Will(
+            allowed=allowed,
+            sids=sids,
+            name=self.name,
+            metadata=self.metadata,
+            attributes=self.attributes,
+            permission=self.permission,
+            changed_at=self._changed_at,
+            muted={key_of(track.info) for sid, track in self.tracks.items() if sid in unheard and track.info.muted},
+        )
+
+    def inherit(self, will: Will) -> None:
+        """Go on from the session of this identity that broke. Its token may be older than the last change: then the client
+        never heard of that."""
+        self.publications.inherit(will)
+        if will.changed_at and will.changed_at >= self.claims.issued:
+            self.name, self.metadata, self.attributes = will.name, will.metadata, dict(will.attributes)
+            self.grants.update(will.permission)
+            self._changed_at = will.changed_at
 
     def set_timer(self, name: str, delay: float, callback: Any, *args: Any) -> None:
         """One named timer; setting it again replaces it. All end with the participant."""
@@ -532,6 +597,8 @@ class Participant:
         if self._connection:
             self._connection.close(code, text)
             self._connection = None
+        if reason in _BROKEN:
+            self.room.wills.leave(self.identity, self._will())
         self.subscriptions.close()
         self.publications.close()
         for peer in self.peers():

@@ -16,6 +16,7 @@ from .bounds import (
     MAX_STATE,
     MAX_TRACK_REQUEST,
 )
+from .returning import Permissions, TrackKey, Will, key_of
 from .sdp import MediaSection, PublishOptions, SessionDescription
 from .tracks import PendingTrack, PublishedTrack, pending_track, publish_options
 
@@ -40,8 +41,12 @@ class Publications:
         self._pending: list[PendingTrack] = []
         self._unmatched: dict[str, tuple[MediaSection, MediaSection]] = {}
         """Sections (mid to offered, answered) whose `AddTrackRequest` has not come yet: the offer may be first."""
-        self._allowed: dict[tuple[str, str], set[str] | None] | None = None
-        """Whom it lets have its tracks: ("sid" or "identity", name) to track sids, None for all. None: everybody."""
+        self._allowed: Permissions | None = None
+        """None: everybody may have its tracks."""
+        self._inherited: dict[str, TrackKey] = {}
+        """Track sids in `_allowed` that are of the session before, which broke: the tracks come back under new ones."""
+        self._to_mute: set[TrackKey] = set()
+        """Tracks that were muted by the API when the session before broke."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def add(self, request: rtc.AddTrackRequest) -> None:
@@ -140,6 +145,11 @@ class Publications:
             cid=_cid(offered) or pending.request.cid,
         )
         track.negotiated(offered, answered)
+        if (key := key_of(track.info)) in self._to_mute:
+            self._to_mute.discard(key)
+            if not track.info.muted:
+                track.info.muted = True
+                participant.send(mute=rtc.MuteTrackRequest(sid=track.sid, muted=True))
         self.tracks[track.sid] = track
         participant.room.track_added(track)
         if track.info.muted:
@@ -189,10 +199,11 @@ class Publications:
         entries = permission.track_permissions
         if len(entries) > MAX_PERMISSIONS or sum(len(e.track_sids) for e in entries) > 16 * MAX_PERMISSIONS:
             raise ValueError(f"more than {MAX_PERMISSIONS} permissions")
+        self._inherited = {}
         if permission.all_participants:
             self._allowed = None
             return
-        allowed: dict[tuple[str, str], set[str] | None] = {}
+        allowed: Permissions = {}
         for entry in entries:
             for key in (("sid", entry.participant_sid), ("identity", entry.participant_identity)):
                 if not key[1]:
@@ -203,15 +214,33 @@ class Publications:
                     known.update(entry.track_sids)
         self._allowed = allowed
 
+    def bequeath(self) -> tuple[Permissions | None, dict[str, TrackKey]]:
+        """The permissions, and what tracks their sids mean."""
+        if self._allowed is None:
+            return None, {}
+        named = {sid for sids in self._allowed.values() for sid in sids or ()}
+        known = {sid: key_of(track.info) for sid, track in self.tracks.items()} | self._inherited
+        return self._allowed, {sid: key for sid, key in known.items() if sid in named}
+
+    def inherit(self, will: Will) -> None:
+        """Take over the permissions of the session before, which broke. What the client says anew replaces them."""
+        self._allowed = will.allowed
+        self._inherited = will.sids
+        self._to_mute = will.muted
+
     def allows(self, subscriber: Participant, sid: str) -> bool:
         """Whether the publisher lets `subscriber` have the track (`SubscriptionPermission`). Recorders are exempt."""
         allowed = self._allowed
         if allowed is None or subscriber.permission.recorder:
             return True
+        sids = {sid}
+        if self._inherited and (track := self.tracks.get(sid)):
+            own = key_of(track.info)
+            sids.update(before for before, key in self._inherited.items() if key == own)
         for key in (("sid", subscriber.sid), ("identity", subscriber.identity)):
             if key in allowed:
                 tracks = allowed[key]
-                if tracks is None or sid in tracks:
+                if tracks is None or not sids.isdisjoint(tracks):
                     return True
         return False
 

@@ -87,6 +87,10 @@ class QualityReporter:
         if updates:
             receiver.send(connection_quality=rtc.ConnectionQualityUpdate(updates=updates))
 
+    def tell_again(self, sid: str) -> None:
+        """The receiver came back: what it was told last is perhaps lost."""
+        self._told.pop(sid, None)
+
     def forget(self, sid: str) -> None:
         self._told.pop(sid, None)
         for told in self._told.values():

@@ -16,6 +16,7 @@ from .connection import Frame, SignalConnection
 from .data import DataRouter
 from .participant import Action, Participant, Reason, State
 from .quality import QualityReporter
+from .returning import Departures, Wills
 from .settings import RoomSettings
 from .tracks import PublishedTrack
 
@@ -63,6 +64,10 @@ class Room:
         self.data = DataRouter(self)
         self.closed = False
         self._turn_password = secrets.token_urlsafe(32)
+        self.wills = Wills()
+        self._departures = Departures()
+        self._speaking: dict[str, models.SpeakerInfo] = {}
+        """Who speaks now, by track sid."""
         self._quality = QualityReporter(self)
         self._counts = (0, 0)
         self._stale: dict[str, Participant] = {}
@@ -164,6 +169,8 @@ class Room:
         if previous := self.participants.get(identity):
             previous.close(Reason.DUPLICATE_IDENTITY)
         participant = Participant(self, auth, join, identity, connection)
+        if will := self.wills.take(identity):
+            participant.inherit(will)
         others = [p.to_proto() for p in self.participants.values() if not p.hidden]
         self.participants[identity] = participant
         self.presence_changed()
@@ -180,6 +187,11 @@ class Room:
         self.emit("participant_joined", participant)
         for request in join.add_tracks:
             participant.publications.add(request)
+        if join.sync_state:
+            # A full reconnect: what was switched off is not switched on for a moment.
+            wishes = join.sync_state.subscription
+            participant.update_subscriptions(wishes.track_sids, wishes.subscribe)
+            participant.subscriptions.disable(join.sync_state.track_sids_disabled)
         # Before the answer, so that it already carries the tracks that are there.
         participant.subscriptions.reconcile()
         self.data.tracks.reconcile(participant)
@@ -197,7 +209,7 @@ class Room:
             return None
         if join.participant_sid and join.participant_sid != participant.sid:
             return None
-        if not participant.resumable:
+        if not participant.resumable or not self._departures.knows_since(participant.heard_at):
             return None
         participant.attach(connection)
         participant.auth = auth
@@ -213,10 +225,7 @@ class Room:
                 last_message_seq=self.data.last_sequence(participant),
             )
         )
-        everybody = [p.to_proto() for p in self.participants.values() if p is participant or not p.hidden]
-        for update in _split(everybody):
-            participant.send(update=update)
-        participant.send(room_update=rtc.RoomUpdate(room=self.to_proto()))
+        self._tell_missed(participant)
         participant.refresh_token()
         if participant.subscriber_pc:
             participant.subscriber_pc.restart_ice()
@@ -231,12 +240,37 @@ class Room:
             participant.drop_signal(flush=True)
         return participant
 
+    def _tell_missed(self, participant: Participant) -> None:
+        """After a resume: all that may have changed while nothing could be told, first what no snapshot shows. Clients
+        may take `room_update` for the end of the list of who is there."""
+        gone = self._departures.since(participant.away_since)
+        for update in _split([info for info in gone if info.identity not in self.participants]):
+            participant.send(update=update)
+        participant.send_missed_mutes()
+        everybody = [p.to_proto() for p in self.participants.values() if p is participant or not p.hidden]
+        for update in _split(everybody):
+            participant.send(update=update)
+        participant.send(room_update=rtc.RoomUpdate(room=self.to_proto()))
+        heard = {track.sid: track for track in participant.tracks.values()}
+        heard |= {sub.track.sid: sub.track for sub in participant.subscriptions.active.values()}
+        speakers: dict[str, models.SpeakerInfo] = {}
+        for sid, track in heard.items():
+            if track.kind == "audio":
+                speaker = self._speaking.get(sid) or models.SpeakerInfo(sid=track.publisher.sid)
+                if speaker.active or speaker.sid not in speakers:
+                    speakers[speaker.sid] = speaker
+        if speakers:
+            participant.send(speakers_changed=rtc.SpeakersChanged(speakers=speakers.values()))
+        self._quality.tell_again(participant.sid)
+
     def participant_closed(self, participant: Participant) -> None:
         """Called by `Participant.close`."""
         self.forget_peers(participant)
         if self.participants.get(participant.identity) is participant:
             del self.participants[participant.identity]
         participant.changed()
+        if not participant.hidden:
+            self._departures.add(participant.to_proto())
         self._quality.forget(participant.sid)
         self.data.forget(participant)
         self.emit("participant_left" if participant.was_active else "participant_connection_aborted", participant)
@@ -313,6 +347,8 @@ class Room:
             info.state = State.DISCONNECTED
         info.version += 1
         participant.version += 1
+        if participant.hidden:
+            self._departures.add(info)
         frame = Frame(rtc.SignalResponse(update=rtc.ParticipantUpdate(participants=[info])))
         for other in self.participants.values():
             if other is not participant:
@@ -352,6 +388,7 @@ class Room:
     def track_removed(self, track: PublishedTrack) -> None:
         self.manager.forget_track(track)
         self.tracks.pop(track.sid, None)
+        self._speaking.pop(track.sid, None)
         if not track.publisher.closed:
             track.publisher.changed()
         self.emit("track_unpublished", track.publisher, track.info)
@@ -373,6 +410,10 @@ class Room:
         for track, level, active in entries:
             speaker = track.publisher
             info = models.SpeakerInfo(sid=speaker.sid, level=level if active else 0.0, active=active)
+            if active and track.sid in self.tracks:
+                self._speaking[track.sid] = info
+            else:
+                self._speaking.pop(track.sid, None)
             for identity in {speaker.identity, *track.subscriptions}:
                 heard.setdefault(identity, []).append(info)
         for identity, speakers in heard.items():

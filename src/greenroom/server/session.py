@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,7 @@ async def read_description(turns: Turns, room: str, text: str) -> SessionDescrip
 async def handle_request(participant: Participant, request: rtc.SignalRequest) -> bool:
     """Act on one message. False: the client has left."""
     kind = request.WhichOneof("message")
+    participant.heard_at = asyncio.get_running_loop().time()
     if kind == "leave":
         participant.close(Reason.CLIENT_INITIATED)
         return False
@@ -83,7 +85,11 @@ def sync_state(participant: Participant, state: rtc.SyncState) -> None:
         participant.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
         return
     subscription = state.subscription
-    participant.update_subscriptions(subscription.track_sids, subscription.subscribe, subscription.participant_tracks)
+    named = dict.fromkeys(subscription.track_sids)
+    named |= {sid: None for entry in subscription.participant_tracks for sid in entry.track_sids}
+    # What the API decided while the client was away is newer than what the client remembers.
+    kept = [s for s in named if not participant.subscriptions.imposed_since(s, participant.away_since)]
+    participant.update_subscriptions(kept, subscription.subscribe)
     participant.subscriptions.disable(state.track_sids_disabled)
     if state.data_subscription.updates:
         tracks.subscribe(participant, state.data_subscription)

@@ -18,6 +18,7 @@ from livekit.protocol import models, rtc
 from . import ids
 from .bounds import MAX_NAMED, MAX_SID, MAX_SUBSCRIPTIONS
 from .media import Codec, Sender
+from .returning import TrackKey, key_of
 from .sdp import Outgoing
 from .tracks import PublishedTrack
 
@@ -89,6 +90,8 @@ class Wish:
     """An explicit `UpdateSubscription` for one track."""
 
     subscribe: bool
+    imposed_at: float = 0.0
+    """When the API asked for it; 0 when the subscriber itself did."""
     timer: asyncio.TimerHandle | None = None
     """Runs while the track is unknown."""
 
@@ -110,21 +113,29 @@ class SubscriptionSet:
     _pending: dict[str, PublishedTrack] = field(default_factory=dict)
     """Tracks that wait for others to end, by sid: the participant receives as many as it may."""
     _filling: asyncio.Handle | None = None
+    _lasting: dict[tuple[str, TrackKey], tuple[Wish | None, TrackSettings | None]] = field(default_factory=dict)
+    """What was asked of tracks whose publisher's session broke, by its identity: they come back under new sids."""
 
-    def update(self, track_sids: Iterable[str], subscribe: bool) -> None:
+    def update(self, track_sids: Iterable[str], subscribe: bool, *, by_api: bool = False) -> None:
         """`UpdateSubscription`: wish for tracks, known or not."""
+        imposed_at = asyncio.get_running_loop().time() if by_api else 0.0
         tracks = self.subscriber.room.tracks
         for sid in track_sids:
             if len(sid) > MAX_SID or not self._has_place(self._wishes, sid):
                 continue
             self._end_wait(sid)
-            self._wishes[sid] = Wish(subscribe)
+            self._wishes[sid] = Wish(subscribe, imposed_at=imposed_at)
             self._refused.discard(sid)
             track = tracks.get(sid)
             if track is None:
                 self._wait_for(sid)
             elif track.publisher is not self.subscriber:
                 self.consider(track)
+
+    def imposed_since(self, sid: str, time: float) -> bool:
+        """Whether the API decided about the track after `time`."""
+        wish = self._wishes.get(sid)
+        return wish is not None and wish.imposed_at >= max(time, 1e-9)
 
     def _has_place(self, table: dict[str, Any], sid: str) -> bool:
         """Whether one more track may be named. Those that do not exist make room for it."""
@@ -196,6 +207,8 @@ class SubscriptionSet:
             return
         sid = track.sid
         self._end_wait(sid)
+        if self._lasting:
+            self._remember(track)
         wanted = self.wants(sid) and sid not in self._refused and subscriber.permission.can_subscribe
         allowed = track.publisher.allows(subscriber, sid)
         subscription = self.active.get(sid)
@@ -227,9 +240,19 @@ class SubscriptionSet:
             if self._may_have_more(track.kind):
                 self.consider(track)
 
+    def _remember(self, track: PublishedTrack) -> None:
+        wish, settings = self._lasting.pop((track.publisher.identity, key_of(track.info)), (None, None))
+        if wish is not None and track.sid not in self._wishes and self._has_place(self._wishes, track.sid):
+            self._wishes[track.sid] = Wish(wish.subscribe, imposed_at=wish.imposed_at)
+        if settings is not None and track.sid not in self._settings and self._has_place(self._settings, track.sid):
+            self._settings[track.sid] = settings
+
     def ended(self, track: PublishedTrack) -> None:
         """The track is gone, and its id never comes back."""
         sid = track.sid
+        asked = self._wishes.get(sid), self._settings.get(sid)
+        if track.publisher.broke and asked != (None, None) and len(self._lasting) < MAX_NAMED:
+            self._lasting[track.publisher.identity, key_of(track.info)] = asked
         if subscription := self.active.get(sid):
             self._remove(subscription)
         self._end_wait(sid)

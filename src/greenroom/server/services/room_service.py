@@ -146,7 +146,9 @@ class _RoomService:
     ) -> room.UpdateSubscriptionsResponse:
         auth.require_room_admin(request.room)
         participant = self._participant(request.room, request.identity)
-        participant.update_subscriptions(list(request.track_sids), request.subscribe, list(request.participant_tracks))
+        participant.update_subscriptions(
+            list(request.track_sids), request.subscribe, list(request.participant_tracks), by_api=True
+        )
         return room.UpdateSubscriptionsResponse()
 
     async def send_data(self, auth: Auth, request: room.SendDataRequest) -> room.SendDataResponse:

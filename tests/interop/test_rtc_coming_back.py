@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from livekit.protocol import models
-from livekit.protocol import room as service
+from livekit.protocol import models, room as service
 
 from greenroom import rtc
 from greenroom.api import LiveKitAPI

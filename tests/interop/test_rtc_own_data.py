@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from livekit.protocol import models
-from livekit.protocol import room as service
+from livekit.protocol import models, room as service
 
 from greenroom import rtc
 from greenroom.api import LiveKitAPI

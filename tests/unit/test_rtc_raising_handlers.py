@@ -5,8 +5,7 @@ import logging
 from typing import Any, get_args
 
 import pytest
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from greenroom import rtc
 from greenroom.rtc.room import EventTypes

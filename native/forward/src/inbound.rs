@@ -213,6 +213,11 @@ impl Inbound {
         start + 1..end.clamp(start + 1, start + MAX_BACKFILL)
     }
 
+    /// Whether more came since a packet than [`Inbound::after`] gives.
+    pub(crate) fn is_far_behind(&self, seq: u64) -> bool {
+        self.highest().is_some_and(|highest| highest >= seq + MAX_BACKFILL)
+    }
+
     /// A whole run of kept packets from the newest key frame on, where that is worth more than a new key frame: it is
     /// just here, or nothing followed it for a while (a slide).
     pub(crate) fn picture(&self, now: Instant) -> Option<std::ops::Range<u64>> {

@@ -211,7 +211,9 @@ impl Shard {
             }
             return;
         }
-        let facts = frame::inspect(format, payload);
+        let mut facts = frame::inspect(format, payload);
+        // Who began here would not get all that came since.
+        facts.start &= !inbound.is_far_behind(seq);
         let is_video = layer.kind == Kind::Video;
         if facts.keyframe && is_video {
             layer.throttle.keyframe_received();

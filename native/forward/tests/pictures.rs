@@ -61,6 +61,29 @@ fn a_key_frame_whose_first_packet_is_late_is_shown_whole() {
     assert_eq!(plis(&mut world, alice), 0);
 }
 
+/// So late that what came since is more than a shard forwards at once.
+#[test]
+fn nobody_begins_at_a_key_frame_that_is_far_behind() {
+    let mut world = World::new(12);
+    let (alice, bob) = (world.join(), world.join());
+    world.publish(alice, vec![video_receiver(7, "1", &[(500, 501)], &[])]);
+    world.subscribe(bob, vec![video_sender(7, "4", 9000, 9001)]);
+    let mut source = Source::new(500, 96, &[]);
+    let (first, _) = source.next(false);
+    let late = vp8(source.picture, true, true, 500);
+    (0..45).for_each(|_| source.send_vp8(&mut world.clients[alice], false, 10));
+    let frames = std::mem::take(&mut world.clients[alice].outbox);
+    world.clients[alice].send_rtp(&first, u64::from(first.sequence_number), &[], &late);
+    let late = std::mem::replace(&mut world.clients[alice].outbox, frames);
+    // Before the network has shown the gap to anybody.
+    world.clients[alice].outbox.extend(late);
+    world.run(FRAME);
+    assert!(world.clients[bob].stream(9000).is_empty());
+    source.send_vp8(&mut world.clients[alice], true, 10);
+    world.run(FRAME);
+    assert_eq!(numbers(&world, bob), (0..10).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_still_picture_reaches_who_comes_later() {
     let mut world = World::new(2);

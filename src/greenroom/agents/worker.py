@@ -22,6 +22,7 @@ from .load import ProcessorLoad
 from .options import WorkerOptions
 from .pool import JobHandle, PoolError, ProcessPool
 from .reports import Reports
+from .tracebacks import users_traceback
 
 logger = logging.getLogger("greenroom.agents")
 
@@ -245,8 +246,8 @@ class Worker:
         try:
             try:
                 await asyncio.wait_for(self._options.request_fnc(request), ANSWER_TIMEOUT)
-            except Exception:
-                logger.exception("request_fnc failed; the job %s is refused", job.id)
+            except Exception as error:
+                logger.error("request_fnc failed; the job %s is refused:\n%s", job.id, users_traceback(error))
             accepted = request.answer
             if accepted is None:
                 refusal = agent.AvailabilityResponse(job_id=job.id, available=False, terminate=request.terminate)
@@ -330,7 +331,12 @@ class Worker:
         if self._options.load_fnc is None:
             return self._load.value + 0.05 * self._reserved
         takes_worker = len(inspect.signature(self._options.load_fnc).parameters) > 0
-        return float(self._options.load_fnc(self) if takes_worker else self._options.load_fnc())
+        try:
+            return float(self._options.load_fnc(self) if takes_worker else self._options.load_fnc())
+        except Exception as error:
+            # A worker that cannot tell how busy it is must not be given more, and must not vanish either.
+            logger.error("load_fnc failed; the worker counts as full:\n%s", users_traceback(error))
+            return 1.0
 
     async def _sample_load(self) -> None:
         while True:

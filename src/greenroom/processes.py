@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+
+PARENT = "GREENROOM_PARENT"
+"""Environment: pid of the process that a worker must not outlive."""
+READY_FD = "GREENROOM_READY_FD"
+"""Environment: descriptor on which a worker says once that it is registered."""
 
 PR_SET_PDEATHSIG = 1
 """`prctl(2)`, Linux."""
@@ -22,3 +28,19 @@ def die_with_parent(number: int = signal.SIGKILL, *, parent: int = 0) -> None:
         raise OSError(code, os.strerror(code))
     if parent and os.getppid() != parent:
         os.kill(os.getpid(), number)
+
+
+def obey_parent() -> None:
+    """End with the process that asked for it by `PARENT`, if any did."""
+    parent = os.environ.pop(PARENT, "")
+    if parent:
+        die_with_parent(parent=int(parent))
+
+
+def tell_ready() -> None:
+    """Say so to the process that asked for it by `READY_FD`, if any did. Twice is fine."""
+    descriptor = os.environ.pop(READY_FD, "")
+    if descriptor:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(int(descriptor), b"ready")
+        os.close(int(descriptor))

@@ -12,7 +12,7 @@ def users_traceback(error: BaseException) -> str:
     """The formatted traceback without the frames of this package and of `runpy` that led to the app.
 
     Frames that follow the app's stay: there the app called something of ours, and where is worth knowing. An error
-    that never passed through the app's code keeps all its frames.
+    that never passed through the app's code keeps all its frames, but for a syntax error, which says itself where it is.
     """
     whole = traceback.TracebackException.from_exception(error)
     part: traceback.TracebackException | None = whole
@@ -20,7 +20,8 @@ def users_traceback(error: BaseException) -> str:
     while part is not None and id(part) not in seen:
         seen.add(id(part))
         frames = list(part.stack)
-        first = next((index for index, frame in enumerate(frames) if not _is_ours(frame.filename)), 0)
+        nowhere = len(frames) if part.exc_type is not None and issubclass(part.exc_type, SyntaxError) else 0
+        first = next((index for index, frame in enumerate(frames) if not _is_ours(frame.filename)), nowhere)
         part.stack = traceback.StackSummary.from_list(frames[first:])
         part = part.__cause__ or part.__context__
     return "".join(whole.format()).rstrip()

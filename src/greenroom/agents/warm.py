@@ -33,6 +33,7 @@ from greenroom.processes import die_with_parent
 
 from .job import JobProcess
 from .options import WorkerOptions
+from .tracebacks import users_traceback
 
 logger = logging.getLogger("greenroom.agents")
 
@@ -78,7 +79,10 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
         before = _threads()
         options.prewarm_fnc(process)
     except Exception as error:
-        traceback.print_exc()
+        from .speech.protocols import ProviderError
+
+        if not isinstance(error, ProviderError):  # that one says in a sentence what is missing on this machine
+            print(users_traceback(error), file=sys.stderr, flush=True)
         _tell(control, {"op": "error", "text": f"prewarm_fnc failed: {type(error).__name__}: {error}"})
         return
     if (started := _threads() - before) > 0:

@@ -16,6 +16,7 @@ import aiohttp
 from livekit.protocol import agent, models
 
 from greenroom.api import AccessToken, VideoGrants
+from greenroom.processes import tell_ready
 
 from .job import JobRequest, RunningJob
 from .load import ProcessorLoad
@@ -204,6 +205,7 @@ class Worker:
         await self._send_status()
         await self._flush()
         self.registered.set()
+        tell_ready()
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         status = asyncio.create_task(self._push_status(), name="status")

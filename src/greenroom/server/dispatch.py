@@ -11,7 +11,7 @@ import asyncio
 import datetime
 import logging
 import random
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from livekit.protocol import agent, agent_dispatch, models, room as room_messages
@@ -29,6 +29,8 @@ from .room import Room
 __all__ = ["DEV_MAX_LOSSES", "MAX_LOSSES", "Dispatcher", "TooManyDispatches"]
 
 logger = logging.getLogger("greenroom.server.agents")
+job_logger = logging.getLogger("greenroom.server.agents.jobs")
+"""Apart, for those who hear of a job's end from the worker beside them."""
 
 TOKEN_TTL = datetime.timedelta(hours=1)
 SETTLE_SECONDS = 1.0
@@ -76,6 +78,8 @@ class Dispatcher:
         """Jobs that have not ended, by id."""
         self._missing: dict[str, JobRecord] = {}
         """Jobs booked as lost with their worker, by id, for the worker that comes back late and knows better."""
+        self.on_job_ended: Callable[[agent.Job], None] | None = None
+        """Called on the event loop with each job that ended."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe = lambda: None
         self._closed = False
@@ -320,7 +324,9 @@ class Dispatcher:
         self._jobs.pop(record.job.id, None)
         level = logging.WARNING if status == agent.JobStatus.JS_FAILED else logging.INFO
         name = agent.JobStatus.Name(status)
-        logger.log(level, "job %s in room %s: %s %s", record.job.id, record.job.room.name, name, error)
+        job_logger.log(level, "job %s in room %s: %s %s", record.job.id, record.job.room.name, name, error)
+        if self.on_job_ended is not None:
+            self.on_job_ended(record.job)
 
     def _book_lost(self, record: JobRecord) -> None:
         self._end(record, agent.JobStatus.JS_FAILED, "agent worker is gone")

@@ -85,9 +85,7 @@ class FakeManager:
         return self.rooms.get(name)
 
     async def create_room(self, request: room_messages.CreateRoomRequest) -> FakeRoom:
-        room = self.rooms[request.name] = FakeRoom(request.name, request)
-        self.callback(RoomEvent("room_started", room))
-        return room
+        return self.open(request.name, *request.agents)
 
     def open(self, name: str, *agents: agent_dispatch.RoomAgentDispatch) -> FakeRoom:
         room = self.rooms[name] = FakeRoom(name, room_messages.CreateRoomRequest(name=name, agents=agents))

@@ -124,7 +124,7 @@ class Dispatcher:
             )
             creation = room_messages.CreateRoomRequest(name=request.room, agents=[wish])
             room = await self._manager.create_room(creation)
-            if room.request is creation:
+            if list(room.request.agents) == [wish]:
                 (dispatch,) = self._wanted(room).values()
                 return dispatch.to_proto()
         wanted = self._wanted(room)

@@ -23,7 +23,8 @@ from .auth import Authenticator
 from .ids import new_id
 from .jobs import Dispatch, JobRecord, Slot, SlotKey, now_ns
 from .manager import RoomEvent, RoomManager
-from .participant import SOURCE_NAMES, Participant
+from .participant import Participant
+from .permissions import source_name
 from .room import Room
 
 __all__ = ["DEV_MAX_LOSSES", "MAX_LOSSES", "Dispatcher", "TooManyDispatches"]
@@ -462,7 +463,8 @@ class Dispatcher:
 
     def _token(self, worker: Worker, job: agent.Job, answer: agent.AvailabilityResponse) -> str:
         allowed = worker.permissions
-        sources = [SOURCE_NAMES[source] for source in allowed.can_publish_sources if source in SOURCE_NAMES]
+        known = [source for source in allowed.can_publish_sources if source in models.TrackSource.values() and source]
+        sources = [source_name(source) for source in known]
         # A list of which this server knows nothing allows nothing; an empty one allows everything.
         nothing = bool(allowed.can_publish_sources) and not sources
         claims = Claims(

@@ -1,4 +1,4 @@
-from greenroom.cli.main import main
+from greenroom.cli.entry import main
 
 if __name__ == "__main__":
     main()

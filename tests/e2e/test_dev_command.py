@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from livekit.protocol.room import CreateRoomRequest, ListParticipantsRequest
 
 from greenroom.api import LiveKitAPI
@@ -103,3 +105,112 @@ async def test_doctor_names_what_is_there():
     assert process.returncode == 0, output.decode()
     for row in ("Python", "native module", "playground", "recognition", "synthesiser", "browser"):
         assert row in output.decode()
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that descend from `pid`, zombies not counted."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields[0] != "Z":
+                children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found, look = [], [pid]
+    while look:
+        mine = children.get(look.pop(), [])
+        found += mine
+        look += mine
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL], ids=lambda number: number.name)
+async def test_nothing_outlives_dev_however_it_ends(tmp_path, number):
+    app = tmp_path / "app.py"
+    app.write_text(APP % "one")
+    async with dev(app) as running:
+        async with LiveKitAPI(await address(running), DEV_KEY, DEV_SECRET) as api:
+            await api.room.create_room(CreateRoomRequest(name="open"))
+
+            async def joined() -> bool:
+                people = (await api.room.list_participants(ListParticipantsRequest(room="open"))).participants
+                return bool(people)
+
+            await until(joined, "the agent joins")
+        started = descendants(running.process.pid)
+        assert len(started) >= 3, "worker, image and job"
+        running.process.send_signal(number)
+        await asyncio.wait_for(running.process.wait(), 40)
+        await until(lambda: not [pid for pid in started if alive(pid)], "worker, image and jobs have ended", 40)
+
+
+async def test_a_worker_of_somebody_else_does_not_make_a_broken_file_ready(tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text("raise ValueError('no good')\n")
+    other = tmp_path / "elsewhere" / "other.py"
+    other.parent.mkdir()
+    other.write_text(APP % "other")
+    async with dev(app) as running:
+        url = await address(running)
+        assert "not running; waiting for a change" in running.text
+        assert "greenroom/agents" not in running.text and "runpy" not in running.text, "the user's frames only"
+        keys = {"LIVEKIT_URL": url, "LIVEKIT_API_KEY": DEV_KEY, "LIVEKIT_API_SECRET": DEV_SECRET}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "greenroom.agents.run", str(other)),
+            env={**os.environ, **keys},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        stranger = WorkerProcess(process)
+        try:
+            await until(lambda: "registered as" in stranger.text, "the other worker registers", 30)
+            app.write_text("raise ValueError('still no good')\n")
+            await until(lambda: running.text.count("before it was ready") == 2, "it fails again", 40)
+            assert "ready" not in running.output
+        finally:
+            await stranger.stop()
+
+
+async def test_a_call_ends_when_the_agent_fails_and_says_so_once(tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text(
+        "from greenroom.agents import Agent\nclass A(Agent):\n    def on_start(self):\n        raise ValueError('no model')\n"
+    )
+    async with dev(app, "--say", "hello", "--once") as running:
+        assert await asyncio.wait_for(running.process.wait(), 40) == 1
+    assert running.text.count("Traceback") == 1, running.text
+    assert "The agent failed: ValueError: no model" in running.text
+
+
+async def test_ctrl_c_while_loading_is_a_word_and_no_traceback(tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    async with dev(app) as running:
+        await until(lambda: "loading" in running.output, "the file is being loaded", 30)
+        running.process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(running.process.wait(), 30) == 0
+    assert "Stopping" in running.text and "Traceback" not in running.text
+
+
+async def test_ctrl_c_while_the_command_itself_is_imported_is_quiet():
+    code = "import signal, sys, os; sys.argv = ['greenroom', 'dev', 'x.py']\n" + (
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from greenroom.cli.entry import main; main()\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, output) == (-signal.SIGINT, b"")

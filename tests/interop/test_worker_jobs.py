@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
 from pathlib import Path
 
@@ -214,3 +215,95 @@ async def test_a_file_with_only_an_agent_class_is_served(tmp_path, room_server, 
 
     (person,) = await until(joined, "the agent joins")
     assert person.to_proto().name == "The greeter"
+
+
+async def test_results_survive_the_warm_image_and_the_worker_then_exits_1(tmp_path, room_server, api, start_worker):
+    worker = await start_worker(
+        app(
+            tmp_path,
+            """
+            async def entrypoint(ctx):
+                await ctx.connect()
+                os.kill(os.getppid(), signal.SIGKILL)
+                await asyncio.sleep(0.5)
+                ctx.shutdown("done")
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, drain_timeout=60, load_threshold=9.0))
+            """,
+        ),
+        "start",
+        "--log-level",
+        "debug",
+    )
+    await api.room.create_room(CreateRoomRequest(name="orphan"))
+    state = await ended(api, "orphan")
+    assert (state.status, state.error) == (agent.JS_SUCCESS, "")
+    assert await asyncio.wait_for(worker.process.wait(), 20) == 1
+    assert "start the worker again" in worker.text
+
+
+async def test_a_prewarm_that_hangs_is_an_error_in_time_and_leaves_nothing(tmp_path, start_worker):
+    worker = await start_worker(
+        app(
+            tmp_path,
+            """
+            import time
+
+            async def entrypoint(ctx):
+                await ctx.connect()
+
+            def prewarm(proc):
+                print("image", os.getpid(), flush=True)
+                time.sleep(3600)
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, prewarm_fnc=prewarm, initialize_process_timeout=0.5))
+            """,
+        ),
+        wait=False,
+    )
+    assert await asyncio.wait_for(worker.process.wait(), 30) == 1
+    assert "prewarm_fnc took longer than 0.5 s" in worker.text
+    image = int(worker.text.split("image ")[1].split()[0])
+    await until(lambda: not Path(f"/proc/{image}").exists(), "the image has ended")
+
+
+async def test_a_job_that_leaves_works_on_and_one_that_is_cancelled_from_within_runs_its_callbacks(
+    tmp_path, room_server, api, start_worker
+):
+    worker = await start_worker(
+        app(
+            tmp_path,
+            """
+            async def entrypoint(ctx):
+                async def after():
+                    print("after", ctx.job.room.name, flush=True)
+                ctx.add_shutdown_callback(after)
+                await ctx.connect()
+                if ctx.job.room.name == "leaves":
+                    await ctx.room.disconnect()
+                    await asyncio.sleep(2)  # longer than the server's patience was
+                    print("worked on", flush=True)
+                elif ctx.job.room.name == "exits":
+                    raise SystemExit
+                else:
+                    task = asyncio.create_task(asyncio.sleep(10))
+                    task.cancel()
+                    await task
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint))
+            """,
+        )
+    )
+    for name, status, error in (
+        ("leaves", agent.JS_SUCCESS, ""),
+        ("exits", agent.JS_SUCCESS, ""),
+        ("cancelled", agent.JS_FAILED, "CancelledError"),
+    ):
+        await api.room.create_room(CreateRoomRequest(name=name))
+        state = await ended(api, name)
+        assert state.status == status and error in state.error
+        await until(lambda name=name: f"after {name}" in worker.text, "the callback runs")
+    assert "worked on" in worker.text

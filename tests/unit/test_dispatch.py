@@ -6,6 +6,7 @@ Rooms and participants are fakes; the workers' WebSocket is real, the workers be
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -34,10 +35,11 @@ class FakeParticipant:
     kind: int = KIND.STANDARD
     is_publisher: bool = False
     connected_signal: bool = True
+    session: int = 0
 
     @property
     def sid(self) -> str:
-        return f"PA_{self.identity}"
+        return f"PA_{self.identity}_{self.session}"
 
     @property
     def is_dependent(self) -> bool:
@@ -73,6 +75,7 @@ class FakeManager:
     def __init__(self) -> None:
         self.rooms: dict[str, FakeRoom] = {}
         self.callback: Any = None
+        self.sessions = itertools.count()
 
     def on(self, callback):
         self.callback = callback
@@ -94,7 +97,9 @@ class FakeManager:
         self.callback(RoomEvent("room_finished", room))
 
     def join(self, room: FakeRoom, identity: str, kind: int = KIND.STANDARD) -> FakeParticipant:
-        participant = room.participants[identity] = FakeParticipant(identity, kind)
+        if identity in room.participants:
+            self.leave(room, identity)
+        participant = room.participants[identity] = FakeParticipant(identity, kind, session=next(self.sessions))
         self.callback(RoomEvent("participant_joined", room, participant))
         return participant
 
@@ -189,6 +194,7 @@ async def stage(monkeypatch):
     monkeypatch.setattr(dispatch_module, "SETTLE_SECONDS", 0.05)
     monkeypatch.setattr(dispatch_module, "REMOVE_SECONDS", 0.05)
     monkeypatch.setattr(dispatch_module, "ORPHAN_SECONDS", 0.05)
+    monkeypatch.setattr(dispatch_module, "RETURN_SECONDS", 0.3)
     manager = FakeManager()
     authenticator = Authenticator({"devkey": "secret"})
     hub = AgentHub(authenticator, models.ServerInfo(version="1.2.3", protocol=17, agent_protocol=1))
@@ -237,6 +243,23 @@ async def test_the_token_has_only_what_the_worker_s_permissions_allow(stage):
     assert not video.can_publish and not video.can_publish_data and not video.can_update_own_metadata
 
 
+async def test_the_token_names_the_sources_that_the_worker_may_publish(stage):
+    sources = [models.TrackSource.MICROPHONE, models.TrackSource.SCREEN_SHARE]
+    worker = await stage.worker(
+        allowed_permissions=models.ParticipantPermission(can_publish=True, can_publish_sources=sources)
+    )
+    stage.manager.open("den")
+    video = TokenVerifier("devkey", "secret").verify((await worker.take_job()).token).video
+    assert (video.can_publish, video.can_publish_sources) == (True, ["microphone", "screen_share"])
+
+
+async def test_a_list_of_unknown_sources_does_not_become_permission_for_all(stage):
+    allowed = models.ParticipantPermission(can_publish=True, can_publish_sources=[models.TrackSource.UNKNOWN])
+    worker = await stage.worker(allowed_permissions=allowed)
+    stage.manager.open("den")
+    assert not TokenVerifier("devkey", "secret").verify((await worker.take_job()).token).video.can_publish
+
+
 async def test_a_named_worker_comes_only_when_asked(stage):
     worker = await stage.worker("kitt")
     stage.manager.open("den")
@@ -263,8 +286,14 @@ async def test_agents_named_at_creation_replace_the_unnamed_one(stage):
 
 async def test_a_dispatch_creates_its_room(stage):
     worker = await stage.worker("kitt")
-    await stage.dispatcher.create(agent_dispatch.CreateAgentDispatchRequest(agent_name="kitt", room="new"))
-    assert (await worker.take_job()).job.room.name == "new"
+    unnamed = await stage.worker()
+    created = await stage.dispatcher.create(
+        agent_dispatch.CreateAgentDispatchRequest(agent_name="kitt", room="new", metadata="m")
+    )
+    job = (await worker.take_job()).job
+    assert (job.room.name, job.metadata, job.dispatch_id) == ("new", "m", created.id)
+    assert [d.id for d in stage.dispatcher.list("new")] == [created.id]
+    await unnamed.nothing_waits()
 
 
 async def test_a_room_has_so_many_dispatches_and_no_more(stage, monkeypatch):
@@ -376,16 +405,60 @@ async def test_nobody_may_report_another_worker_s_job(stage):
     assert stage.jobs("den")[0].state.status == agent.JobStatus.JS_PENDING
 
 
-async def test_an_agent_that_leaves_while_its_job_runs_has_failed(stage):
+async def test_an_agent_that_leaves_may_work_on_and_its_worker_says_how_it_ended(stage):
     worker = await stage.worker()
     room = stage.manager.open("den")
     job = (await worker.take_job(participant_identity="bot")).job
     stage.manager.join(room, "bot", KIND.AGENT)
     await worker.report(job, agent.JobStatus.JS_RUNNING)
     stage.manager.leave(room, "bot")
+    await asyncio.sleep(4 * dispatch_module.SETTLE_SECONDS)
+    await worker.nothing_waits()
+    assert stage.jobs("den")[0].state.status == agent.JobStatus.JS_RUNNING
+    await worker.report(job, agent.JobStatus.JS_SUCCESS)
+    await stage.until_job("den", agent.JobStatus.JS_SUCCESS)
+
+
+async def test_a_job_without_an_agent_is_not_kept_for_ever(stage, monkeypatch):
+    monkeypatch.setattr(dispatch_module, "AFTERWORK_SECONDS", 0.1)
+    monkeypatch.setattr(dispatch_module, "LAST_WORD_SECONDS", 0.1)
+    worker = await stage.worker()
+    room = stage.manager.open("den")
+    job = (await worker.take_job(participant_identity="bot")).job
+    stage.manager.join(room, "bot", KIND.AGENT)
+    stage.manager.leave(room, "bot")
     assert (await worker.get("termination")).job_id == job.id
     failed = await stage.until_job("den", agent.JobStatus.JS_FAILED)
-    assert failed.state.error == "agent worker left the room"
+    assert "left the room" in failed.state.error
+
+
+async def test_the_clean_up_of_one_job_leaves_the_next_with_its_identity_alone(stage):
+    """Deleted, ended or lost: what is removed later is that session, not whoever has the name by then."""
+    worker = await stage.worker("kitt")
+    room = stage.manager.open("den", wish("kitt"))
+    first = (await worker.take_job(participant_identity="bot")).job
+    stage.manager.join(room, "bot", KIND.AGENT)
+    await stage.dispatcher.delete("den", first.dispatch_id)
+    assert (await worker.get("termination")).job_id == first.id
+    await stage.dispatcher.create(agent_dispatch.CreateAgentDispatchRequest(agent_name="kitt", room="den"))
+    second = (await worker.take_job(participant_identity="bot")).job
+    new = stage.manager.join(room, "bot", KIND.AGENT)
+    await worker.report(first, agent.JobStatus.JS_SUCCESS)
+    await worker.report(second, agent.JobStatus.JS_RUNNING)
+    await asyncio.sleep(4 * dispatch_module.SETTLE_SECONDS)
+    assert room.participants == {"bot": new}
+    (job,) = stage.jobs("den")
+    assert (job.id, job.state.status) == (second.id, agent.JobStatus.JS_RUNNING)
+
+
+async def test_an_agent_that_joins_anew_is_still_its_job_s(stage):
+    worker = await stage.worker()
+    room = stage.manager.open("den")
+    job = (await worker.take_job(participant_identity="bot")).job
+    stage.manager.join(room, "bot", KIND.AGENT)
+    stage.manager.join(room, "bot", KIND.AGENT)
+    await worker.report(job, agent.JobStatus.JS_SUCCESS)
+    await until(lambda: not room.participants, "what the job left behind is removed")
 
 
 async def test_an_agent_that_leaves_at_the_end_of_its_job_has_not(stage):
@@ -486,6 +559,82 @@ async def test_a_worker_that_reconnects_keeps_its_jobs(stage):
     assert (await back.get("termination")).job_id == "AJ_unheard_of"
     await back.report(job, agent.JobStatus.JS_SUCCESS)
     await stage.until_job("den", agent.JobStatus.JS_SUCCESS)
+
+
+async def test_a_job_is_claimed_while_its_former_socket_still_seems_open(stage):
+    """A connection that broke without a word is noticed half a minute later."""
+    first = await stage.worker()
+    room = stage.manager.open("den")
+    job = (await first.take_job(participant_identity="bot")).job
+    stage.manager.join(room, "bot", KIND.AGENT)
+    back = await stage.worker()
+    await back.send(migrate_job=agent.MigrateJobRequest(job_ids=[job.id]))
+    await back.nothing_waits()
+    await first.close()
+    await until(lambda: len(stage.hub.workers) == 1, "the old socket is forgotten")
+    stage.manager.leave(room, "bot")
+    await back.report(job, agent.JobStatus.JS_SUCCESS)
+    await stage.until_job("den", agent.JobStatus.JS_SUCCESS)
+    await back.nothing_waits()
+
+
+async def test_a_job_whose_agent_is_on_its_way_waits_for_its_worker_to_come_back(stage):
+    first = await stage.worker()
+    room = stage.manager.open("den")
+    job = (await first.take_job(participant_identity="bot")).job
+    other = await stage.worker()
+    await first.close()
+    await until(lambda: len(stage.hub.workers) == 1, "the old socket is forgotten")
+    back = await stage.worker()
+    await back.send(migrate_job=agent.MigrateJobRequest(job_ids=[job.id]))
+    await asyncio.sleep(1.5 * dispatch_module.RETURN_SECONDS)
+    await other.nothing_waits()
+    stage.manager.join(room, "bot", KIND.AGENT)
+    assert [job.state.worker_id for job in stage.jobs("den")] == [back.id]
+
+
+async def test_an_end_during_the_break_is_told_after_it(stage):
+    first = await stage.worker()
+    room = stage.manager.open("den")
+    job = (await first.take_job(participant_identity="bot")).job
+    stage.manager.join(room, "bot", KIND.AGENT)
+    await first.close()
+    await until(lambda: not stage.hub.workers, "the old socket is forgotten")
+    stage.manager.leave(room, "bot")
+    back = await stage.worker()
+    await back.send(migrate_job=agent.MigrateJobRequest(job_ids=[job.id]))
+    await back.report(job, agent.JobStatus.JS_SUCCESS)
+    await stage.until_job("den", agent.JobStatus.JS_SUCCESS)
+    await back.nothing_waits()
+
+
+async def test_a_worker_that_comes_back_too_late_corrects_the_state_and_ends_what_another_has(stage):
+    first = await stage.worker()
+    stage.manager.open("den")
+    job = (await first.take_job(participant_identity="bot")).job
+    await first.close()
+    await stage.until_job("den", agent.JobStatus.JS_FAILED)
+    other = await stage.worker()
+    await other.take_job(participant_identity="bot")
+    back = await stage.worker()
+    await back.send(migrate_job=agent.MigrateJobRequest(job_ids=[job.id]))
+    assert (await back.get("termination")).job_id == job.id
+    await back.report(job, agent.JobStatus.JS_SUCCESS)
+    await stage.until_job("den", agent.JobStatus.JS_SUCCESS)
+    assert len(stage.jobs("den")) == 2
+
+
+async def test_a_worker_of_another_name_cannot_claim_a_job(stage):
+    first = await stage.worker("kitt")
+    room = stage.manager.open("den", wish("kitt"))
+    job = (await first.take_job(participant_identity="bot")).job
+    stage.manager.join(room, "bot", KIND.AGENT)
+    thief = await stage.worker("other")
+    await thief.send(migrate_job=agent.MigrateJobRequest(job_ids=[job.id]))
+    assert (await thief.get("termination")).job_id == job.id
+    await thief.report(job, agent.JobStatus.JS_FAILED, "stolen")
+    await thief.nothing_waits()
+    assert stage.jobs("den")[0].state.status == agent.JobStatus.JS_PENDING
 
 
 async def test_workers_that_keep_dying_are_not_fed_forever(stage):

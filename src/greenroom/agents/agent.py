@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .job import JobContext, JobProcess, JobRequest
 from .options import AutoSubscribe
+from .tracebacks import users_traceback
 
 if TYPE_CHECKING:
     from greenroom import rtc
 
 
+logger = logging.getLogger("greenroom.agents")
+
+
 class Agent:
     """Subclass it and override what you need; hooks may be plain or `async`.
 
-    An async hook runs as a task that belongs to the job: its failure is logged, other tracks notice nothing, and it is
-    cancelled when the job ends. Only tracks that `should_process` are subscribed to.
+    An async hook runs as a task that belongs to the job and is cancelled when the job ends. What raises before the agent is
+    in its room (`__init__`, `on_start`) fails the job. After that a hook that raises is named in the log, plain or async
+    alike, and the call goes on. No hook is called before `on_start` is done. Only tracks that `should_process` are subscribed to.
 
         class Transcription(Agent):
             def should_process(self, publication, participant):
@@ -70,41 +77,69 @@ class Agent:
         return self.ctx.room.local_participant
 
     async def start(self, ctx: JobContext) -> None:
-        """Join the job's room and serve the hooks. Returns when the agent is in the room and `on_start` is done."""
+        """Join the job's room and serve the hooks. Returns when the agent is in the room and `on_start` is done.
+
+        Raises what `on_start` raises, and `rtc.ConnectError`.
+        """
         self.ctx = ctx
+        self._early: list[tuple[rtc.RemoteTrack, rtc.RemoteParticipant]] | None = []
+        self._greeted: set[str] = set()
         room = ctx.room
         room.on("track_published", self._published)
         room.on("track_subscribed", self._subscribed)
         room.on("participant_connected", self._arrived)
-        ctx.add_shutdown_callback(self.on_stop)
+        room.on("participant_disconnected", lambda participant: self._greeted.discard(participant.sid))
+        ctx.add_shutdown_callback(self._stopped)
         await ctx.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
         started = self.on_start()
         if inspect.isawaitable(started):
             await started
+        # Whoever came during `on_start` is in the room by now, so nobody is told twice and nobody before it is done.
+        early, self._early = self._early, None
         for participant in list(room.remote_participants.values()):
             self._arrived(participant)
             for publication in list(participant.track_publications.values()):
                 self._published(publication, participant)
+        for track, participant in early or ():
+            self._deliver(track, participant)
 
     def _arrived(self, participant: rtc.RemoteParticipant) -> None:
-        self._call(self.on_participant, participant)
+        if self._early is None and participant.sid not in self._greeted:
+            self._greeted.add(participant.sid)
+            self._call(self.on_participant, participant)
 
     def _published(self, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant) -> None:
-        if self.should_process(publication, participant):
+        if self._early is None and self._call(self.should_process, publication, participant):
             publication.set_subscribed(True)
 
     def _subscribed(
         self, track: rtc.RemoteTrack, _publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
     ) -> None:
+        if self._early is not None:
+            self._early.append((track, participant))
+        else:
+            self._deliver(track, participant)
+
+    def _deliver(self, track: rtc.RemoteTrack, participant: rtc.RemoteParticipant) -> None:
         from greenroom import rtc
 
         audio = track.kind == rtc.TrackKind.KIND_AUDIO
         self._call(self.on_audio_track if audio else self.on_video_track, track, participant)
 
-    def _call(self, hook: Callable[..., Any], *arguments: Any) -> None:
-        result = hook(*arguments)
-        if inspect.isawaitable(result):
-            self.ctx.spawn(result, f"{type(self).__name__}.{hook.__name__}")
+    async def _stopped(self) -> None:
+        stopped = self._call(self.on_stop)
+        if stopped is not None:
+            await asyncio.wait((stopped,))
+
+    def _call(self, hook: Callable[..., Any], *arguments: Any) -> Any:
+        """What the hook gives; its task when it is async. One that raises is named in the log, and the call goes on."""
+        name = f"{type(self).__name__}.{hook.__name__}"
+        try:
+            result = hook(*arguments)
+        except Exception as error:
+            logger.error("%s failed:\n%s", name, users_traceback(error))
+            return None
+        return self.ctx.spawn(result, name) if inspect.isawaitable(result) else result
 
 
 def entrypoint_of(agent: type[Agent]) -> Callable[[JobContext], Any]:

@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 from livekit.protocol import agent, models, room as room_proto
 
 from .options import AutoSubscribe
+from .tracebacks import users_traceback
 
 if TYPE_CHECKING:
     from greenroom import rtc
     from greenroom.api import LiveKitAPI
 
 logger = logging.getLogger("greenroom.agents")
+
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds to leave the room at a job's end; its process ends then anyway."""
+CANCEL_TIMEOUT = 1.0
+"""Seconds a shutdown callback that took too long has to obey being cancelled."""
 
 
 class JobProcess:
@@ -50,6 +57,10 @@ class JobRequest:
         self.answer: JobAcceptArguments | None = None
         self.rejected = False
         self.terminate = False
+
+    def __repr__(self) -> str:
+        state = "accepted" if self.answer else "rejected" if self.rejected else "not answered"
+        return f"<JobRequest {self.id} for agent {self.agent_name!r} in room {self.room.name!r}, {state}>"
 
     @property
     def id(self) -> str:
@@ -110,12 +121,15 @@ class JobContext:
         self._room = room
         self._callbacks: list[Callable[..., Any]] = []
         self._participant_entrypoints: list[ParticipantEntrypoint] = []
+        self._present: dict[str, rtc.RemoteParticipant] | None = None
+        """By sid, whom the entrypoints were run for. None before the room is joined: who comes meanwhile is found then."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended = asyncio.get_running_loop().create_future()
         self._api: LiveKitAPI | None = None
         self._auto_subscribe = AutoSubscribe.SUBSCRIBE_ALL
         room.on("disconnected", self._on_disconnected)
         room.on("participant_connected", self._on_participant)
+        room.on("participant_disconnected", self._on_participant_gone)
         room.on("track_published", self._on_track_published)
 
     # --- what it is about ---------------------------------------------------------------------------------------------
@@ -165,6 +179,8 @@ class JobContext:
             auto_subscribe=self._auto_subscribe is AutoSubscribe.SUBSCRIBE_ALL, rtc_config=rtc_config
         )
         await self._room.connect(self._running.url, self._running.token, options)
+        if self._present is None:
+            self._present = {}
         for participant in list(self._room.remote_participants.values()):
             self._on_participant(participant)
             for publication in participant.track_publications.values():
@@ -194,13 +210,18 @@ class JobContext:
             found.cancel()
 
     def add_participant_entrypoint(self, entrypoint_fnc: ParticipantEntrypoint, *, kind: Any = None) -> None:
-        """Run `entrypoint_fnc(ctx, participant)` as a task for every participant that is no agent."""
+        """Run `entrypoint_fnc(ctx, participant)` as a task, once for every participant that is no agent.
+
+        Those already there included, whenever it is added.
+        """
 
         async def guarded(ctx: JobContext, participant: rtc.RemoteParticipant) -> None:
             if _matches(participant, None, kind):
                 await entrypoint_fnc(ctx, participant)
 
         self._participant_entrypoints.append(guarded)
+        for participant in list((self._present or {}).values()):
+            self.spawn(guarded(self, participant), f"participant {participant.identity}")
 
     # --- ending -------------------------------------------------------------------------------------------------------
     def add_shutdown_callback(self, callback: Callable[..., Any]) -> None:
@@ -228,23 +249,45 @@ class JobContext:
         return task
 
     async def close(self, reason: str, timeout: float) -> None:
-        """Cancel the job's tasks, leave the room, run the callbacks. For the job's process; twice is fine."""
+        """Cancel the job's tasks, run the callbacks, leave the room. For the job's process; twice is fine.
+
+        `timeout`: seconds for the tasks, and again for all callbacks together.
+        """
         self._end(reason)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=timeout)
         callbacks, self._callbacks = self._callbacks, []
+        deadline = asyncio.get_running_loop().time() + timeout
         for callback in callbacks:
-            try:
-                result = callback(reason) if inspect.signature(callback).parameters else callback()
-                if inspect.isawaitable(result):
-                    await asyncio.wait_for(result, timeout)
-            except Exception:
-                logger.exception("a shutdown callback failed")
-        await self._room.disconnect()
+            await self._run_callback(callback, reason, deadline - asyncio.get_running_loop().time())
+        await self._leave(self._room.disconnect(), "the room")
         if self._api is not None:
-            await self._api.aclose()
+            await self._leave(self._api.aclose(), "the API client")
+
+    async def _run_callback(self, callback: Callable[..., Any], reason: str, seconds: float) -> None:
+        name = getattr(callback, "__qualname__", repr(callback))
+        try:
+            result = callback(reason) if inspect.signature(callback).parameters else callback()
+            if not inspect.isawaitable(result):
+                return
+            # A task of its own: a callback that is cancelled from within must not look like the job being cancelled.
+            task = asyncio.ensure_future(result)
+            if (await asyncio.wait((task,), timeout=max(0.0, seconds)))[1]:
+                task.cancel()
+                await asyncio.wait((task,), timeout=CANCEL_TIMEOUT)
+                logger.error("the shutdown callback %s took longer than shutdown_process_timeout allows", name)
+            else:
+                task.result()
+        except (Exception, asyncio.CancelledError, SystemExit) as error:
+            logger.error("the shutdown callback %s failed:\n%s", name, users_traceback(error))
+
+    async def _leave(self, closing: Awaitable[None], what: str) -> None:
+        try:
+            await asyncio.wait_for(closing, CLOSE_TIMEOUT)
+        except TimeoutError:
+            logger.warning("%s did not close within %g s", what, CLOSE_TIMEOUT)
 
     # --- inside -------------------------------------------------------------------------------------------------------
     def _end(self, reason: str) -> None:
@@ -257,8 +300,15 @@ class JobContext:
         )
 
     def _on_participant(self, participant: rtc.RemoteParticipant) -> None:
+        if self._present is None or participant.sid in self._present:
+            return
+        self._present[participant.sid] = participant
         for entrypoint in self._participant_entrypoints:
             self.spawn(entrypoint(self, participant), f"participant {participant.identity}")
+
+    def _on_participant_gone(self, participant: rtc.RemoteParticipant) -> None:
+        if self._present is not None:
+            self._present.pop(participant.sid, None)
 
     def _on_track_published(self, publication: rtc.RemoteTrackPublication, _participant: rtc.RemoteParticipant) -> None:
         from greenroom import rtc
@@ -272,8 +322,8 @@ class JobContext:
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s failed", task.get_name(), exc_info=task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed:\n%s", task.get_name(), users_traceback(error))
 
 
 def _matches(participant: rtc.RemoteParticipant, identity: str | None, kind: Any) -> bool:

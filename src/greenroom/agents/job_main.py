@@ -8,22 +8,28 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import os
+import select
 import signal
 import socket
+import threading
 import time
 import traceback
-from typing import Any
 
 from livekit.protocol import agent
 
 from .ipc import Channel, Message
 from .job import JobAcceptArguments, JobContext, JobProcess, RunningJob
 from .options import WorkerOptions
+from .tracebacks import users_traceback
 
 logger = logging.getLogger("greenroom.agents")
 
 ENTRYPOINT_GRACE = 5.0
-"""Seconds an entrypoint may go on after its job has ended, before it is cancelled."""
+"""Seconds an entrypoint may go on after somebody asked the job to end, and seconds it has to obey being cancelled.
+
+A job that ends by itself (the call is over, the agent left or was sent away, `ctx.shutdown()`) may work on for
+`shutdown_process_timeout`."""
 
 
 def encode_job(running: RunningJob) -> Message:
@@ -58,6 +64,8 @@ def main(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> in
     """Run in the forked process. Returns its exit code: 0 unless the process itself is broken."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    limit = 2 * (options.shutdown_process_timeout + ENTRYPOINT_GRACE)
+    threading.Thread(target=_end_without_worker, args=(os.dup(sock.fileno()), limit), daemon=True).start()
     try:
         import uvloop
 
@@ -67,6 +75,15 @@ def main(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> in
     with runner:
         runner.run(_serve(sock, options, process))
     return 0
+
+
+def _end_without_worker(descriptor: int, seconds: float) -> None:
+    """A job whose worker is gone ends by itself, or, when its code holds up the event loop, here."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    poll.poll()
+    time.sleep(seconds)
+    os._exit(1)
 
 
 async def _serve(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> None:
@@ -79,26 +96,28 @@ async def _serve(sock: socket.socket, options: WorkerOptions, process: JobProces
     room = rtc.Room()
     channel.send({"op": "ready"})
     job: asyncio.Task[None] | None = None
-    context: list[JobContext] = []
+    context: JobContext | None = None
+    asked = asyncio.Event()
     try:
         while (message := await _next(channel, job)) is not None:
             match message["op"]:
                 case "start":
-                    job = asyncio.create_task(
-                        _run(channel, options, process, room, decode_job(message), context), name="job"
-                    )
+                    context = JobContext(decode_job(message), process, room)
+                    job = asyncio.create_task(_run(channel, options, context, asked), name="job")
                 case "shutdown":
-                    if not context:
+                    if context is None:
                         return
-                    context[0].shutdown(message.get("reason", ""))
+                    asked.set()
+                    context.shutdown(message.get("reason", ""))
                 case "ping":
                     channel.send({"op": "pong", "sent": message["sent"]})
     finally:
         if job is not None and not job.done():
             # The worker is gone: nobody would know about this job any more.
-            if context:
-                context[0].shutdown("the worker is gone")
-            await asyncio.wait((job,), timeout=options.shutdown_process_timeout)
+            asked.set()
+            if context is not None:
+                context.shutdown("the worker is gone")
+            await asyncio.wait((job,), timeout=options.shutdown_process_timeout + 2 * ENTRYPOINT_GRACE)
         await channel.drain()
         channel.close()
 
@@ -114,16 +133,9 @@ async def _next(channel: Channel, job: asyncio.Task[None] | None) -> Message | N
     return None
 
 
-async def _run(
-    channel: Channel,
-    options: WorkerOptions,
-    process: JobProcess,
-    room: Any,
-    running: RunningJob,
-    context: list[JobContext],
-) -> None:
-    ctx = JobContext(running, process, room)
-    context.append(ctx)
+async def _run(channel: Channel, options: WorkerOptions, ctx: JobContext, asked: asyncio.Event) -> None:
+    """`asked`: somebody outside wants the job to end."""
+    room = ctx.room
     began = time.monotonic()
     room.on("connection_state_changed", lambda state: int(state) == 1 and _connected(channel, began))
     entrypoint = asyncio.create_task(_call(options, ctx), name="entrypoint")
@@ -131,17 +143,12 @@ async def _run(
     failure: BaseException | None = None
     try:
         await asyncio.wait((entrypoint, ended), return_when=asyncio.FIRST_COMPLETED)
-        if entrypoint.done() and entrypoint.exception() is None and not ended.done() and room.isconnected():
+        if entrypoint.done() and _failure(entrypoint) is None and not ended.done() and room.isconnected():
             await ended  # the entrypoint has set things up; the job lasts as long as the room
-        elif not entrypoint.done():
-            await asyncio.wait((entrypoint,), timeout=ENTRYPOINT_GRACE)
-        if not entrypoint.done():
-            entrypoint.cancel()
-            await asyncio.wait((entrypoint,), timeout=ENTRYPOINT_GRACE)
-        if entrypoint.done() and not entrypoint.cancelled():
-            failure = entrypoint.exception()
+        overran = not entrypoint.done() and not await _finish(entrypoint, asked, options.shutdown_process_timeout)
+        failure = None if overran else _failure(entrypoint)
         reason = ended.result() if ended.done() else "the entrypoint returned"
-        await ctx.close(f"{type(failure).__name__}: {failure}" if failure else reason, options.shutdown_process_timeout)
+        await ctx.close(_words(failure) if failure else reason, options.shutdown_process_timeout)
     except Exception as error:
         failure = failure or error
     finally:
@@ -149,13 +156,43 @@ async def _run(
     if failure is None:
         channel.send({"op": "done", "status": agent.JS_SUCCESS, "error": ""})
     else:
-        logger.error("job %s failed", running.job.id, exc_info=failure)
-        text = "".join(traceback.format_exception_only(failure)).strip()
-        channel.send({"op": "done", "status": agent.JS_FAILED, "error": text})
+        logger.error("job %s failed:\n%s", ctx.job.id, users_traceback(failure))
+        channel.send({"op": "done", "status": agent.JS_FAILED, "error": _words(failure)})
+
+
+async def _finish(entrypoint: asyncio.Task[None], asked: asyncio.Event, seconds: float) -> bool:
+    """Let the entrypoint finish its work. False when it had to be cancelled."""
+    asking = asyncio.create_task(asked.wait(), name="asked to end")
+    await asyncio.wait((entrypoint, asking), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    asking.cancel()
+    if not entrypoint.done() and asked.is_set():
+        await asyncio.wait((entrypoint,), timeout=min(seconds, ENTRYPOINT_GRACE))
+    if entrypoint.done():
+        return True
+    entrypoint.cancel()
+    await asyncio.wait((entrypoint,), timeout=ENTRYPOINT_GRACE)
+    return False
+
+
+def _failure(entrypoint: asyncio.Task[None]) -> BaseException | None:
+    """What it ended with. A cancellation here is the app's own doing: something that it awaited had been cancelled."""
+    if entrypoint.cancelled():
+        return RuntimeError("the entrypoint ended with CancelledError: what it waited for was cancelled")
+    return entrypoint.exception()
+
+
+def _words(failure: BaseException) -> str:
+    return "".join(traceback.format_exception_only(failure)).strip()
 
 
 async def _call(options: WorkerOptions, ctx: JobContext) -> None:
-    await options.entrypoint_fnc(ctx)
+    try:
+        await options.entrypoint_fnc(ctx)
+    except SystemExit as error:
+        # It would take the process along without a result and without the callbacks.
+        if error.code not in (None, 0):
+            raise RuntimeError(f"the entrypoint called sys.exit({error.code!r})") from error
+        ctx.shutdown("the entrypoint called sys.exit()")
 
 
 def _connected(channel: Channel, began: float) -> None:

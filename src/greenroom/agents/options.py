@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
+from .load import usable_cpus
+
 if TYPE_CHECKING:
     from .job import JobContext, JobProcess, JobRequest
 
@@ -52,7 +54,7 @@ def _no_prewarm(process: JobProcess) -> None:
 
 
 def _default_idle_processes() -> int:
-    return min(os.cpu_count() or 1, 4)
+    return max(1, min(int(usable_cpus()), 4))
 
 
 @dataclass(slots=True)

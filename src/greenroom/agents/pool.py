@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import time
@@ -30,6 +31,10 @@ REFILL_DELAY = 1.0
 """Seconds after a job's start at the latest, until a process is made in place of the one it took."""
 EXIT_TIMEOUT = 5.0
 """Seconds between SIGKILL and the news of the end."""
+STATUS_TIMEOUT = 1.0
+"""Seconds the warm image has to tell how a process ended, once it is known that it did."""
+IMAGE_EXIT_TIMEOUT = 2.0
+"""Seconds the warm image has to end by itself."""
 
 JobEnded = Callable[["JobHandle", int, str], None]
 """Called once per job: the handle, `agent.JobStatus`, the error's text."""
@@ -42,6 +47,10 @@ class JobHandle:
         self.number = number
         self.channel = channel
         self.pid = 0
+        self.pidfd = -1
+        """Readable once the process has ended, whoever its parent is."""
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """The wait status, which only the warm image can know."""
         self.running: RunningJob | None = None
         self.ready = asyncio.Event()
         self.connected = asyncio.Event()
@@ -52,13 +61,11 @@ class JobHandle:
 
     def kill(self, because: str) -> None:
         """SIGKILL. The reason becomes the job's error."""
-        if self.exited.is_set() or not self.pid:
+        if self.exited.is_set() or self.pidfd < 0:
             return
         self.killed_because = self.killed_because or because
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
 
 class PoolError(RuntimeError):
@@ -119,12 +126,14 @@ class ProcessPool:
         """Ask a job to end; kill its process when it does not within `shutdown_process_timeout`."""
         handle.channel.send({"op": "shutdown", "reason": reason})
         # The job's own close runs within the same time, so leave room for it and for the process to exit.
-        limit = self._options.shutdown_process_timeout + 2 * job_main.ENTRYPOINT_GRACE
-        try:
-            await asyncio.wait_for(handle.exited.wait(), limit)
-        except TimeoutError:
-            handle.kill(f"did not end within {limit:g} s of being asked to ({reason})")
-            await asyncio.wait_for(handle.exited.wait(), EXIT_TIMEOUT)
+        running = handle.running is not None
+        limit = self._options.shutdown_process_timeout + 2 * job_main.ENTRYPOINT_GRACE if running else EXIT_TIMEOUT
+        if await _happens(handle.exited, limit):
+            return
+        handle.kill(f"did not end within {limit:g} s of being asked to ({reason})")
+        if not await _happens(handle.exited, EXIT_TIMEOUT):
+            logger.error("process %d does not even end when killed", handle.pid)
+            self._finish(handle, None)
 
     async def close(self) -> None:
         """End every process. Twice is fine."""
@@ -136,8 +145,24 @@ class ProcessPool:
             task.cancel()
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
-        # It ends by itself when its control socket closes, and it runs no job that could hold it up.
-        await asyncio.to_thread(os.waitpid, self._image_pid, 0)
+        # It ends by itself when its control socket closes, unless the app's code holds it up while loading.
+        await asyncio.to_thread(self._reap_image)
+
+    def _reap_image(self) -> None:
+        pidfd = os.pidfd_open(self._image_pid)  # our own child, not reaped yet: the number is still its
+        try:
+            if not select.select((pidfd,), (), (), IMAGE_EXIT_TIMEOUT if self._is_warm else 0.0)[0]:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                if not select.select((pidfd,), (), (), EXIT_TIMEOUT)[0]:
+                    logger.error("the warm image %d does not even end when killed", self._image_pid)
+                    return
+            os.waitpid(self._image_pid, 0)
+        finally:
+            os.close(pidfd)
+
+    @property
+    def _is_warm(self) -> bool:
+        return self._warm is not None and self._warm.done() and self._warm.exception() is None
 
     # --- inside -------------------------------------------------------------------------------------------------------
     async def _fork(self) -> JobHandle:
@@ -149,7 +174,12 @@ class ProcessPool:
         with theirs:
             handle = JobHandle(number, await Channel.open(mine))
             self._handles[number] = handle
-            socket.send_fds(self._control, [json.dumps({"op": "fork", "id": number}).encode()], [theirs.fileno()])
+            try:
+                socket.send_fds(self._control, [json.dumps({"op": "fork", "id": number}).encode()], [theirs.fileno()])
+            except OSError as error:  # it died this moment, or does not read
+                del self._handles[number]
+                handle.channel.close()
+                raise PoolError(f"the warm image cannot be asked for a process: {error}") from None
         self._own(self._listen(handle), f"listen to process {number}")
         try:
             await asyncio.wait_for(handle.ready.wait(), self._options.initialize_process_timeout)
@@ -201,11 +231,11 @@ class ProcessPool:
     def _on_control(self) -> None:
         while True:
             try:
-                data = self._control.recv(warm.DATAGRAM)
+                data, descriptors, _, _ = socket.recv_fds(self._control, warm.DATAGRAM, 1)
             except BlockingIOError:
                 return
             except ConnectionError:
-                data = b""
+                data, descriptors = b"", []
             if not data:
                 self._image_gone()
                 return
@@ -216,16 +246,39 @@ class ProcessPool:
                 case "error":
                     self._settle(PoolError(message["text"]))
                 case "forked":
-                    self._handles[message["id"]].pid = message["pid"]
+                    self._forked(message["id"], message["pid"], descriptors[0])
                 case "exit":
-                    self._own(self._exited(message["id"], message["status"]), "process exit")
+                    handle = self._handles.get(message["id"])
+                    if handle is not None and not handle.status.done():
+                        handle.status.set_result(message["status"])
 
-    async def _exited(self, number: int, status: int | None) -> None:
-        handle = self._handles.pop(number)
+    def _forked(self, number: int, pid: int, pidfd: int) -> None:
+        handle = self._handles[number]
+        handle.pid, handle.pidfd = pid, pidfd
+        asyncio.get_running_loop().add_reader(pidfd, self._process_gone, handle)
+
+    def _process_gone(self, handle: JobHandle) -> None:
+        asyncio.get_running_loop().remove_reader(handle.pidfd)
+        self._own(self._exited(handle), "process exit")
+
+    async def _exited(self, handle: JobHandle) -> None:
         # What the process said last may still be in its channel.
-        for task in [task for task in self._tasks if task.get_name() == f"listen to process {number}"]:
-            await asyncio.wait((task,), timeout=1.0)
+        for task in [task for task in self._tasks if task.get_name() == f"listen to process {handle.number}"]:
+            await asyncio.wait((task,), timeout=STATUS_TIMEOUT)
+        if not self.failed.is_set():
+            image = asyncio.ensure_future(self.failed.wait())
+            await asyncio.wait((handle.status, image), timeout=STATUS_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            image.cancel()
+        self._finish(handle, handle.status.result() if handle.status.done() else None)
+
+    def _finish(self, handle: JobHandle, status: int | None) -> None:
+        if self._handles.pop(handle.number, None) is None:
+            return
         handle.channel.close()
+        if handle.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(handle.pidfd)
+            os.close(handle.pidfd)
+            handle.pidfd = -1
         handle.exited.set()
         handle.ready.set()
         if handle in self._idle:
@@ -242,6 +295,8 @@ class ProcessPool:
         asyncio.get_running_loop().remove_reader(self._control)
         self._settle(PoolError("the process that loads the app ended before it was ready"))
         self.failed.set()
+        for handle in [handle for handle in self._handles.values() if handle.pidfd < 0]:
+            self._finish(handle, None)  # asked for, and never made
         if not self._closing:
             logger.error("the warm image is gone; running jobs go on, new ones cannot start")
 
@@ -261,10 +316,18 @@ class ProcessPool:
             logger.error("%s failed", task.get_name(), exc_info=task.exception())
 
 
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
 def _describe(status: int | None) -> str:
     """A wait status in words."""
     if status is None:
-        return "ended"
+        return "ended without a result"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return f"was killed by {signal.Signals(number).name}"

@@ -10,8 +10,13 @@ import runpy
 import sys
 from pathlib import Path
 
+from greenroom.processes import obey_parent
+
 from .agent import Agent
-from .cli import EXIT_USAGE, run_app
+from .cli import EXIT_FAILED, EXIT_USAGE, run_app
+from .tracebacks import users_traceback
+
+EXIT_INTERRUPTED = 130
 
 
 def agent_class_in(namespace: dict[str, object]) -> type[Agent]:
@@ -36,7 +41,14 @@ def main() -> None:
     path = Path(sys.argv[1])
     sys.argv = [str(path), *(sys.argv[2:] or ["dev"])]
     sys.path.insert(0, str(path.resolve().parent))
-    namespace = runpy.run_path(str(path), run_name="__main__")
+    obey_parent()
+    try:
+        namespace = runpy.run_path(str(path), run_name="__main__")
+    except Exception as error:
+        print(users_traceback(error), file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
     try:
         agent = agent_class_in(namespace)
     except LookupError as error:

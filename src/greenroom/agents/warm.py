@@ -7,7 +7,9 @@ job cannot take it along.
 Control protocol (one JSON object per datagram of a SOCK_SEQPACKET pair):
     worker -> image   {"op": "fork", "id": N} with one descriptor: the job process's end of its channel
     image -> worker   {"op": "warm"} | {"op": "error", "text": ...} once
-                      {"op": "forked", "id": N, "pid": P}, {"op": "exit", "id": N, "status": wait status}
+                      {"op": "forked", "id": N, "pid": P} with one descriptor: the process's pidfd, by which the
+                      worker sees its end also when the image is gone
+                      {"op": "exit", "id": N, "status": wait status}
 """
 
 from __future__ import annotations
@@ -27,8 +29,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from greenroom.processes import die_with_parent
+
 from .job import JobProcess
 from .options import WorkerOptions
+from .tracebacks import users_traceback
 
 logger = logging.getLogger("greenroom.agents")
 
@@ -66,13 +71,18 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
     # The terminal sends Ctrl-C to the whole group; the worker decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # The control socket tells of the worker's end as well, but not to an app that is busy loading.
+    die_with_parent()
     process = JobProcess()
     try:
         _load_code()
         before = _threads()
         options.prewarm_fnc(process)
     except Exception as error:
-        traceback.print_exc()
+        from .speech.protocols import ProviderError
+
+        if not isinstance(error, ProviderError):  # that one says in a sentence what is missing on this machine
+            print(users_traceback(error), file=sys.stderr, flush=True)
         _tell(control, {"op": "error", "text": f"prewarm_fnc failed: {type(error).__name__}: {error}"})
         return
     if (started := _threads() - before) > 0:
@@ -94,7 +104,10 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
                 _, status = os.waitpid(pid, 0)
                 _tell(control, {"op": "exit", "id": child, "status": status})
                 continue
-            data, descriptors, _, _ = socket.recv_fds(control, DATAGRAM, 1)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(control, DATAGRAM, 1)
+            except ConnectionError:  # it went without reading what was told last
+                data = b""
             if not data:
                 return  # the worker is gone: job processes notice it by their own channels
             child = json.loads(data)["id"]
@@ -108,7 +121,7 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
             pidfd = os.pidfd_open(pid)
             children[pidfd] = (child, pid)
             poll.register(pidfd, select.POLLIN)
-            _tell(control, {"op": "forked", "id": child, "pid": pid})
+            _tell(control, {"op": "forked", "id": child, "pid": pid}, pidfd)
 
 
 def _threads() -> int:
@@ -143,8 +156,8 @@ def _run_job(descriptor: int, options: WorkerOptions, process: JobProcess, job_m
         os._exit(code)
 
 
-def _tell(control: socket.socket, message: dict[str, object]) -> None:
+def _tell(control: socket.socket, message: dict[str, object], *descriptors: int) -> None:
     try:
-        control.send(json.dumps(message).encode())
+        socket.send_fds(control, [json.dumps(message).encode()], descriptors)
     except (BrokenPipeError, ConnectionResetError):
         logger.debug("the worker is gone")

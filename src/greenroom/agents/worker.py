@@ -6,9 +6,9 @@ Protocol: WebSocket `/agent`, `livekit.WorkerMessage` and `livekit.ServerMessage
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
-import time
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,11 +16,14 @@ import aiohttp
 from livekit.protocol import agent, models
 
 from greenroom.api import AccessToken, VideoGrants
+from greenroom.processes import tell_ready
 
 from .job import JobRequest, RunningJob
 from .load import ProcessorLoad
 from .options import WorkerOptions
 from .pool import JobHandle, PoolError, ProcessPool
+from .reports import Reports
+from .tracebacks import users_traceback
 
 logger = logging.getLogger("greenroom.agents")
 
@@ -29,6 +32,8 @@ STATUS_INTERVAL = 2.5
 LOAD_INTERVAL = 0.5
 ANSWER_TIMEOUT = 5.0
 """Seconds `request_fnc` has to answer an offer; the server itself waits 10."""
+LAST_WORD = 2.0
+"""Seconds the server has at the end to confirm the last states."""
 
 
 class WorkerError(RuntimeError):
@@ -45,9 +50,14 @@ class Worker:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._assignments: dict[str, asyncio.Future[agent.JobAssignment]] = {}
         self._handles: dict[str, JobHandle] = {}
-        self._outbox: list[agent.WorkerMessage] = []
+        self._launching: dict[str, str] = {}
+        """Jobs that were assigned and have no process yet, and why they were terminated meanwhile, if so."""
+        self._reports = Reports()
+        self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._changed = asyncio.Event()
+        """A job ended, or an offer was settled."""
         self._stopped = asyncio.Event()
         self._reserved = 0
         self.registered = asyncio.Event()
@@ -85,25 +95,31 @@ class Worker:
         """Take no more jobs, wait for the running ones, then stop. After `timeout` seconds they are ended."""
         self._draining = True
         await self._send_status()
-        deadline = time.monotonic() + timeout
-        handles = list(self._handles.values())
-        if handles:
-            logger.info("waiting for %d running job(s)", len(handles))
-        for handle in handles:
-            try:
-                await asyncio.wait_for(handle.exited.wait(), max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                break
+        await self._jobs_end(timeout)
         await self.close()
+
+    async def _jobs_end(self, timeout: float) -> None:
+        if self._handles:
+            logger.info("waiting for %d running job(s)", len(self._handles))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                # An offer that was accepted before the drain may still become a job.
+                while self._handles or self._reserved:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def close(self) -> None:
         """Stop now. Running jobs are asked to end. Twice is fine."""
         self._draining = True
         await self._send_status()
         # Their last states have to reach the server before the socket closes.
-        await asyncio.gather(*(self._pool.terminate(h, "the worker stops") for h in list(self._handles.values())))
+        ends = (self._pool.terminate(h, "the worker stops") for h in list(self._handles.values()))
+        await asyncio.gather(*ends, return_exceptions=True)
+        self._closing = True
         await self._flush()
-        if self._socket is not None:
+        if self._socket is not None and not self._socket.closed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reports.confirmed.wait(), LAST_WORD)
             await self._socket.close()
         self._stopped.set()
 
@@ -135,15 +151,16 @@ class Worker:
                     reason = "the connection closed"
                 self._socket = None
                 self.registered.clear()
-                if self._draining:
+                if self._closing:
                     return
                 retries += 1
                 if retries > self._options.max_retry:
                     raise WorkerError(
                         f"no server at {self._options.ws_url}: {reason}. Gave up after {retries - 1} tries."
                     )
-                delay = min(2 * (retries - 1), 10)
-                logger.warning("not connected to %s (%s); next try in %d s", self._options.ws_url, reason, delay)
+                # The first tries come quickly: the server gives jobs away whose worker stays away for seconds.
+                delay = 0.0 if retries == 1 else min(0.25 * 2 ** (retries - 2), 10.0)
+                logger.warning("not connected to %s (%s); next try in %g s", self._options.ws_url, reason, delay)
                 await asyncio.sleep(delay)
 
     def _token(self) -> str:
@@ -174,6 +191,7 @@ class Worker:
         if message.WhichOneof("message") != "register":
             raise aiohttp.ClientError("the server did not answer the registration")
         self.worker_id = message.register.worker_id
+        self._reports.send_again()
         self._socket = socket
         logger.info(
             "registered as %s at %s%s",
@@ -181,9 +199,13 @@ class Worker:
             self._options.ws_url,
             f' for agent "{self._options.agent_name}"' if self._options.agent_name else "",
         )
+        # Before anything else: what this worker still has is nobody else's, and reports count from the job's worker only.
+        if kept := list(dict.fromkeys((*self._launching, *self._handles, *self._reports.jobs))):
+            await self._send(agent.WorkerMessage(migrate_job=agent.MigrateJobRequest(job_ids=kept)))
         await self._send_status()
         await self._flush()
         self.registered.set()
+        tell_ready()
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         status = asyncio.create_task(self._push_status(), name="status")
@@ -198,15 +220,22 @@ class Worker:
                     case "assignment":
                         waiting = self._assignments.get(message.assignment.job.id)
                         if waiting is not None and not waiting.done():
+                            self._launching[message.assignment.job.id] = ""
                             waiting.set_result(message.assignment)
                     case "termination":
-                        handle = self._handles.get(message.termination.job_id)
-                        if handle is not None:
-                            self._own(self._pool.terminate(handle, "ended by the server"), "terminate")
+                        self._terminate(message.termination.job_id, "ended by the server")
+                    case "pong":
+                        self._reports.confirm(message.pong.last_timestamp)
         finally:
             status.cancel()
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
+    def _terminate(self, job_id: str, reason: str) -> None:
+        if job_id in self._launching:
+            self._launching[job_id] = reason
+        elif (handle := self._handles.get(job_id)) is not None:
+            self._own(self._pool.terminate(handle, reason), f"terminate {job_id}")
+
     async def _consider(self, offer: agent.AvailabilityRequest) -> None:
         job = offer.job
         request = JobRequest(job)
@@ -219,8 +248,8 @@ class Worker:
         try:
             try:
                 await asyncio.wait_for(self._options.request_fnc(request), ANSWER_TIMEOUT)
-            except Exception:
-                logger.exception("request_fnc failed; the job %s is refused", job.id)
+            except Exception as error:
+                logger.error("request_fnc failed; the job %s is refused:\n%s", job.id, users_traceback(error))
             accepted = request.answer
             if accepted is None:
                 refusal = agent.AvailabilityResponse(job_id=job.id, available=False, terminate=request.terminate)
@@ -256,7 +285,9 @@ class Worker:
                 )
             )
         finally:
+            self._launching.pop(job.id, None)
             self._reserved -= 1
+            self._changed.set()
 
     async def _launch(self, running: RunningJob) -> None:
         job_id = running.job.id
@@ -265,23 +296,31 @@ class Worker:
         except PoolError as error:
             await self._report(job_id, agent.JS_FAILED, str(error))
             return
+        if handle.exited.is_set():
+            return  # it is over and reported already
         self._handles[job_id] = handle
+        reason = self._launching.pop(job_id, "")
         logger.info("job %s in room %s runs in process %d", job_id, running.job.room.name, handle.pid)
         await self._report(job_id, agent.JS_RUNNING, "")
+        if reason:
+            self._terminate(job_id, reason)
 
     def _job_ended(self, handle: JobHandle, status: int, error: str) -> None:
         assert handle.running is not None
         job_id = handle.running.job.id
         self._handles.pop(job_id, None)
-        if status == agent.JS_FAILED:
+        self._changed.set()
+        if status != agent.JS_FAILED:
+            logger.info("job %s ended", job_id)
+        elif handle.result is None:
             logger.error("job %s failed: %s", job_id, error)
         else:
-            logger.info("job %s ended", job_id)
-        self._outbox.append(_job_status(job_id, status, error))
+            logger.debug("job %s failed: %s", job_id, error)  # its process has said so, with the traceback
+        self._reports.add(job_id, status, error)
         self._own(self._flush(), f"report {job_id}")
 
     async def _report(self, job_id: str, status: int, error: str) -> None:
-        self._outbox.append(_job_status(job_id, status, error))
+        self._reports.add(job_id, status, error)
         await self._flush()
 
     # --- load and status ----------------------------------------------------------------------------------------------
@@ -294,7 +333,12 @@ class Worker:
         if self._options.load_fnc is None:
             return self._load.value + 0.05 * self._reserved
         takes_worker = len(inspect.signature(self._options.load_fnc).parameters) > 0
-        return float(self._options.load_fnc(self) if takes_worker else self._options.load_fnc())
+        try:
+            return float(self._options.load_fnc(self) if takes_worker else self._options.load_fnc())
+        except Exception as error:
+            # A worker that cannot tell how busy it is must not be given more, and must not vanish either.
+            logger.error("load_fnc failed; the worker counts as full:\n%s", users_traceback(error))
+            return 1.0
 
     async def _sample_load(self) -> None:
         while True:
@@ -320,13 +364,13 @@ class Worker:
                 logger.debug("not sent: %s", error)
 
     async def _flush(self) -> None:
-        while self._outbox and self._socket is not None and not self._socket.closed:
-            message = self._outbox.pop(0)
-            try:
-                await self._socket.send_bytes(message.SerializeToString())
-            except (ConnectionError, aiohttp.ClientError):
-                self._outbox.insert(0, message)  # sent again after the worker has registered again
-                return
+        """Send the states that the server has not seen, and ask it to confirm them."""
+        sent = False
+        while self._socket is not None and not self._socket.closed and (message := self._reports.next()):
+            sent = True
+            await self._send(message)
+        if sent:
+            await self._send(agent.WorkerMessage(ping=agent.WorkerPing(timestamp=self._reports.mark())))
 
     def _own(self, coroutine: Any, name: str) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -338,10 +382,6 @@ class Worker:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("%s failed", task.get_name(), exc_info=task.exception())
-
-
-def _job_status(job_id: str, status: int, error: str) -> agent.WorkerMessage:
-    return agent.WorkerMessage(update_job=agent.UpdateJobStatus(job_id=job_id, status=status, error=error))
 
 
 def _agent_url(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -13,18 +14,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from livekit.protocol import agent
 from rich.console import Console
+from rich.markup import escape
 from watchfiles import PythonFilter, awatch
 
+from greenroom.processes import PARENT, READY_FD
 from greenroom.server.app import RoomServer, StartError
 from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
 
 EXIT_FAILED = 1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""The last two: the terminal was closed, Ctrl-\\."""
 
 DEFAULT_PORT = 7880
 
-WORKER_STOP_TIMEOUT = 20.0
+WORKER_STOP_TIMEOUT = 25.0
 """Seconds a worker has to stop before it is killed."""
+JOB_END_TIMEOUT = 3.0
+"""Seconds that a failed job's state may trail the end of its call."""
 WORKER_READY_TIMEOUT = 60.0
 """Seconds from its start to its registration. Models are loaded in that time."""
 
@@ -59,6 +67,8 @@ def dev(
 
     The server uses the well-known development key (devkey, secret) and listens on loopback.
     """
+    # Until the session listens itself, Ctrl-C ends the process without a word; nothing has been started yet.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     lines = list(say or (DEMO_LINES if demo or once else ()))
     console = Console(highlight=False)
     if port is None:
@@ -86,6 +96,23 @@ def _is_free(port: int) -> bool:
     return True
 
 
+async def _says_ready(descriptor: int) -> None:
+    """Returns once a worker has written to the pipe; not when it ends without doing so."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def read() -> None:
+        loop.remove_reader(descriptor)
+        if os.read(descriptor, 16) and not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, read)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
 class DevSession:
     """One run of `greenroom dev`."""
 
@@ -102,8 +129,16 @@ class DevSession:
         """Serve until interrupted (or, with `once`, until the call is over). Returns the exit code."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+
+        def interrupt() -> None:
+            if not stop.is_set():
+                self._say("[dim]Stopping ...[/]")
+            stop.set()
+
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, interrupt)
+        # The worker beside us says it, with the traceback.
+        logging.getLogger("greenroom.server.agents.jobs").setLevel(logging.CRITICAL)
         work = asyncio.create_task(self._work(reload=reload, lines=lines, once=once), name="greenroom dev")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         failed = asyncio.create_task(self._failed(), name="media failed")
@@ -133,10 +168,11 @@ class DevSession:
         watch = asyncio.create_task(self._watch(), name="watch files") if reload else None
         try:
             began = time.monotonic()
-            if not await self._start_worker() and not reload:
+            running = await self._start_worker()
+            if not running and not reload:
                 return EXIT_FAILED
-            self._print_banner(time.monotonic() - began, reload)
-            if lines:
+            self._print_banner(time.monotonic() - began if running else None, reload)
+            if lines and running:
                 code = await self._call(lines)
                 if once:
                     return code
@@ -151,16 +187,36 @@ class DevSession:
 
     # --- the call -----------------------------------------------------------------------------------------------------
     async def _call(self, lines: list[str]) -> int:
+        """Place the call. It ends at once, with EXIT_FAILED, when the agent's job fails."""
         from greenroom.cli.call import call_and_print
 
-        return await call_and_print(
-            self._console,
-            url=self._server.url,
-            api_key=DEV_KEY,
-            api_secret=DEV_SECRET,
-            say=lines,
-            room=f"demo-{os.getpid()}",
+        room = f"demo-{os.getpid()}"
+        failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def job_ended(job: agent.Job) -> None:
+            if job.room.name == room and job.state.status == agent.JobStatus.JS_FAILED and not failed.done():
+                failed.set_result(job.state.error)
+
+        self._server.dispatcher.on_job_ended = job_ended
+        call = asyncio.create_task(
+            call_and_print(
+                self._console, url=self._server.url, api_key=DEV_KEY, api_secret=DEV_SECRET, say=lines, room=room
+            ),
+            name="call",
         )
+        try:
+            await asyncio.wait((call, failed), return_when=asyncio.FIRST_COMPLETED)
+            if call.done() and call.result():
+                # An agent that fails leaves first and is booked when its process has ended.
+                await asyncio.wait((failed,), timeout=JOB_END_TIMEOUT)
+            if failed.done() and not (call.done() and call.result() == 0):
+                self._say(f"[red]The agent failed:[/] {escape(failed.result())}")
+                return EXIT_FAILED
+            return call.result()
+        finally:
+            self._server.dispatcher.on_job_ended = None
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
 
     # --- the worker ---------------------------------------------------------------------------------------------------
     async def _start_worker(self) -> bool:
@@ -171,14 +227,21 @@ class DevSession:
             "LIVEKIT_API_KEY": DEV_KEY,
             "LIVEKIT_API_SECRET": DEV_SECRET,
             "PYTHONUNBUFFERED": "1",
+            PARENT: str(os.getpid()),
         }
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        environment[READY_FD] = str(theirs)
         self._worker = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "greenroom.agents.run", str(self._app), "dev", "--log-level", self._log_level),
             env=environment,
             start_new_session=True,  # Ctrl-C is ours to pass on, once the call has been closed properly
+            pass_fds=(theirs,),
         )
-        registered = asyncio.create_task(self._server.dispatcher.wait_for_worker(), name="worker registered")
+        os.close(theirs)
+        # Told by this very process: other workers may register here as well.
+        registered = asyncio.create_task(_says_ready(ours), name="worker registered")
         ended = asyncio.create_task(self._worker.wait(), name="worker ended")
         try:
             with self._console.status(f"Loading {self._app} ..."):
@@ -186,17 +249,19 @@ class DevSession:
                     (registered, ended), timeout=WORKER_READY_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
                 )
             if ended.done():
-                self._console.print(f"[red]{self._app} ended with code {ended.result()} before it was ready.[/]")
+                self._say(f"[red]{self._app} ended with code {ended.result()} before it was ready.[/]")
                 self._worker = None
                 return False
             if not registered.done():
-                self._console.print(f"[red]{self._app} was not ready within {WORKER_READY_TIMEOUT:g} s.[/]")
+                self._say(f"[red]{self._app} was not ready within {WORKER_READY_TIMEOUT:g} s.[/]")
                 await self._stop_worker()
                 return False
             return True
         finally:
             registered.cancel()
             ended.cancel()
+            await asyncio.gather(registered, ended, return_exceptions=True)
+            os.close(ours)
 
     async def _stop_worker(self, *, replace: bool = False) -> None:
         """With `replace` its jobs are not reported as done, so that the server gives them to the worker that follows."""
@@ -245,12 +310,20 @@ class DevSession:
             self._changed.set()
 
     # --- words --------------------------------------------------------------------------------------------------------
-    def _print_banner(self, seconds: float, reload: bool) -> None:
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+    def _print_banner(self, seconds: float | None, reload: bool) -> None:
+        """`seconds`: until the worker was ready; None when it is not."""
         url = self._server.url
+        if seconds is None:
+            state = "not running; waiting for a change"
+        else:
+            state = f"ready after {seconds:.1f} s" + ("   reloads on change" if reload else "")
         rows = [
             ("Playground", f"[bold]{url}[/]"),
             ("Server", f"{url.replace('http', 'ws', 1)}   key {DEV_KEY}   secret {DEV_SECRET}"),
-            ("Agent", f"{self._app}   ready after {seconds:.1f} s" + ("   reloads on change" if reload else "")),
+            ("Agent", f"{self._app}   {state}"),
         ]
         for name, value in rows:
             self._console.print(f"  [green]{name:<11}[/] {value}", soft_wrap=True)

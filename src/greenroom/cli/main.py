@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -39,6 +40,8 @@ class Lazy(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         module = importlib.import_module(f"greenroom.cli.{self._entry.module}")
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as commands expect it: see `entry`
         target = getattr(module, self._entry.attribute)
         if not isinstance(target, typer.Typer):
             function, target = target, typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -11,7 +11,7 @@ import asyncio
 import datetime
 import logging
 import random
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from livekit.protocol import agent, agent_dispatch, models, room as room_messages
@@ -23,15 +23,25 @@ from .auth import Authenticator
 from .ids import new_id
 from .jobs import Dispatch, JobRecord, Slot, SlotKey, now_ns
 from .manager import RoomEvent, RoomManager
+from .participant import Participant
+from .permissions import source_name
 from .room import Room
 
 __all__ = ["DEV_MAX_LOSSES", "MAX_LOSSES", "Dispatcher", "TooManyDispatches"]
 
 logger = logging.getLogger("greenroom.server.agents")
+job_logger = logging.getLogger("greenroom.server.agents.jobs")
+"""Apart, for those who hear of a job's end from the worker beside them."""
 
 TOKEN_TTL = datetime.timedelta(hours=1)
 SETTLE_SECONDS = 1.0
-"""How long a worker's own report may trail what the room saw, and the other way round."""
+"""How long the room may trail a worker's report: then what a finished job left behind is removed."""
+RETURN_SECONDS = 3.0
+"""Time a worker whose socket broke has to come back, before jobs without an agent in the room go to others."""
+AFTERWORK_SECONDS = 300.0
+"""Time a job may go on after its agent left the room, before it is asked to end."""
+LAST_WORD_SECONDS = 60.0
+"""Time its worker has to say, after that, how it ended."""
 ORPHAN_SECONDS = 2.0
 """How often an agent without a worker is looked at. Twice in a row without signalling, and it died with its worker."""
 REMOVE_SECONDS = 3.0
@@ -42,6 +52,8 @@ DEV_MAX_LOSSES = 100
 STABLE_NS = 10 * 10**9
 """A job that ran this long starts that count anew."""
 MAX_BACKOFF = 30.0
+MAX_MISSING = 1024
+"""Jobs lost with their workers that are remembered for a late word."""
 MAX_DISPATCHES = 128
 """Dispatches that a room may have at a time."""
 
@@ -65,6 +77,10 @@ class Dispatcher:
         """Room sid to its dispatches by id."""
         self._jobs: dict[str, JobRecord] = {}
         """Jobs that have not ended, by id."""
+        self._missing: dict[str, JobRecord] = {}
+        """Jobs booked as lost with their worker, by id, for the worker that comes back late and knows better."""
+        self.on_job_ended: Callable[[agent.Job], None] | None = None
+        """Called on the event loop with each job that ended."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe = lambda: None
         self._closed = False
@@ -99,7 +115,19 @@ class Dispatcher:
         """Add a dispatch to a room, which is created when missing. Raises TooManyRooms, MediaFailed, TooManyDispatches."""
         room = self._manager.get_room(request.room)
         if room is None:
-            room = await self._manager.create_room(room_messages.CreateRoomRequest(name=request.room))
+            # Named at its creation, or the room would want the unnamed agents as well.
+            wish = agent_dispatch.RoomAgentDispatch(
+                agent_name=request.agent_name,
+                metadata=request.metadata,
+                restart_policy=request.restart_policy,
+                deployment=request.deployment,
+                attributes=request.attributes,
+            )
+            creation = room_messages.CreateRoomRequest(name=request.room, agents=[wish])
+            room = await self._manager.create_room(creation)
+            if list(room.request.agents) == [wish]:
+                (dispatch,) = self._wanted(room).values()
+                return dispatch.to_proto()
         wanted = self._wanted(room)
         if len(wanted) >= MAX_DISPATCHES:
             raise TooManyDispatches(f"room {room.name} has {MAX_DISPATCHES} dispatches already")
@@ -136,8 +164,7 @@ class Dispatcher:
 
     async def _remove_later(self, room: Room, record: JobRecord) -> None:
         await asyncio.sleep(REMOVE_SECONDS)
-        if record.identity:
-            room.remove_participant(record.identity)
+        _remove(room, record)
 
     # --- what the room manager tells -----------------------------------------------------------------------------
 
@@ -149,15 +176,13 @@ class Dispatcher:
         elif event.kind in ("participant_left", "participant_connection_aborted"):
             assert participant is not None
             if is_agent:
-                self._agent_left(event.room, participant.identity)
+                self._agent_left(event.room, participant.sid)
             for dispatch in self._wanted(event.room).values():
                 for key in [key for key in dispatch.slots if key[2] == participant.sid]:
                     del dispatch.slots[key]
         elif event.kind == "participant_joined" and is_agent:
             assert participant is not None
-            for record in self._open_jobs(event.room):
-                if record.identity == participant.identity:
-                    record.joined = True
+            self._agent_joined(event.room, participant.identity, participant.sid)
         elif event.kind in ("room_started", "participant_joined", "track_published"):
             self._reconcile(event.room)
 
@@ -169,21 +194,34 @@ class Dispatcher:
                 if not record.ended and not record.joined and record.worker:
                     self._spawn(_terminate(record.worker, record.job.id))
 
-    def _agent_left(self, room: Room, identity: str) -> None:
+    def _agent_joined(self, room: Room, identity: str, sid: str) -> None:
+        """A job that was not there yet comes first; else an agent joined anew after its connection was lost."""
+        records = [record for record in self._open_jobs(room) if record.identity == identity]
+        waiting = [record for record in records if not record.joined]
+        if records:
+            record = (waiting or records)[-1]
+            record.participant_sid, record.left = sid, False
+
+    def _agent_left(self, room: Room, sid: str) -> None:
         for record in self._open_jobs(room):
-            if record.identity == identity:
+            if record.participant_sid == sid:
+                record.left = True
                 self._spawn(self._settle_left(room, record))
 
     async def _settle_left(self, room: Room, record: JobRecord) -> None:
-        """An agent left. Normally its job just ended and the worker says so; otherwise the job failed."""
-        await asyncio.sleep(SETTLE_SECONDS)
-        if record.ended or room.sid not in self._rooms or room.get_participant(record.identity):
-            return
+        """An agent left, or was sent away. How its job ends is the worker's to say, as long as there is one."""
+        sid = record.participant_sid
         if record.worker is None:
-            self._lost(room, record)
-        else:
-            self._end(record, agent.JobStatus.JS_FAILED, "agent worker left the room")
+            return  # `_watch_orphan` looks at it
+        await asyncio.sleep(AFTERWORK_SECONDS)
+        if not self._is_over(room, record, sid) and record.worker:
             await record.worker.terminate(record.job.id)
+            await asyncio.sleep(LAST_WORD_SECONDS)
+            if not self._is_over(room, record, sid) and record.worker:
+                self._end(record, agent.JobStatus.JS_FAILED, "the agent left the room, and its worker did not end it")
+
+    def _is_over(self, room: Room, record: JobRecord, sid: str) -> bool:
+        return record.ended or record.participant_sid != sid or room.sid not in self._rooms
 
     # --- what the hub tells --------------------------------------------------------------------------------------
 
@@ -196,30 +234,44 @@ class Dispatcher:
             record.worker = None
             room = self._manager.get_room(record.job.room.name)
             if room is None or room.sid != record.job.room.sid:
-                self._end(record, agent.JobStatus.JS_FAILED, "agent worker is gone")
-            elif room.get_participant(record.identity):
-                self._spawn(self._watch_orphan(room, record))
+                self._spawn(self._lost_in_closed_room(record))
             else:
-                self._lost(room, record)
+                self._spawn(self._watch_orphan(room, record))
+
+    async def _lost_in_closed_room(self, record: JobRecord) -> None:
+        await asyncio.sleep(RETURN_SECONDS)
+        if not record.ended and record.worker is None:
+            self._book_lost(record)
 
     async def _watch_orphan(self, room: Room, record: JobRecord) -> None:
-        """An agent whose worker is gone lives as long as its own connection, which takes 15 s to be given up.
+        """A job whose worker is gone: the worker may come back and claim it, and its agent may live on without one.
 
-        A process that died took its signalling with it, and that is seen at once.
+        An agent lives as long as its own connection, which takes 15 s to be given up. A process that died took its
+        signalling with it, and that is seen at once.
         """
+        gone = asyncio.get_running_loop().time()
         away = 0
-        while away < 2:
-            await asyncio.sleep(ORPHAN_SECONDS)
-            participant = room.get_participant(record.identity)
-            if participant is None or record.ended or record.worker or room.sid not in self._rooms:
+        while True:
+            await asyncio.sleep(min(ORPHAN_SECONDS, RETURN_SECONDS))
+            if record.ended or record.worker or room.sid not in self._rooms:
                 return
-            away = 0 if participant.connected_signal else away + 1
-        room.remove_participant(record.identity)
+            participant = _participant(room, record)
+            if participant is None:
+                if asyncio.get_running_loop().time() - gone >= RETURN_SECONDS:
+                    break
+            elif participant.connected_signal:
+                away = 0
+            elif (away := away + 1) >= 2:
+                break
+        _remove(room, record)
         self._lost(room, record)
 
     def job_updated(self, worker: Worker, update: agent.UpdateJobStatus) -> None:
         record = self._jobs.get(update.job_id)
-        if record is None or record.worker is not worker:
+        if record is None:
+            self._late_report(worker, update)
+            return
+        if record.worker is not worker:
             return
         if update.status not in (agent.JobStatus.JS_SUCCESS, agent.JobStatus.JS_FAILED):
             record.update(update.status, update.error)
@@ -229,21 +281,38 @@ class Dispatcher:
         if room is not None and room.sid == record.job.room.sid:
             self._spawn(self._settle_ended(room, record))
 
+    def _late_report(self, worker: Worker, update: agent.UpdateJobStatus) -> None:
+        """A job that was given up with its worker ended in truth otherwise."""
+        record = self._missing.get(update.job_id)
+        if record is None or record.worker is not worker:
+            return
+        if update.status not in (agent.JobStatus.JS_SUCCESS, agent.JobStatus.JS_FAILED):
+            return
+        del self._missing[update.job_id]
+        record.update(update.status, update.error)
+        if record.slot.state == "open":
+            record.slot.state = "done"  # nobody has it yet, and nobody needs it any more
+
     async def _settle_ended(self, room: Room, record: JobRecord) -> None:
         """The process is over; a participant that it left behind would be seen until its connection times out."""
         await asyncio.sleep(SETTLE_SECONDS)
-        participant = room.get_participant(record.identity)
-        if participant is not None and participant.kind == models.ParticipantInfo.AGENT:
-            room.remove_participant(record.identity)
+        _remove(room, record)
 
     def jobs_kept(self, worker: Worker, job_ids: Sequence[str]) -> None:
+        """A worker that lost its connection still has these jobs. Its former socket may not be known to be dead yet."""
         for job_id in job_ids:
-            record = self._jobs.get(job_id)
-            if record is None:
+            record = self._jobs.get(job_id) or self._missing.get(job_id)
+            if record is None or (record.job.agent_name, record.api_key) != (worker.agent_name, worker.api_key):
                 self._spawn(_terminate(worker, job_id))
-            elif record.worker is None:
-                record.worker = worker
-                record.job.state.worker_id = worker.id
+                continue
+            record.worker = worker
+            record.job.state.worker_id = worker.id
+            if record.ended:
+                self._spawn(_terminate(worker, job_id))  # it came too late: the job is another's
+            elif record.left:
+                room = self._manager.get_room(record.job.room.name)
+                if room is not None and room.sid == record.job.room.sid:
+                    self._spawn(self._settle_left(room, record))
 
     # --- jobs ----------------------------------------------------------------------------------------------------
 
@@ -256,12 +325,20 @@ class Dispatcher:
         self._jobs.pop(record.job.id, None)
         level = logging.WARNING if status == agent.JobStatus.JS_FAILED else logging.INFO
         name = agent.JobStatus.Name(status)
-        logger.log(level, "job %s in room %s: %s %s", record.job.id, record.job.room.name, name, error)
+        job_logger.log(level, "job %s in room %s: %s %s", record.job.id, record.job.room.name, name, error)
+        if self.on_job_ended is not None:
+            self.on_job_ended(record.job)
+
+    def _book_lost(self, record: JobRecord) -> None:
+        self._end(record, agent.JobStatus.JS_FAILED, "agent worker is gone")
+        self._missing[record.job.id] = record
+        while len(self._missing) > MAX_MISSING:
+            del self._missing[next(iter(self._missing))]
 
     def _lost(self, room: Room, record: JobRecord) -> None:
         """The worker died with the job. Another one gets it, a few times."""
         started = record.job.state.started_at
-        self._end(record, agent.JobStatus.JS_FAILED, "agent worker is gone")
+        self._book_lost(record)
         slot = record.slot
         slot.losses = 1 if started and now_ns() - started > STABLE_NS else slot.losses + 1
         dispatch = self._wanted(room).get(record.job.dispatch_id)
@@ -326,7 +403,7 @@ class Dispatcher:
             if answer is None:
                 continue
             if answer.available:
-                record = JobRecord(job, worker, slot)
+                record = JobRecord(job, worker, slot, worker.api_key)
                 if await self._assign(record, dispatch, answer):
                     return
             elif answer.terminate:
@@ -386,6 +463,10 @@ class Dispatcher:
 
     def _token(self, worker: Worker, job: agent.Job, answer: agent.AvailabilityResponse) -> str:
         allowed = worker.permissions
+        known = [source for source in allowed.can_publish_sources if source in models.TrackSource.values() and source]
+        sources = [source_name(source) for source in known]
+        # A list of which this server knows nothing allows nothing; an empty one allows everything.
+        nothing = bool(allowed.can_publish_sources) and not sources
         claims = Claims(
             issuer=worker.api_key,
             identity=job.state.participant_identity,
@@ -397,12 +478,15 @@ class Dispatcher:
                 room_join=True,
                 room=job.room.name,
                 agent=True,
-                can_publish=allowed.can_publish,
+                can_publish=allowed.can_publish and not nothing,
                 can_subscribe=allowed.can_subscribe,
                 can_publish_data=allowed.can_publish_data,
+                can_publish_sources=sources or None,
                 can_update_own_metadata=allowed.can_update_metadata,
                 hidden=allowed.hidden,
                 recorder=allowed.recorder,
+                can_subscribe_metrics=allowed.can_subscribe_metrics or None,
+                can_manage_agent_session=allowed.can_manage_agent_session or None,
             ),
         )
         return self._authenticator.sign(claims, TOKEN_TTL)
@@ -452,6 +536,17 @@ def _job(room: Room, dispatch: Dispatch, key: SlotKey) -> agent.Job:
         if participant_sid and participant.sid == participant_sid:
             job.participant.CopyFrom(participant.to_proto())
     return job
+
+
+def _participant(room: Room, record: JobRecord) -> Participant | None:
+    """The job's own participant; None for another one with its identity."""
+    participant = room.get_participant(record.identity)
+    return participant if participant is not None and participant.sid == record.participant_sid else None
+
+
+def _remove(room: Room, record: JobRecord) -> None:
+    if _participant(room, record) is not None:
+        room.remove_participant(record.identity)
 
 
 async def _terminate(worker: Worker, job_id: str) -> None:

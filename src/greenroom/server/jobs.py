@@ -33,12 +33,21 @@ class JobRecord:
     worker: Worker | None
     """None once its worker is gone."""
     slot: Slot
-    joined: bool = False
-    """Its participant was seen in the room."""
+    api_key: str = ""
+    """Of the worker: only one with the same key may claim the job after a broken connection."""
+    participant_sid: str = ""
+    """The session it has in the room. An identity may have a second life in another job; a session has not."""
+    left: bool = False
+    """That session has ended."""
 
     @property
     def identity(self) -> str:
         return self.job.state.participant_identity
+
+    @property
+    def joined(self) -> bool:
+        """Its participant was seen in the room."""
+        return bool(self.participant_sid)
 
     @property
     def ended(self) -> bool:

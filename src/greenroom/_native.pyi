@@ -7,8 +7,10 @@ side, and no call blocks: commands are queued to a native thread and return at o
 Server side: `MediaServer`. Participant side: `PeerEngine`, `Peer` and the media objects behind `greenroom.rtc`.
 """
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, final
+
+from typing_extensions import Buffer
 
 from greenroom.server.media import Receiver, Sender
 

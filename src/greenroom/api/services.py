@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 from google.protobuf.message import Message
@@ -49,7 +49,7 @@ class Service:
         return await self._client.request(self.name, method, request, headers, response, timeout=timeout)
 
 
-def _admin(room_name: str, **more: str) -> VideoGrants:
+def _admin(room_name: str, **more: Any) -> VideoGrants:
     return VideoGrants(room_admin=True, room=room_name, **more)
 
 

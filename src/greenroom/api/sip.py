@@ -150,7 +150,7 @@ def _ringing_timeout(request: Any, timeout: float | None) -> float:
     if not request.HasField("ringing_timeout"):
         request.ringing_timeout.seconds = RINGING_SECONDS
     ringing = request.ringing_timeout
-    floor = math.ceil(ringing.seconds + ringing.nanos / 1e9) + RINGING_MARGIN
+    floor = float(math.ceil(ringing.seconds + ringing.nanos / 1e9) + RINGING_MARGIN)
     return max(timeout or 0.0, floor)
 
 

@@ -175,7 +175,7 @@ class Decoding:
         self._decoder.set_cmn(FORGET)
         self._decoder.start_utt()
         self._decoder.process_raw(pcm, True, True)
-        mean = self._decoder.get_cmn(True)
+        mean = str(self._decoder.get_cmn(True))
         self._decoder.end_utt()
         return mean
 

@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -24,7 +24,7 @@ AUDIBLE = 64
 KEEP_LEAD_MS = 15
 
 
-async def _wav_from(command: Sequence[str], sample_rate: int, *, text: str | None = None) -> AsyncIterator[bytes]:
+async def _wav_from(command: Sequence[str], sample_rate: int, *, text: str | None = None) -> AsyncGenerator[bytes]:
     """PCM of the command's WAV output, `text` on its standard input. The process is gone when the iterator is closed."""
     # A pipe of our own: event loops use socket pairs for standard streams, and those cannot be opened as /dev/stdout.
     reading, writing = os.pipe()
@@ -75,7 +75,7 @@ async def _wav_from(command: Sequence[str], sample_rate: int, *, text: str | Non
             await asyncio.wait_for(process.wait(), SENTENCE_TIMEOUT)
 
 
-async def _without_lead(chunks: AsyncIterator[bytes], sample_rate: int) -> AsyncIterator[bytes]:
+async def _without_lead(chunks: AsyncIterator[bytes], sample_rate: int) -> AsyncGenerator[bytes]:
     """The same audio without the silence before its first sound (flite speaks after 150 to 220 ms of it), which the
     listener would only experience as a slow answer."""
     keep = sample_rate * KEEP_LEAD_MS // 1000 * 2

@@ -26,18 +26,22 @@ class _WireEnumMeta(EnumMeta):
     def Value(cls, name: str | None) -> int:
         """The value called `name` (long name or alias). ValueError when there is none."""
         try:
-            return cls.__members__[name]  # type: ignore[index]
+            return cls.__members__[name or ""]
         except KeyError:
             raise ValueError(f"{cls.__name__} has no value {name!r}") from None
 
+    def _listed(cls) -> list[Any]:
+        members: Any = cls  # a class of members, which the type of its metaclass does not say
+        return list(members)
+
     def keys(cls) -> list[str]:
-        return [member.name for member in cls]  # type: ignore[attr-defined]
+        return [member.name for member in cls._listed()]
 
     def values(cls) -> list[int]:
-        return list(cls)  # type: ignore[call-overload]
+        return list(cls._listed())
 
     def items(cls) -> list[tuple[str, int]]:
-        return [(member.name, member) for member in cls]  # type: ignore[attr-defined]
+        return [(member.name, member) for member in cls._listed()]
 
 
 class WireEnum(IntEnum, metaclass=_WireEnumMeta):

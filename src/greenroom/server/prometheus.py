@@ -43,22 +43,24 @@ class Metrics(Collector):
         self._media = media
         self._node = {"node_id": node_id, "node_type": NODE_TYPE}
         labels = list(self._node)
-        make = {"registry": self.registry}
         self._joins = Counter(
-            "livekit_participant_join", "Participants by how far they came", [*labels, "state"], **make
+            "livekit_participant_join", "Participants by how far they came", [*labels, "state"], registry=self.registry
         )
         self._published = Counter(
-            "livekit_track_publish_counter", "Tracks published", [*labels, "kind", "state"], **make
+            "livekit_track_publish_counter", "Tracks published", [*labels, "kind", "state"], registry=self.registry
         )
         self._room_seconds = Histogram(
-            "livekit_room_duration_seconds", "Life of rooms", labels, buckets=ROOM_SECONDS, **make
+            "livekit_room_duration_seconds", "Life of rooms", labels, buckets=ROOM_SECONDS, registry=self.registry
         )
         call = [*labels, "service", "method"]
         self._calls = Counter(
-            "livekit_node_twirp_request_status", "API calls by outcome", [*call, "status", "code"], **make
+            "livekit_node_twirp_request_status",
+            "API calls by outcome",
+            [*call, "status", "code"],
+            registry=self.registry,
         )
         self._call_ms = Histogram(
-            "livekit_node_twirp_request_latency_ms", "Time of API calls", call, buckets=CALL_MS, **make
+            "livekit_node_twirp_request_latency_ms", "Time of API calls", call, buckets=CALL_MS, registry=self.registry
         )
         self._started: dict[str, float] = {}
         self.registry.register(self)

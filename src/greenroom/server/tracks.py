@@ -174,13 +174,13 @@ class PublishedTrack:
             info.mime_type = f"{self.kind}/{codec.name}"
         if self.kind == "video":
             self._name_layers()
-        for codec in info.codecs[:1]:
-            codec.mid, codec.mime_type = info.mid, info.mime_type
-            del codec.layers[:]
-            codec.layers.extend(info.layers)
+        for first in info.codecs[:1]:
+            first.mid, first.mime_type = info.mid, info.mime_type
+            del first.layers[:]
+            first.layers.extend(info.layers)
             cid = offered.msid[1] if offered.msid else ""
-            if cid and cid != codec.cid and len(cid) <= MAX_CID:
-                codec.sdp_cid = cid
+            if cid and cid != first.cid and len(cid) <= MAX_CID:
+                first.sdp_cid = cid
         self._stamp()
 
     def media_arrived(self, layer: int, ssrc: int, pt: int) -> bool:
@@ -194,10 +194,10 @@ class PublishedTrack:
         for entry in self.info.layers:
             if entry.spatial_layer == layer:
                 entry.ssrc = ssrc
-        for entry in self.info.codecs[:1]:
-            entry.mime_type = self.info.mime_type
-            del entry.layers[:]
-            entry.layers.extend(self.info.layers)
+        for first in self.info.codecs[:1]:
+            first.mime_type = self.info.mime_type
+            del first.layers[:]
+            first.layers.extend(self.info.layers)
         changed = before != self.info.SerializeToString(deterministic=True)
         if changed:
             self._stamp()

@@ -49,7 +49,8 @@ class Turns:
             try:
                 next(pieces)
             except StopIteration as end:
-                return end.value
+                result: T = end.value
+                return result
 
     def _give(self) -> None:
         """Wake one, who runs in the next turn of the event loop."""

@@ -59,7 +59,8 @@ def parse_description(text: str) -> SessionDescription:
         try:
             next(pieces)
         except StopIteration as end:
-            return end.value
+            parsed: SessionDescription = end.value
+            return parsed
 
 
 def parse_in_pieces(text: str) -> Generator[None, None, SessionDescription]:

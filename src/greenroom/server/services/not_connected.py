@@ -26,8 +26,10 @@ def _service(name: str, check: Check, methods: dict[str, type[Message]]) -> dict
 
 def not_connected_rpcs() -> dict[str, dict[str, Rpc]]:
     """By service. The grant is checked first, as if they were there."""
-    calls = {"CreateSIPParticipant": sip.CreateSIPParticipantRequest}
-    calls["TransferSIPParticipant"] = sip.TransferSIPParticipantRequest
+    calls: dict[str, type[Message]] = {
+        "CreateSIPParticipant": sip.CreateSIPParticipantRequest,
+        "TransferSIPParticipant": sip.TransferSIPParticipantRequest,
+    }
     return {
         "Egress": _service(
             "egress",

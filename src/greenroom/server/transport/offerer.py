@@ -151,7 +151,7 @@ class Offerer(PeerConnection):
         for section in answer.media:
             if not section.is_rtp:
                 continue
-            subscription = promised.get(section.mid)
+            subscription = promised.get(section.mid) if promised else None
             if subscription is None:
                 self._ending.discard(section.mid)
             elif self._subscriptions.get(section.mid) is subscription:

@@ -1,0 +1,89 @@
+"""Every Python block of the README and of `docs/` is a program: it is run here as a reader would run it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greenroom.agents import Agent
+from greenroom.api import CreateAgentDispatchRequest, LiveKitAPI
+from greenroom.server.app import RoomServer
+from tests.conftest import token
+
+from .rtc_pairs import OFFICIAL, Member, dominant_frequency, listen
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def program(name: str) -> dict[str, Any]:
+    """The names that the only block of a page defines."""
+    [text] = blocks(ROOT / name)
+    names: dict[str, Any] = {"__name__": name}
+    exec(compile(text, name, "exec"), names)
+    return names
+
+
+def test_every_block_has_a_test():
+    with_blocks = {str(page.relative_to(ROOT)) for page in PAGES if blocks(page)}
+    assert with_blocks == {"README.md", "docs/api.md", "docs/rtc.md", "docs/server.md", "docs/speech.md"}
+
+
+def test_readme():
+    # `tests/e2e/test_wheel.py` runs it against a call.
+    assert issubclass(program("README.md")["Transcription"], Agent)
+
+
+async def test_api(room_server: RoomServer, api: LiveKitAPI):
+    names = program("docs/api.md")
+    await names["main"](room_server.url)
+    [dispatch] = await api.agent_dispatch.list_dispatch("den")
+    assert dispatch.agent_name == "kitt"
+    assert names["token"].count(".") == 2
+    assert names["api"].CreateAgentDispatchRequest is CreateAgentDispatchRequest
+
+
+async def test_rtc(room_server: RoomServer):
+    import livekit.rtc
+
+    ann = Member(livekit.rtc, "ann")
+    assert OFFICIAL == "livekit.rtc"
+    await ann.connect(room_server.url)
+    try:
+        running = asyncio.create_task(
+            program("docs/rtc.md")["main"](room_server.url.replace("http", "ws", 1), token("ben"))
+        )
+        track, *_ = await ann.seen("track_subscribed")
+        assert abs(dominant_frequency(await listen(ann, track, 0.5)) - 400) < 5
+        await asyncio.wait_for(running, 15)
+    finally:
+        await ann.room.disconnect()
+
+
+async def test_server():
+    [text] = blocks(ROOT / "docs/server.md")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", text), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output = (await asyncio.wait_for(process.communicate(), 30))[0].decode()
+    assert process.returncode == 0, output
+    assert re.search(r"http://\S+:\d+", output)
+
+
+async def test_speech(capsys: pytest.CaptureFixture[str]):
+    async def silence():
+        for _ in range(30):
+            yield np.zeros(1600, np.int16)
+
+    await asyncio.wait_for(program("docs/speech.md")["listen"](silence()), 60)
+    assert "final" not in capsys.readouterr().out.lower()

@@ -17,8 +17,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from google.protobuf.message import DecodeError
-from livekit.protocol import models
-from livekit.protocol import rtc as proto
+from livekit.protocol import models, rtc as proto
 
 from greenroom._native import LoadEngine
 

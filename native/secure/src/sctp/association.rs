@@ -57,6 +57,9 @@ pub struct Association {
     unread: BTreeSet<u16>,
     events: VecDeque<SctpEvent>,
     transmits: VecDeque<Bytes>,
+    /// Something happened since the SCTP implementation was last asked for packets. Asking is expensive: it goes through all
+    /// that is unacknowledged.
+    untapped: bool,
     now: Instant,
 }
 
@@ -125,6 +128,7 @@ impl Association {
             unread: BTreeSet::new(),
             events: VecDeque::new(),
             transmits: VecDeque::new(),
+            untapped: true,
             now,
         }
     }
@@ -135,6 +139,7 @@ impl Association {
         if self.phase == Phase::Closed {
             return;
         }
+        self.untapped = true;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             act(self);
             self.process_events();
@@ -403,8 +408,9 @@ impl DataTransport for Association {
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
         self.now = self.now.max(now);
-        if self.transmits.is_empty() {
+        if self.transmits.is_empty() && self.untapped {
             self.run(Self::flush_transmits);
+            self.untapped = false;
         }
         self.transmits.pop_front()
     }

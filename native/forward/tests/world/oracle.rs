@@ -443,6 +443,11 @@ impl Oracle {
         (stream.timestamp, stream.marker, stream.numbers) = (header.timestamp, header.marker, numbers);
     }
 
+    /// A publisher sends two streams under one SSRC: there is no order of numbers, time and pictures to keep.
+    pub fn lose_order(&mut self) {
+        (self.clocks_turned, self.pictures_jumped, self.numbers_reused) = (true, true, true);
+    }
+
     /// All that was drained has been [`Oracle::sent`].
     ///
     /// Budgets are cut to their bound here and not at each packet: repairs pay when they are asked for, first transmissions

@@ -369,6 +369,9 @@ impl Session {
         if stream.rtx_ssrc != 0 {
             stream.rtx_ssrc = ssrc + 1;
         }
+        if self.streams.iter().filter(|stream| stream.ssrc == ssrc).count() > 1 {
+            self.world.oracle.lose_order();
+        }
         if by_command {
             self.tell_receivers();
         }

@@ -65,8 +65,12 @@ class FakeRoom:
     def get_participant(self, identity: str) -> FakeParticipant | None:
         return self.participants.get(identity)
 
-    def remove_participant(self, identity: str) -> bool:
-        return self.participants.pop(identity, None) is not None
+    def remove_participant(self, identity: str, *, sid: str = "") -> bool:
+        participant = self.participants.get(identity)
+        if participant is None or (sid and participant.sid != sid):
+            return False
+        del self.participants[identity]
+        return True
 
 
 class FakeManager:

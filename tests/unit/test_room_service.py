@@ -1,4 +1,4 @@
-"""RoomService on participants that are really there (reference 3.2 to 3.4). Their media is a fake."""
+"""RoomService on participants that are really there. Their media is a fake."""
 
 from __future__ import annotations
 

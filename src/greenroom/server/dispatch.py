@@ -429,7 +429,7 @@ class Dispatcher:
         return room.sid in self._rooms and not dispatch.deleted and dispatch.slots.get(slot.key) is slot
 
     def _choose(self, dispatch: Dispatch, key: SlotKey, asked: set[str]) -> Worker | None:
-        """One of the free workers, those with less load more often (reference 4.4)."""
+        """One of the free workers, those with less load more often."""
         job_type, namespace, _ = key
         free = [
             worker
@@ -545,8 +545,8 @@ def _participant(room: Room, record: JobRecord) -> Participant | None:
 
 
 def _remove(room: Room, record: JobRecord) -> None:
-    if _participant(room, record) is not None:
-        room.remove_participant(record.identity)
+    if record.participant_sid:
+        room.remove_participant(record.identity, sid=record.participant_sid)
 
 
 async def _terminate(worker: Worker, job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Metrics with the names that dashboards for LiveKit servers know (reference 3.8), on a port of their own."""
+"""Metrics with the names that dashboards for LiveKit servers know, on a port of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who receives what: the wish is kept, and reality is brought to it (DESIGN 3.4).
+"""Who receives what: the wish is kept, and reality is brought to it.
 
 `SubscriptionSet.reconcile` is called after anything that may matter (a join, a publication, a permission, a request) and
 compares what one participant should receive with what it receives. A track that is not there yet, a permission

@@ -1,4 +1,4 @@
-"""Signed POSTs about rooms, participants and tracks (reference 3.7).
+"""Signed POSTs about rooms, participants and tracks.
 
 Order is kept for the events of one room at one URL. A receiver that is down loses the oldest events, and the next one
 that arrives carries their number.

@@ -130,7 +130,7 @@ class _RoomService:
         auth.require_room_admin(request.room)
         participant = self._participant(request.room, request.identity)
         try:
-            # an empty string means: leave it as it is (reference 3.4)
+            # an empty string means: leave it as it is
             participant.update_by_api(
                 name=request.name or None,
                 metadata=request.metadata or None,

@@ -35,8 +35,10 @@ test-python: ## unit, sim, interop and end-to-end tests
 test-web: ## type-check and unit-test the playground
 	npm --prefix web run check
 
-lint: ## ruff, rustfmt, clippy, and imports that go round in circles
+lint: ## ruff, types, rustfmt, clippy, and imports that go round in circles
 	.venv/bin/python -m ruff check src tests examples bench scripts
+	.venv/bin/python -m ruff format --check src tests examples bench scripts
+	.venv/bin/python -m mypy
 	scripts/lint_native
 
 bench: setup ## all benchmarks, one JSON line per figure

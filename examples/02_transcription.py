@@ -1,7 +1,7 @@
 """Live transcription, as printed in the talk "Software Participants in WebRTC Calls": only the imports are ours.
 
-    greenroom dev examples/02_transcription.py
-    greenroom call --say "What time is it?" --answer-timeout 3     # in another terminal: it listens, and answers nothing
+greenroom dev examples/02_transcription.py
+greenroom call --say "What time is it?" --answer-timeout 3     # in another terminal: it listens, and answers nothing
 """
 
 from greenroom import rtc as livekit
@@ -10,7 +10,6 @@ from greenroom.agents.transcription import Transcriber
 
 
 class Transcription(Agent):
-
     def on_audio_track(
         self,
         track: livekit.Track,
@@ -22,9 +21,7 @@ class Transcription(Agent):
     def _transcriber_cb(self, event: Transcriber.Event):
         print(f"transcription event: {event.type} - text: {event.text} - seconds: {event.time_seconds}")
 
-    def should_process(
-        self, track: livekit.TrackPublication, participant: livekit.Participant
-    ) -> bool:
+    def should_process(self, track: livekit.TrackPublication, participant: livekit.Participant) -> bool:
         if participant.identity != "caller":
             return False
         return track.kind == livekit.TrackKind.AUDIO

@@ -255,11 +255,7 @@ def check(src: Path, unused: set[str]) -> list[str]:
 def main() -> int:
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     unused = set(ALLOWED)
-    problems = [
-        problem
-        for src in sorted(root.glob("native/*/src"))
-        for problem in check(src, unused)
-    ]
+    problems = [problem for src in sorted(root.glob("native/*/src")) for problem in check(src, unused)]
     problems += [f"{entry}: no longer a circle, take it out of ALLOWED" for entry in sorted(unused)]
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -176,7 +176,7 @@ class Stage(SimpleNamespace):
         return worker
 
     def jobs(self, room: str) -> list[agent.Job]:
-        return [job for dispatch in self.dispatcher.list(room) for job in dispatch.state.jobs]
+        return [job for dispatch in self.dispatcher.listed(room) for job in dispatch.state.jobs]
 
     async def until_job(self, room: str, status: int) -> agent.Job:
         def found() -> agent.Job | None:
@@ -296,7 +296,7 @@ async def test_a_dispatch_creates_its_room(stage):
     )
     job = (await worker.take_job()).job
     assert (job.room.name, job.metadata, job.dispatch_id) == ("new", "m", created.id)
-    assert [d.id for d in stage.dispatcher.list("new")] == [created.id]
+    assert [d.id for d in stage.dispatcher.listed("new")] == [created.id]
     await unnamed.nothing_waits()
 
 
@@ -494,7 +494,7 @@ async def test_a_deleted_dispatch_ends_its_job_and_its_agent(stage):
     assert deleted.state.deleted_at
     assert (await worker.get("termination")).job_id == job.id
     await until(lambda: not room.participants, "the agent is removed")
-    assert stage.dispatcher.list("den") == []
+    assert stage.dispatcher.listed("den") == []
 
 
 async def test_a_job_on_its_way_to_a_room_that_closed_is_ended(stage):

@@ -51,7 +51,8 @@ class Channel:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             if length > MAX_FRAME:
                 raise ValueError(f"a job message of {length} bytes is over the limit of {MAX_FRAME}")
-            return json.loads(await self._reader.readexactly(length))
+            message: Message = json.loads(await self._reader.readexactly(length))
+            return message
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 

@@ -331,5 +331,5 @@ def _matches(participant: rtc.RemoteParticipant, identity: str | None, kind: Any
         return participant.identity == identity
     if kind is not None:
         kinds = kind if isinstance(kind, list | tuple | set) else [kind]
-        return participant.kind in kinds
-    return participant.kind not in (models.ParticipantInfo.AGENT, models.ParticipantInfo.EGRESS)
+        return int(participant.kind) in kinds
+    return int(participant.kind) not in (models.ParticipantInfo.AGENT, models.ParticipantInfo.EGRESS)

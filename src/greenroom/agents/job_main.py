@@ -137,7 +137,7 @@ async def _run(channel: Channel, options: WorkerOptions, ctx: JobContext, asked:
     """`asked`: somebody outside wants the job to end."""
     room = ctx.room
     began = time.monotonic()
-    room.on("connection_state_changed", lambda state: int(state) == 1 and _connected(channel, began))
+    room.on("connection_state_changed", lambda state: _connected(channel, began) if int(state) == 1 else None)
     entrypoint = asyncio.create_task(_call(options, ctx), name="entrypoint")
     ended = asyncio.create_task(ctx.ended(), name="end of job")
     failure: BaseException | None = None

@@ -36,7 +36,7 @@ def usable_cpus(root: Path = ROOT) -> float:
 
 def find_quotas(root: Path = ROOT) -> list[Quota]:
     """The limits of this process's control group and of the groups around it. Empty where there are none."""
-    quotas = []
+    quotas: list[Quota] = []
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

@@ -12,7 +12,8 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from livekit.protocol import agent
 
@@ -36,7 +37,7 @@ STATUS_TIMEOUT = 1.0
 IMAGE_EXIT_TIMEOUT = 2.0
 """Seconds the warm image has to end by itself."""
 
-JobEnded = Callable[["JobHandle", int, str], None]
+JobEnded = Callable[["JobHandle", "agent.JobStatus", str], None]
 """Called once per job: the handle, `agent.JobStatus`, the error's text."""
 
 
@@ -55,7 +56,7 @@ class JobHandle:
         self.ready = asyncio.Event()
         self.connected = asyncio.Event()
         self.exited = asyncio.Event()
-        self.result: tuple[int, str] | None = None
+        self.result: tuple[agent.JobStatus, str] | None = None
         self.killed_because = ""
         self.last_pong = time.monotonic()
 
@@ -304,9 +305,8 @@ class ProcessPool:
         if self._warm is not None and not self._warm.done():
             self._warm.set_exception(error) if error else self._warm.set_result(None)
 
-    def _own(self, coroutine: object, name: str) -> None:
-        task = asyncio.ensure_future(coroutine)  # type: ignore[arg-type]
-        task.set_name(name)
+    def _own(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
 

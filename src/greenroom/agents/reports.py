@@ -41,7 +41,7 @@ class Reports:
         """The jobs whose states have not been confirmed."""
         return [report.job_id for report in self._reports]
 
-    def add(self, job_id: str, status: int, error: str) -> None:
+    def add(self, job_id: str, status: agent.JobStatus, error: str) -> None:
         """Queue a state (`agent.JobStatus`)."""
         update = agent.UpdateJobStatus(job_id=job_id, status=status, error=error)
         self._reports.append(_Report(job_id, agent.WorkerMessage(update_job=update)))

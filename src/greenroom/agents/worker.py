@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -170,7 +171,7 @@ class Worker:
     async def _register(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         allowed = self._options.permissions
         request = agent.RegisterWorkerRequest(
-            type=int(self._options.worker_type),
+            type=cast("agent.JobType", int(self._options.worker_type)),
             agent_name=self._options.agent_name,
             version=_version(),
             allowed_permissions=models.ParticipantPermission(
@@ -178,7 +179,7 @@ class Worker:
                 can_subscribe=allowed.can_subscribe,
                 can_publish_data=allowed.can_publish_data,
                 can_update_metadata=allowed.can_update_metadata,
-                can_publish_sources=allowed.can_publish_sources,
+                can_publish_sources=cast("Sequence[models.TrackSource]", allowed.can_publish_sources),
                 hidden=allowed.hidden,
                 agent=True,
             ),
@@ -305,7 +306,7 @@ class Worker:
         if reason:
             self._terminate(job_id, reason)
 
-    def _job_ended(self, handle: JobHandle, status: int, error: str) -> None:
+    def _job_ended(self, handle: JobHandle, status: agent.JobStatus, error: str) -> None:
         assert handle.running is not None
         job_id = handle.running.job.id
         self._handles.pop(job_id, None)
@@ -319,7 +320,7 @@ class Worker:
         self._reports.add(job_id, status, error)
         self._own(self._flush(), f"report {job_id}")
 
-    async def _report(self, job_id: str, status: int, error: str) -> None:
+    async def _report(self, job_id: str, status: agent.JobStatus, error: str) -> None:
         self._reports.add(job_id, status, error)
         await self._flush()
 

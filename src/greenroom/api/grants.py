@@ -137,7 +137,7 @@ Group = TypeVar("Group")
 
 
 @cache
-def _types(cls: type) -> dict[str, tuple[str, type]]:
+def _types(cls: Any) -> dict[str, tuple[str, type]]:
     """Claim name to (field name, plain type) of a grants dataclass."""
     table = {}
     for name, hint in typing.get_type_hints(cls).items():
@@ -150,7 +150,8 @@ def _types(cls: type) -> dict[str, tuple[str, type]]:
 def _group(cls: type[Group], raw: Any, claim: str) -> Group:
     if not isinstance(raw, Mapping):
         raise ValueError(f"claim {claim} is not an object")
-    known = _types(cls)
+    kinds: Any = cls  # of a type variable mypy does not know that classes can be hashed
+    known = _types(kinds)
     values: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in known or value is None:
@@ -158,7 +159,7 @@ def _group(cls: type[Group], raw: Any, claim: str) -> Group:
         name, kind = known[key]
         if not isinstance(value, kind):
             raise ValueError(f"claim {claim}.{key} is not of type {kind.__name__}")
-        if kind is list and not all(isinstance(item, str) for item in value):
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise ValueError(f"claim {claim}.{key} is not a list of strings")
         values[name] = value
     return cls(**values)

@@ -8,7 +8,7 @@ Values travel on the wire and sit in users' programs, so they are those of the `
 from __future__ import annotations
 
 from enum import EnumMeta, IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 
 class _WireEnumMeta(EnumMeta):
@@ -54,7 +54,10 @@ class WireEnum(IntEnum, metaclass=_WireEnumMeta):
         return format(int(self), spec)
 
 
-def from_wire(enum: type[Any], value: int, default: Any = 0) -> Any:
+E = TypeVar("E", bound=IntEnum)
+
+
+def from_wire(enum: type[E], value: int, default: int = 0) -> E:
     """`enum(value)`, or `enum(default)` for a value that a newer server invented."""
     try:
         return enum(value)

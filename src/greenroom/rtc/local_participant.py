@@ -151,7 +151,7 @@ class LocalParticipant(Participant):
     def _add_section(transport: Any, track: LocalTrack, cid: str, options: TrackPublishOptions) -> str:
         stream_id = options.stream or "-"
         if isinstance(track, LocalAudioTrack):
-            mid = transport.peer.send_audio(
+            mid: str = transport.peer.send_audio(
                 track._source._native(transport.engine.loop),
                 cid=cid,
                 stream_id=stream_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 from livekit.protocol import models, rtc as proto
 
@@ -91,7 +92,11 @@ def layers_of(track: LocalVideoTrack, options: TrackPublishOptions) -> list[Laye
 def add_track_request(track: LocalTrack, cid: str, options: TrackPublishOptions) -> proto.AddTrackRequest:
     """Unset options mean: DTX, RED and simulcast on."""
     request = proto.AddTrackRequest(
-        cid=cid, name=track.name, source=int(options.source), muted=track.muted, stream=options.stream
+        cid=cid,
+        name=track.name,
+        source=cast("models.TrackSource", int(options.source)),
+        muted=track.muted,
+        stream=options.stream,
     )
     if isinstance(track, LocalAudioTrack):
         request.type = models.TrackType.AUDIO

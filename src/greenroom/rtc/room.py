@@ -6,7 +6,7 @@ import asyncio
 import datetime
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from livekit.protocol import models, rtc as proto
 
@@ -333,7 +333,7 @@ class Room(EventEmitter[EventTypes]):
         self._data_track_manager.close()
         self._state.end_all_tracks()
         if self._local_participant is not None:
-            self._local_participant._info.disconnect_reason = int(reason)
+            self._local_participant._info.disconnect_reason = cast("models.DisconnectReason", int(reason))
             self._local_participant._room_left()
         self._fail_sid_waiters()
         self._emit_safely("connection_state_changed", self._connection_state)

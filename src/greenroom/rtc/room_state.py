@@ -257,16 +257,16 @@ class RoomState:
             if sid not in present:
                 self._unpublish(participant, publication)
         for track in info.tracks:
-            publication = participant._track_publications.get(track.sid)
-            if publication is None:
+            known = participant._track_publications.get(track.sid)
+            if known is None:
                 room._emit("track_published", self._new_publication(participant, track), participant)
                 continue
-            was_muted = publication.muted
-            publication._info = track
-            if publication._track is not None:
-                publication._track._muted = track.muted
+            was_muted = known.muted
+            known._info = track
+            if known._track is not None:
+                known._track._muted = track.muted
             if was_muted != track.muted:
-                room._emit("track_muted" if track.muted else "track_unmuted", participant, publication)
+                room._emit("track_muted" if track.muted else "track_unmuted", participant, known)
 
     def _new_publication(self, participant: RemoteParticipant, info: models.TrackInfo) -> RemoteTrackPublication:
         publication = RemoteTrackPublication(info, participant.sid, self._room._session)

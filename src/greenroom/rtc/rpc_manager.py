@@ -105,8 +105,8 @@ class RpcManager:
             done, _ = await asyncio.wait([pending.acknowledged], timeout=wait)
             if not done:
                 raise RpcError._built_in(_Code.CONNECTION_TIMEOUT if round_trip < timeout else _Code.RESPONSE_TIMEOUT)
-            done, _ = await asyncio.wait([pending.response], timeout=max(0.0, deadline - loop.time()))
-            if not done:
+            answered, _ = await asyncio.wait([pending.response], timeout=max(0.0, deadline - loop.time()))
+            if not answered:
                 raise RpcError._built_in(_Code.RESPONSE_TIMEOUT)
             return pending.response.result()
         finally:

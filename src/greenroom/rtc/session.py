@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from livekit.protocol import models, rtc as proto
 
@@ -410,7 +410,9 @@ class Session:
             self._fail(key, ConnectError("the room was disconnected"))
         signal, self.signal = self.signal, None
         goodbye = proto.SignalRequest(
-            leave=proto.LeaveRequest(reason=int(reason), action=proto.LeaveRequest.Action.DISCONNECT)
+            leave=proto.LeaveRequest(
+                reason=cast("models.DisconnectReason", int(reason)), action=proto.LeaveRequest.Action.DISCONNECT
+            )
         )
         try:
             if signal is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Union, cast
 
 from .enums import StreamState, TrackKind
 from .log import logger
@@ -95,7 +95,7 @@ class _LocalTrack(Track):
         self._muted = muted
         self._apply_mute()
         if self._publisher is not None:
-            self._publisher._local_track_muted(self, muted)
+            self._publisher._local_track_muted(cast("LocalTrack", self), muted)
 
     def _apply_mute(self) -> None:
         if self._transport is not None and self._mid and not self._transport._closed:
@@ -144,7 +144,7 @@ class _RemoteTrack(Track):
             return
         self._ended = True
         for stream in list(self._streams):
-            stream._track_ended(self)
+            stream._track_ended(cast("RemoteTrack", self))
         self._streams.clear()
         self._set_room(None)
         self._transport = None

@@ -205,11 +205,14 @@ class RoomServer:
         manager = self.manager
         gone = asyncio.Event()
 
-        def check(_event: object = None) -> None:
+        def check() -> None:
             if not any(room.participants for room in manager.rooms.values()):
                 gone.set()
 
-        unsubscribe = manager.on(lambda event: asyncio.get_running_loop().call_soon(check))
+        def later(_event: object) -> None:
+            asyncio.get_running_loop().call_soon(check)
+
+        unsubscribe = manager.on(later)
         check()
         try:
             await asyncio.wait_for(gone.wait(), seconds)

@@ -192,7 +192,7 @@ class DataRouter:
     def send(
         self,
         payload: bytes,
-        kind: Kind.ValueType,
+        kind: Kind,
         topic: str,
         identities: tuple[str, ...],
         sids: tuple[str, ...],

@@ -12,7 +12,7 @@ import datetime
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from livekit.protocol import agent, agent_dispatch, models, room as room_messages
 
@@ -82,7 +82,7 @@ class Dispatcher:
         self.on_job_ended: Callable[[agent.Job], None] | None = None
         """Called on the event loop with each job that ended."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unsubscribe = lambda: None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._closed = False
 
     def start(self) -> None:
@@ -136,7 +136,7 @@ class Dispatcher:
         self._reconcile(room)
         return dispatch.to_proto()
 
-    def list(self, room_name: str, dispatch_id: str = "") -> Sequence[agent_dispatch.AgentDispatch]:
+    def listed(self, room_name: str, dispatch_id: str = "") -> Sequence[agent_dispatch.AgentDispatch]:
         """LookupError when the room does not exist."""
         wanted = self._wanted(self._find_room(room_name))
         return [d.to_proto() for key, d in wanted.items() if not dispatch_id or key == dispatch_id]
@@ -319,7 +319,7 @@ class Dispatcher:
     def _open_jobs(self, room: Room) -> list[JobRecord]:
         return [record for record in self._jobs.values() if record.job.room.sid == room.sid]
 
-    def _end(self, record: JobRecord, status: int, error: str) -> None:
+    def _end(self, record: JobRecord, status: agent.JobStatus, error: str) -> None:
         record.update(status, error)
         record.slot.state = "done"
         self._jobs.pop(record.job.id, None)
@@ -523,7 +523,7 @@ def _job(room: Room, dispatch: Dispatch, key: SlotKey) -> agent.Job:
     job = agent.Job(
         id=new_id("AJ"),
         dispatch_id=info.id,
-        type=job_type,
+        type=cast("agent.JobType", job_type),
         room=room.to_proto(),
         namespace=namespace,
         metadata=info.metadata,

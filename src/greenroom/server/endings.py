@@ -35,13 +35,13 @@ MOST = 10_000
 
 class Endings:
     def __init__(self) -> None:
-        self._reasons: OrderedDict[str, tuple[float, models.DisconnectReason.ValueType]] = OrderedDict()
+        self._reasons: OrderedDict[str, tuple[float, models.DisconnectReason]] = OrderedDict()
         """Participant sid to when and why, the oldest first."""
 
     def __len__(self) -> int:
         return len(self._reasons)
 
-    def add(self, sid: str, reason: models.DisconnectReason.ValueType, now: float) -> None:
+    def add(self, sid: str, reason: models.DisconnectReason, now: float) -> None:
         if reason in FINAL:
             self._reasons[sid] = (now, reason)
         while self._reasons:
@@ -50,11 +50,11 @@ class Endings:
                 return
             del self._reasons[oldest]
 
-    def of_resumed(self, sid: str) -> models.DisconnectReason.ValueType | None:
+    def of_resumed(self, sid: str) -> models.DisconnectReason | None:
         """Why the session that a client wants to resume is over for good; None when that is not so."""
         return self._reasons[sid][1] if sid in self._reasons else None
 
-    def of_rejoined(self, sid: str) -> models.DisconnectReason.ValueType | None:
+    def of_rejoined(self, sid: str) -> models.DisconnectReason | None:
         """The same for a client that joins anew and says which session it had."""
         reason = self.of_resumed(sid)
         return reason if reason in DECIDED_BY_OTHERS else None

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from .budgets import DataBudget
 
@@ -47,35 +47,38 @@ class Owner(Protocol):
     def closed(self) -> bool: ...
 
 
-class Lane:
+OwnerT = TypeVar("OwnerT", bound=Owner)
+
+
+class Lane(Generic[OwnerT]):
     __slots__ = ("bytes", "events", "owner")
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: OwnerT) -> None:
         self.owner = owner
         self.events: deque[Event] = deque()
         self.bytes = 0
 
 
-class EventQueue:
+class EventQueue(Generic[OwnerT]):
     """`add` what the core has; `handle` is called for each event in its time, on the event loop."""
 
     def __init__(
         self,
         handle: Callable[[Event], None],
-        owner: Callable[[int], Owner | None],
-        dropped: Callable[[Owner, str], None],
+        owner: Callable[[int], OwnerT | None],
+        dropped: Callable[[OwnerT, str], None],
     ) -> None:
         """`owner`: whose peer connection a number names. `dropped(owner, label)`: told of each message that found no
         room."""
         self._handle = handle
         self._owner = owner
         self._dropped = dropped
-        self._lanes: dict[Owner, Lane] = {}
-        self._circle: deque[Lane] = deque()
+        self._lanes: dict[OwnerT, Lane[OwnerT]] = {}
+        self._circle: deque[Lane[OwnerT]] = deque()
         """Lanes that may go on now."""
         self._bytes = 0
         self._going: asyncio.Handle | None = None
-        self._timers: dict[Lane, asyncio.TimerHandle] = {}
+        self._timers: dict[Lane[OwnerT], asyncio.TimerHandle] = {}
         """Lanes that wait for their budget."""
 
     @property
@@ -109,7 +112,7 @@ class EventQueue:
         self._circle.clear()
         self._bytes = 0
 
-    def _queue(self, owner: Owner, event: Event) -> None:
+    def _queue(self, owner: OwnerT, event: Event) -> None:
         lane = self._lanes.get(owner)
         if lane is None:
             lane = self._lanes[owner] = Lane(owner)
@@ -154,7 +157,7 @@ class EventQueue:
             now = loop.time()
         self._go_on()
 
-    def _again(self, lane: Lane) -> None:
+    def _again(self, lane: Lane[OwnerT]) -> None:
         del self._timers[lane]
         self._circle.append(lane)
         self._go_on()
@@ -163,7 +166,7 @@ class EventQueue:
         if self._circle and self._going is None:
             self._going = asyncio.get_running_loop().call_soon(self._slice)
 
-    def _forget(self, lane: Lane) -> None:
+    def _forget(self, lane: Lane[OwnerT]) -> None:
         self._bytes -= lane.bytes
         if self._lanes.get(lane.owner) is lane:
             del self._lanes[lane.owner]

@@ -80,7 +80,7 @@ def collapse_slashes(app: web.Application) -> None:
             request = request.clone(rel_url=url)
         return await resolve(request)
 
-    app.router.resolve = collapsed  # type: ignore[method-assign]
+    app.router.resolve = collapsed  # type: ignore[method-assign,assignment]
 
 
 def page_folder() -> Path | None:

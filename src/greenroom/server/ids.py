@@ -31,7 +31,7 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{_random(RANDOM_LENGTH)}"
 
 
-def track_sid(kind: models.TrackType.ValueType, source: models.TrackSource.ValueType) -> str:
+def track_sid(kind: models.TrackType, source: models.TrackSource) -> str:
     """`TR_` with letters for type and source, such as `TR_AM` for a microphone."""
     return f"TR_{TYPE_LETTERS.get(kind, 'X')}{SOURCE_LETTERS.get(source, '')}{_random(RANDOM_LENGTH)}"
 

@@ -53,7 +53,7 @@ class JobRecord:
     def ended(self) -> bool:
         return self.job.state.status in ENDED
 
-    def update(self, status: int, error: str = "") -> None:
+    def update(self, status: agent.JobStatus, error: str = "") -> None:
         state = self.job.state
         state.status = status
         state.error = error

@@ -8,7 +8,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc
@@ -144,11 +144,11 @@ def _client_info(query: Mapping[str, str]) -> models.ClientInfo:
     sdk = query.get("sdk", "").upper()
     sdks = models.ClientInfo.SDK
     if sdk in sdks.keys():
-        client.sdk = sdks.Value(sdk)
+        client.sdk = cast("models.ClientInfo.SDK", sdks.Value(sdk))
     capabilities = models.ClientInfo.Capability
     for name in query.get("capabilities", "").split(","):
         if name.strip() in capabilities.keys():
-            client.capabilities.append(capabilities.Value(name.strip()))
+            client.capabilities.append(cast("models.ClientInfo.Capability", capabilities.Value(name.strip())))
     return client
 
 

@@ -211,9 +211,7 @@ class RoomManager:
     def room_expired(self, room: Room) -> None:
         self._close_room(room, Reason.ROOM_CLOSED)
 
-    def _close_room(
-        self, room: Room, reason: models.DisconnectReason.ValueType, action: Action.ValueType = Action.DISCONNECT
-    ) -> None:
+    def _close_room(self, room: Room, reason: models.DisconnectReason, action: Action = Action.DISCONNECT) -> None:
         if self.rooms.get(room.name) is room:
             del self.rooms[room.name]
         self._by_number.pop(room.number, None)

@@ -7,7 +7,7 @@ import copy
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import WSCloseCode
 from livekit.protocol import models, rtc
@@ -75,7 +75,7 @@ class LimitExceeded(ValueError):
     """Name, metadata or attributes are longer than configured."""
 
 
-def kind_of(claims: Claims) -> models.ParticipantInfo.Kind.ValueType:
+def kind_of(claims: Claims) -> models.ParticipantInfo.Kind:
     return KINDS.get(claims.kind, models.ParticipantInfo.Kind.STANDARD)
 
 
@@ -100,7 +100,7 @@ class Participant:
         self.grants = Grants(auth.video, publish_only=bool(join.publish_only))
         self.kind = kind_of(self.claims)
         self.kind_details = [
-            models.ParticipantInfo.KindDetail.Value(name)
+            cast("models.ParticipantInfo.KindDetail", models.ParticipantInfo.KindDetail.Value(name))
             for detail in self.claims.kind_details
             if (name := detail.upper()) in models.ParticipantInfo.KindDetail.keys()
         ]
@@ -262,7 +262,7 @@ class Participant:
             self._connection.send(frame)
 
     def request_response(
-        self, reason: rtc.RequestResponse.Reason.ValueType, message: str = "", request_id: int = 0, **request: Any
+        self, reason: rtc.RequestResponse.Reason, message: str = "", request_id: int = 0, **request: Any
     ) -> None:
         """`RequestResponse`; success is told only to clients that know it (protocol > 14)."""
         if reason != rtc.RequestResponse.Reason.OK or self.protocol > 14:
@@ -270,7 +270,7 @@ class Participant:
                 request_response=rtc.RequestResponse(reason=reason, message=message, request_id=request_id, **request)
             )
 
-    def send_leave(self, reason: models.DisconnectReason.ValueType, action: Action.ValueType) -> None:
+    def send_leave(self, reason: models.DisconnectReason, action: Action) -> None:
         self.send(
             leave=rtc.LeaveRequest(
                 reason=reason, action=action, can_reconnect=self.protocol <= 12 and action != Action.DISCONNECT
@@ -415,7 +415,7 @@ class Participant:
         else:
             self.close(Reason.CONNECTION_TIMEOUT)
 
-    def _send_back(self, reason: models.DisconnectReason.ValueType, action: Action.ValueType) -> None:
+    def _send_back(self, reason: models.DisconnectReason, action: Action) -> None:
         self.send_leave(reason, action)
         if self._connection:
             self._connection.close()
@@ -423,7 +423,7 @@ class Participant:
 
     # --- permissions and attributes ------------------------------------------------------------------------------
 
-    def may_publish(self, source: models.TrackSource.ValueType) -> bool:
+    def may_publish(self, source: models.TrackSource) -> bool:
         return self.grants.may_publish(source)
 
     def allows(self, subscriber: Participant, sid: str) -> bool:
@@ -574,9 +574,9 @@ class Participant:
 
     def close(
         self,
-        reason: models.DisconnectReason.ValueType,
+        reason: models.DisconnectReason,
         *,
-        action: Action.ValueType = Action.DISCONNECT,
+        action: Action = Action.DISCONNECT,
         leave: bool = True,
         code: int = WSCloseCode.OK,
         text: str = "",

@@ -72,7 +72,7 @@ class Publications:
             self._publish(pending, offered, answered)
             participant.receivers_changed()
 
-    def _refusal(self, request: rtc.AddTrackRequest) -> rtc.RequestResponse.Reason.ValueType | None:
+    def _refusal(self, request: rtc.AddTrackRequest) -> rtc.RequestResponse.Reason | None:
         reason = rtc.RequestResponse.Reason
         if not self._participant.may_publish(request.source):
             return reason.NOT_ALLOWED
@@ -277,7 +277,10 @@ class Publications:
         if wanted == track.qualities:
             return
         track.qualities = wanted
-        qualities = [rtc.SubscribedQuality(quality=quality, enabled=quality <= wanted) for quality in (0, 1, 2)]
+        qualities = [
+            rtc.SubscribedQuality(quality=quality, enabled=quality <= wanted)
+            for quality in (models.LOW, models.MEDIUM, models.HIGH)
+        ]
         self._participant.send(
             subscribed_quality_update=rtc.SubscribedQualityUpdate(
                 track_sid=track.sid,

@@ -34,7 +34,7 @@ def score_of(stats: Mapping[str, Any] | None) -> float:
     return max(0.0, min(100.0, points - 250.0 * loss))
 
 
-def quality_of(score: float) -> models.ConnectionQuality.ValueType:
+def quality_of(score: float) -> models.ConnectionQuality:
     quality = models.ConnectionQuality
     if score < LOST_BELOW:
         return quality.LOST

@@ -61,7 +61,7 @@ class Room:
         self.departure_timeout = request.departure_timeout or settings.departure_timeout
         self.max_participants = request.max_participants or settings.max_participants
         self.sif_trailer = secrets.token_bytes(32)
-        self.data = DataRouter(self)
+        self.data: DataRouter = DataRouter(self)
         self.closed = False
         self._turn_password = secrets.token_urlsafe(32)
         self.wills = Wills()
@@ -130,7 +130,7 @@ class Room:
         self.broadcast(room_update=rtc.RoomUpdate(room=self.to_proto()))
 
     def remove_participant(
-        self, identity: str, reason: models.DisconnectReason.ValueType = Reason.PARTICIPANT_REMOVED, *, sid: str = ""
+        self, identity: str, reason: models.DisconnectReason = Reason.PARTICIPANT_REMOVED, *, sid: str = ""
     ) -> bool:
         """Send somebody away. `sid`: only that session of the identity. Whoever decided some time ago must name it, because
         the identity may have come back meanwhile. False when there is none."""
@@ -144,7 +144,7 @@ class Room:
         self,
         payload: bytes,
         *,
-        kind: models.DataPacket.Kind.ValueType = models.DataPacket.Kind.RELIABLE,
+        kind: models.DataPacket.Kind = models.DataPacket.Kind.RELIABLE,
         topic: str = "",
         destination_identities: Iterable[str] = (),
         destination_sids: Iterable[str] = (),
@@ -469,8 +469,8 @@ class Room:
 
     def close(
         self,
-        reason: models.DisconnectReason.ValueType = Reason.ROOM_CLOSED,
-        action: Action.ValueType = Action.DISCONNECT,
+        reason: models.DisconnectReason = Reason.ROOM_CLOSED,
+        action: Action = Action.DISCONNECT,
     ) -> None:
         """Send everybody away; `action` tells them whether to join again. Twice is fine."""
         if self.closed:

@@ -145,7 +145,7 @@ def _subscription_permission(participant: Participant, request: rtc.Subscription
 
 
 def _update_metadata(participant: Participant, request: rtc.UpdateParticipantMetadata) -> None:
-    def respond(reason: rtc.RequestResponse.Reason.ValueType, text: str = "") -> None:
+    def respond(reason: rtc.RequestResponse.Reason, text: str = "") -> None:
         participant.request_response(reason, text, request.request_id, update_metadata=request)
 
     if not participant.permission.can_update_metadata:

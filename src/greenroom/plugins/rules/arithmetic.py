@@ -270,7 +270,8 @@ def _raise(base: _Value, exponent: _Value, said: str | None) -> _Value:
     power = exponent.value
     if base.value == 0 and power < 0:
         raise _Impossible("Dividing by zero has no answer.")
-    if abs(power) * max(1.0, math.log10(abs(base.value) or 1)) > _MAX_DIGITS * (1 if abs(base.value) > 1 else 40):
+    size = abs(float(base.value))
+    if abs(float(power)) * max(1.0, math.log10(size or 1.0)) > _MAX_DIGITS * (1 if size > 1 else 40):
         raise _Impossible("That number is too long to say.")
     if isinstance(base.value, Fraction) and isinstance(power, Fraction) and power.denominator == 1:
         value: Number = base.value ** int(power)

@@ -111,7 +111,7 @@ class RuleBrain:
     def _reply(self, intent: str, text: str, asked: Sequence[str], earlier: Sequence[ChatMessage]) -> str:
         spoken = getattr(self, f"_say_{intent}", None)
         if spoken is not None:
-            return spoken(text, asked, earlier)
+            return str(spoken(text, asked, earlier))
         return _ANSWERS[intent].format(name=self.name, can=_CAN)
 
     def _say_time(self, *_: object) -> str:

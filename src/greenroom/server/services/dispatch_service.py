@@ -34,7 +34,7 @@ def dispatch_rpcs(dispatcher: Dispatcher) -> dict[str, Rpc]:
     async def list_(auth: Auth, request: messages.ListAgentDispatchRequest) -> messages.ListAgentDispatchResponse:
         auth.require_room_admin(request.room)
         try:
-            dispatches = dispatcher.list(request.room, request.dispatch_id)
+            dispatches = dispatcher.listed(request.room, request.dispatch_id)
         except LookupError as error:
             raise TwirpError("not_found", str(error.args[0])) from error
         return messages.ListAgentDispatchResponse(agent_dispatches=dispatches)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError
 from livekit.protocol import agent, models
 
 from .auth import Authenticator, AuthError
+from .bounds import DEPLOYMENT
 from .ids import new_id
 
 __all__ = ["AgentHub", "Worker", "WorkerListener"]
@@ -29,7 +29,6 @@ OFFER_SECONDS = 10.0
 SEND_SECONDS = 5.0
 """A worker that takes longer to read a message is disconnected."""
 HEARTBEAT_SECONDS = 30.0
-DEPLOYMENT = re.compile(r"[^\s_]{0,64}")
 JOB_TYPES = (agent.JobType.JT_ROOM, agent.JobType.JT_PUBLISHER, agent.JobType.JT_PARTICIPANT)
 
 

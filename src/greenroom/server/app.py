@@ -148,7 +148,7 @@ class RoomServer:
             self.authenticator,
             {
                 "RoomService": room_rpcs(self._manager, config.limit),
-                "AgentDispatchService": dispatch_rpcs(self._dispatcher),
+                "AgentDispatchService": dispatch_rpcs(self._dispatcher, self._manager),
                 **not_connected_rpcs(),
                 **self._services(self),
             },

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from .budgets import Bucket, BucketTable, Rates
+from .budgets import JOIN_BURST_SECONDS, Bucket, BucketTable, Rates
 from .rules import Referee, Refused, Visitor
 from .twirp import TwirpError
 
@@ -59,7 +59,7 @@ class Gate:
         self._accepts = BucketTable(rates.address_requests)
         self._requests = BucketTable(rates.address_requests)
         self._joins = BucketTable(rates.address_joins)
-        self._identity_joins = BucketTable(rates.identity_joins)
+        self._identity_joins = BucketTable(rates.identity_joins, burst=rates.identity_joins * JOIN_BURST_SECONDS)
         self._keys = BucketTable(rates.key_requests)
 
     # --- addresses -----------------------------------------------------------------------------------------------

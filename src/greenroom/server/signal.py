@@ -187,6 +187,11 @@ class SignalEndpoint:
             return
         if settings.max_metadata_size and len(config.metadata.encode()) > settings.max_metadata_size:
             raise web.HTTPBadRequest(text=f"room metadata exceeds the limit of {settings.max_metadata_size} bytes")
+        try:
+            for wish in config.agents:
+                settings.check_wish(wish)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"the token's room configuration: {error}") from error
         most = MAX_ROOM_CONFIG + (settings.max_metadata_size + settings.max_attributes_size) // 2
         if config.ByteSize() > most:
             raise web.HTTPBadRequest(text=f"the token's room configuration exceeds the limit of {most} bytes")

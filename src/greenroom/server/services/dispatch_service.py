@@ -6,19 +6,24 @@ from livekit.protocol import agent_dispatch as messages
 
 from ..auth import Auth
 from ..dispatch import Dispatcher, TooManyDispatches
-from ..manager import MediaFailed, TooManyRooms
+from ..manager import MediaFailed, RoomManager, TooManyRooms
 from ..twirp import Rpc, TwirpError
 
 __all__ = ["dispatch_rpcs"]
 
 
-def dispatch_rpcs(dispatcher: Dispatcher) -> dict[str, Rpc]:
+def dispatch_rpcs(dispatcher: Dispatcher, manager: RoomManager) -> dict[str, Rpc]:
+    """`manager`: whose settings say how long metadata and attributes may be."""
+
     async def create(auth: Auth, request: messages.CreateAgentDispatchRequest) -> messages.AgentDispatch:
         auth.require_room_admin(request.room)
         if not request.room:
             raise TwirpError("invalid_argument", "room name is missing")
         try:
+            manager.settings.check_wish(request)
             return await dispatcher.create(request)
+        except ValueError as error:
+            raise TwirpError("invalid_argument", str(error)) from error
         except (MediaFailed, TooManyRooms) as error:
             raise TwirpError("unavailable", str(error)) from error
         except TooManyDispatches as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from livekit.protocol import models, room
 
@@ -67,9 +67,11 @@ class _RoomService:
         if limit and len(request.name) > limit:
             raise TwirpError("invalid_argument", f"room name length exceeds limits: max length {limit}")
         self._check_metadata(request.metadata)
-        for wish in request.agents:
-            self._check_metadata(wish.metadata)
-            self._check_attributes(wish.attributes)
+        try:
+            for wish in request.agents:
+                self._manager.settings.check_wish(wish)
+        except ValueError as error:
+            raise TwirpError("invalid_argument", str(error)) from error
         if request.room_preset and request.room_preset not in self._manager.settings.room_configurations:
             raise TwirpError("invalid_argument", f"unknown room preset {request.room_preset!r}")
         try:
@@ -196,12 +198,8 @@ class _RoomService:
             raise TwirpError("not_found", "participant does not exist")
         return participant
 
-    def _check_attributes(self, attributes: Mapping[str, str]) -> None:
-        limit = self._manager.settings.max_attributes_size
-        if limit and sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items()) > limit:
-            raise TwirpError("invalid_argument", f"attributes size exceeds limits: max size {limit}")
-
     def _check_metadata(self, metadata: str) -> None:
-        limit = self._manager.settings.max_metadata_size
-        if limit and len(metadata.encode()) > limit:
-            raise TwirpError("invalid_argument", f"metadata size exceeds limits: max size {limit}")
+        try:
+            self._manager.settings.check_metadata(metadata)
+        except ValueError as error:
+            raise TwirpError("invalid_argument", str(error)) from error

@@ -1,6 +1,8 @@
-"""`livekit.AgentDispatchService` on top of the dispatcher."""
+"""`livekit.AgentDispatchService` on top of the dispatcher. Each method runs on the node of its room."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from livekit.protocol import agent_dispatch as messages
 
@@ -44,8 +46,11 @@ def dispatch_rpcs(dispatcher: Dispatcher, manager: RoomManager) -> dict[str, Rpc
             raise TwirpError("not_found", str(error.args[0])) from error
         return messages.ListAgentDispatchResponse(agent_dispatches=dispatches)
 
+    def named(request: Any) -> str:
+        return str(request.room)
+
     return {
-        "CreateDispatch": Rpc(messages.CreateAgentDispatchRequest, create),
-        "DeleteDispatch": Rpc(messages.DeleteAgentDispatchRequest, delete),
-        "ListDispatch": Rpc(messages.ListAgentDispatchRequest, list_),
+        "CreateDispatch": Rpc(messages.CreateAgentDispatchRequest, create, room=named, opens=True),
+        "DeleteDispatch": Rpc(messages.DeleteAgentDispatchRequest, delete, room=named),
+        "ListDispatch": Rpc(messages.ListAgentDispatchRequest, list_, room=named),
     }

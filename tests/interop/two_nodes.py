@@ -90,7 +90,7 @@ class Relay:
 class OtherNode:
     """The second server as the first one reaches it."""
 
-    def __init__(self, here: LocalNode, server: RoomServer, session: aiohttp.ClientSession) -> None:
+    def __init__(self, server: RoomServer, session: aiohttp.ClientSession) -> None:
         self.id = server.manager.settings.node_id
         self._url = server.url
         self._authenticator = server.authenticator
@@ -164,12 +164,13 @@ class FirstLetterRouter:
 
     def __init__(self, second: RoomServer) -> None:
         self._second = second
+        self._session: aiohttp.ClientSession | None = None
         self.draining = self.closed = False
 
     async def start(self, here: LocalNode) -> None:
         self._session = aiohttp.ClientSession()
         self._here = here
-        self.there = OtherNode(here, self._second, self._session)
+        self.there = OtherNode(self._second, self._session)
         here.workers.listen(SharedWorkers(self._second.workers))
 
     async def locate(self, room: str) -> Node:
@@ -185,7 +186,8 @@ class FirstLetterRouter:
 
     async def close(self) -> None:
         self.closed = True
-        await self._session.close()
+        if self._session:
+            await self._session.close()
 
 
 @asynccontextmanager

@@ -238,6 +238,7 @@ class RoomServer:
     async def stop(self) -> None:
         """Send everybody away, close every socket and thread."""
         self._draining = True
+        self.router.drain()
         if self._dispatcher:
             await self._dispatcher.close()
         if self._manager:

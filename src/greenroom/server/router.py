@@ -84,10 +84,10 @@ class Router(Protocol):
         """All that are in service, this one among them."""
 
     def drain(self) -> None:
-        """This node is about to stop: no more rooms are placed on it."""
+        """This node is about to stop: no more rooms are placed on it. Twice is fine, and before `start`."""
 
     async def close(self) -> None:
-        """Once, after all rooms are closed and all sockets. Twice is fine."""
+        """After all rooms are closed, and all sockets. Twice is fine, and after a start that failed or never was."""
 
 
 class LocalRouter:

@@ -21,7 +21,7 @@ from .negotiation import Negotiation
 from .permissions import Grants
 from .profile import LimitExceeded, Profile
 from .publishing import Publications
-from .returning import Will, key_of
+from .returning import ApiMutes, Will, key_of
 from .subscriptions import SubscriptionSet
 from .tracks import PublishedTrack
 from .transport import Answerer, Offerer
@@ -121,8 +121,7 @@ class Participant:
         """When its last message came: what was sent to it since then is perhaps lost."""
         self.away_since = self.heard_at
         """`heard_at` as it was before the last resume."""
-        self._muted_by_api: dict[str, tuple[float, bool]] = {}
-        """Track sid to when, and what it was told to be."""
+        self._api_mutes = ApiMutes()
         self.drop_signal_on_resume = ""
         """Set by `SimulateScenario`: "after" or "before" the messages of the next resume."""
         self.resumable = True
@@ -403,18 +402,15 @@ class Participant:
         if not muted and not self.room.settings.enable_remote_unmute:
             raise PermissionError("remote unmute not enabled")
         if info.muted != muted:
-            known = self.publications.tracks
-            self._muted_by_api = {sid: told for sid, told in self._muted_by_api.items() if sid in known}
-            self._muted_by_api[track_sid] = (asyncio.get_running_loop().time(), muted)
+            self._api_mutes.add(track_sid, muted, asyncio.get_running_loop().time(), self.tracks)
             self.send(mute=rtc.MuteTrackRequest(sid=track_sid, muted=muted))
             self.set_muted(track_sid, muted)
         return info
 
     def send_missed_mutes(self) -> None:
-        """After a resume: the API's mutes that the client perhaps never heard of. No snapshot tells it: clients take
-        being muted for their own affair."""
-        for sid, (when, muted) in self._muted_by_api.items():
-            if when >= self.away_since and sid in self.publications.tracks:
+        """After a resume: the API's mutes that the client perhaps never heard of."""
+        for sid, muted in self._api_mutes.since(self.away_since).items():
+            if sid in self.tracks:
                 self.send(mute=rtc.MuteTrackRequest(sid=sid, muted=muted))
 
     def update_subscriptions(
@@ -434,7 +430,7 @@ class Participant:
 
     def _will(self) -> Will:
         allowed, sids = self.publications.bequeath()
-        unheard = {sid for sid, (when, muted) in self._muted_by_api.items() if muted and when >= self.heard_at}
+        unheard = {sid for sid, muted in self._api_mutes.since(self.heard_at).items() if muted}
         return Will(
             allowed=allowed,
             sids=sids,

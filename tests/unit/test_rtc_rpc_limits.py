@@ -79,12 +79,12 @@ async def test_one_call_too_many_is_told_so(monkeypatch: pytest.MonkeyPatch, pro
 
     link["bob"].register_rpc_method("m", slow)
     running = [asyncio.create_task(call(link)) for _ in range(2)]
-    await until(lambda: len(link["bob"]._rpc._running) == 2, "two are running")
+    await until(lambda: link["bob"]._rpc._running.total() == 2, "two are running")
     with pytest.raises(rtc.RpcError) as error:
         await call(link)
     assert (error.value.code, error.value.data) == (Code.APPLICATION_ERROR, "too many calls are running here")
     others = asyncio.create_task(link["carol"].perform_rpc(destination_identity="bob", method="m", payload=""))
-    await until(lambda: len(link["bob"]._rpc._running) == 3, "others have places of their own")
+    await until(lambda: link["bob"]._rpc._running.total() == 3, "others have places of their own")
     done.set()
     assert await asyncio.gather(*running, others) == ["done"] * 3
     assert await call(link) == "done"

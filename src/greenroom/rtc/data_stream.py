@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from livekit.protocol import models
 
 from .errors import StreamError
-from .event_emitter import spawn
+from .event_emitter import handler_tasks
 from .log import logger
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class _StreamWriter:
         """What was begun will not be finished: tell the readers."""
         if self._opened and not self._closed:
             why = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error)
-            spawn(self._end_abnormally(f"aborted: {why}"), "ending a stream")
+            handler_tasks.start(self._end_abnormally(f"aborted: {why}"), "ending a stream")
 
     async def _end_abnormally(self, reason: str) -> None:
         try:

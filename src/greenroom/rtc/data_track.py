@@ -333,7 +333,7 @@ class DataTrackManager:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT):
                 info = await answer
-            session._offer_publisher()
+            session.offer_publisher()
             await session.publisher.wait_channel(DATA_TRACK, PUBLISH_TIMEOUT)
         except BaseException as error:
             # Published or not: nobody here holds it, so nobody shall see it there.

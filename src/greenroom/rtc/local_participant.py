@@ -121,10 +121,10 @@ class LocalParticipant(Participant):
                 if transport is None:
                     raise PublishTrackError("cannot publish: the room was disconnected")
                 mid = self._add_section(transport, track, cid, options)
-                session._publisher_offered = True
+                session.publisher_offered = True
                 await transport.negotiate()
         except BaseException as error:
-            if mid and transport is not None and not transport._closed:
+            if mid and transport is not None and not transport.closed:
                 # Cancelled or given up half way: nothing may go on sending that nobody here holds.
                 transport.peer.remove_send(mid)
                 transport.sections.pop(mid, None)
@@ -192,7 +192,7 @@ class LocalParticipant(Participant):
         transport, mid = track._transport, track._mid
         track._transport, track._mid, track._publisher = None, "", None
         track._set_room(None)
-        if transport is not None and not transport._closed:
+        if transport is not None and not transport.closed:
             transport.peer.remove_send(mid)
             transport.negotiate()
 

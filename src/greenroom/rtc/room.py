@@ -517,9 +517,7 @@ class Room(EventEmitter[EventTypes]):
         if self._connecting:
             return
         if self._local_participant is not None and self._session is not None:
-            self._session.recovery.keep(
-                self._session.loop.create_task(self._local_participant._rpc.close(), name="close rpc")
-            )
+            self._session.tasks.start(self._local_participant._rpc.close(), "close rpc")
         self._release_events()
         self._ended(reason)
 

@@ -419,8 +419,7 @@ class RoomState:
         room = self._room
         local = room._local_participant
         if local is not None and room._session is not None and sid in local._track_publications:
-            task = room._session.loop.create_task(local.unpublish_track(sid), name=f"unpublish {sid}")
-            room._session.recovery.keep(task)
+            room._session.tasks.start(local.unpublish_track(sid), f"unpublish {sid}")
 
     def _own_track_subscribed(self, sid: str) -> None:
         local = self._room._local_participant

@@ -18,7 +18,7 @@ from .data_stream import (
     TextStreamReader,
 )
 from .errors import StreamError
-from .event_emitter import spawn
+from .event_emitter import handler_tasks
 from .log import logger
 
 DEFAULT_MAX_PAYLOAD = 5_000_000_000
@@ -135,7 +135,7 @@ class StreamReceiver:
             logger.exception("the stream handler of topic %r failed", header.topic)
             return
         if inspect.iscoroutine(result):
-            spawn(result, f"stream handler of topic {header.topic!r}")
+            handler_tasks.start(result, f"stream handler of topic {header.topic!r}")
 
     def handle_chunk(self, chunk: models.DataStream.Chunk, sender: str) -> None:
         incoming = self._open.get(chunk.stream_id)

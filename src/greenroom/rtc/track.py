@@ -98,7 +98,7 @@ class _LocalTrack(Track):
             self._publisher._local_track_muted(cast("LocalTrack", self), muted)
 
     def _apply_mute(self) -> None:
-        if self._transport is not None and self._mid and not self._transport._closed:
+        if self._transport is not None and self._mid and not self._transport.closed:
             self._transport.peer.set_send_muted(self._mid, self._muted)
 
 

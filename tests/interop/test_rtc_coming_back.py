@@ -43,7 +43,7 @@ async def members(
 @asynccontextmanager
 async def away(member: Member, *, full: bool = False) -> AsyncIterator[None]:
     """Without signalling; then back, by resume or by full reconnect."""
-    session = member.room._session
+    session = member.room._core.session
     assert session is not None and session.signal is not None
     original, gate = session.open_signal, asyncio.Event()
 
@@ -185,7 +185,7 @@ async def test_everything_that_the_api_changes_meanwhile_reaches_me(
         known = picture(alice.room)
         for identity in ("alice", "bob"):
             assert known[identity][1:4] == (f"{identity} the new", "new", {"new": "yes"})
-            assert not alice.room._participant(identity).permissions.can_publish_data
+            assert not alice.room._core.participant(identity).view.permissions.can_publish_data
         (own,) = alice.me.track_publications.values()
         assert own.muted and own.track.muted
         wanted = {muted.sid, new.sid} | (set() if full else {on.sid})
@@ -444,15 +444,15 @@ async def test_what_is_lost_again_while_it_is_published_again_is_not_lost(room_s
     async with members(room_server, "alice", "bob") as (alice, _):
         publication = await publish(alice, "mine")
         data = await alice.me.publish_data_track(name="pose")
-        original, times = alice.me._publish, []
+        original, times = alice.me._core.tracks._publish, []
 
         async def lose(*args: Any) -> Any:
             times.append(1)
             if len(times) <= 2:
-                alice.room._session.signal.drop()
+                alice.room._core.session.signal.drop()
             return await original(*args)
 
-        alice.me._publish = lose
+        alice.me._core.tracks._publish = lose
         await alice.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
         await alice.seen("reconnected", seconds=30)
         assert len(times) == 3

@@ -21,7 +21,7 @@ async def test_who_was_sent_away_meanwhile_stays_away(
 ) -> None:
     """The way back is begun, then the end comes: one of the two had to be told by the answer to the other."""
     async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, _):
-        session = alice.room._session
+        session = alice.room._core.session
         assert session is not None and session.signal is not None
         name = alice.room.name
         session.signal.drop()  # no farewell can reach it any more

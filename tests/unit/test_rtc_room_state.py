@@ -36,7 +36,7 @@ class Watched:
             participant=models.ParticipantInfo(sid="PA_me", identity="me"),
             other_participants=others,
         )
-        self.room._state.joined(join)
+        self.room._core.state.joined(join)
         self.transport = FakeTransport()
 
     def update(self, *infos: models.ParticipantInfo) -> list[str]:
@@ -44,12 +44,12 @@ class Watched:
 
     def signal(self, **message: Any) -> list[str]:
         self.seen.clear()
-        self.room._state.handle(proto.SignalResponse(**message))
+        self.room._core.state.handle(proto.SignalResponse(**message))
         return [event for event, *_ in self.seen]
 
     def tracks(self, **by_mid: str) -> list[str]:
         self.seen.clear()
-        self.room._state.set_tracks(self.transport, {mid[1:]: sid for mid, sid in by_mid.items()})  # type: ignore[arg-type]
+        self.room._core.state.set_tracks(self.transport, {mid[1:]: sid for mid, sid in by_mid.items()})  # type: ignore[arg-type]
         return [event for event, *_ in self.seen]
 
 
@@ -178,21 +178,21 @@ async def test_events_wait_until_connect_has_returned() -> None:
     seen: list[str] = []
     room.on("room_updated", lambda: seen.append("first"))
     room.on("participant_connected", lambda p: seen.append(p.identity))
-    room._connecting = True
-    room._state._room_update(models.Room(sid="RM_1"))
-    room._connecting = False
-    room._state._apply_remote(bob(state=State.JOINED))
+    room._core.connecting = True
+    room._core.state._room_update(models.Room(sid="RM_1"))
+    room._core.connecting = False
+    room._core.state._apply_remote(bob(state=State.JOINED))
     assert seen == []
-    room._release_events()
+    room._core.release_events()
     assert seen == ["first", "bob"]
 
 
 async def test_room_sid_can_be_awaited() -> None:
     room = rtc.Room()
-    room._connecting = True
+    room._core.connecting = True
     task = asyncio.ensure_future(_sid(room))
     await asyncio.sleep(0)
-    room._state._apply_room(models.Room(sid="RM_7"))
+    room._core.set_info(models.Room(sid="RM_7"))
     assert await task == "RM_7"
 
 

@@ -17,7 +17,7 @@ from greenroom.rtc.room import EventTypes
 from greenroom.server.app import RoomServer
 from tests.conftest import until
 
-from .rtc_pairs import GREENROOM, Member, feeding, in_room
+from .rtc_pairs import GREENROOM, Member, feeding, in_room, lose_socket
 
 both_ways = pytest.mark.parametrize("full", [False, True], ids=["resume", "full"])
 both_modes = pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
@@ -56,7 +56,7 @@ async def away(member: Member, *, full: bool = False) -> AsyncIterator[None]:
 
     before = len(member.events("reconnected"))
     session.open_signal = hold  # type: ignore[method-assign]
-    session.signal.drop()
+    lose_socket(member)
     await member.seen("reconnecting", lambda: len(member.events("reconnecting")) > before)
     yield
     gate.set()
@@ -449,7 +449,7 @@ async def test_what_is_lost_again_while_it_is_published_again_is_not_lost(room_s
         async def lose(*args: Any) -> Any:
             times.append(1)
             if len(times) <= 2:
-                alice.room._core.session.signal.drop()
+                lose_socket(alice)
             return await original(*args)
 
         alice.me._core.tracks._publish = lose

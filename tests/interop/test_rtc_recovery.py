@@ -14,16 +14,9 @@ from livekit.protocol import models
 from greenroom import rtc
 from greenroom.server.app import RoomServer
 
-from .rtc_pairs import GREENROOM, OFFICIAL, Member, dominant_frequency, feeding, in_room, listen
+from .rtc_pairs import GREENROOM, OFFICIAL, Member, dominant_frequency, feeding, in_room, listen, lose_socket
 
 both_modes = pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
-
-
-def lose_socket(member: Member) -> None:
-    """Cut the signalling connection as a network failure would."""
-    session = member.room._core.session
-    assert session is not None and session.signal is not None
-    session.signal.drop()
 
 
 @both_modes

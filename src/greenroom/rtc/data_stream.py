@@ -244,9 +244,17 @@ class OutgoingStream:
             self._closed = True
             trailer = models.DataStream.Trailer(stream_id=self._id, reason=reason, attributes=attributes or {})
             packet = self.packet(stream_trailer=trailer)
-            sending = asyncio.ensure_future(self._local.send_stream_packet(packet))
-            sending.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.shield(sending)
+            error = await asyncio.shield(self._local.room.tasks.start(self._send_end(packet), "ending a stream"))
+            if error is not None:
+                raise error
+
+    async def _send_end(self, packet: models.DataPacket) -> StreamError | None:
+        """The error is returned, not raised: whoever closed the stream may be gone."""
+        try:
+            await self._local.send_stream_packet(packet)
+        except StreamError as error:
+            return error
+        return None
 
     def abort(self, error: BaseException) -> None:
         """What was begun will not be finished: tell the readers."""

@@ -238,6 +238,8 @@ async def test_a_frame_processor_is_told_whose_sound_it_gets_and_of_new_tokens()
     watched.room._core.on_token("newer")
     assert len(processor.told) == 4, "the track is over"
     await stream.aclose()
+    await stream.aclose()
+    assert processor.told[4:] == ["closed"]
 
 
 def test_mappings_follow_the_room_and_cannot_be_written() -> None:

@@ -123,10 +123,10 @@ class AudioStream(MediaStream[AudioFrameEvent]):
         )
 
     async def aclose(self) -> None:
-        already = self._reader.over
         await super().aclose()
-        if self._processor is not None and self._auto_close_processor and not already:
-            close_processor(self._processor)
+        processor, self._processor = self._processor, None
+        if processor is not None and self._auto_close_processor:
+            close_processor(processor)
 
 
 class AudioReader(FrameReader[AudioFrameEvent]):

@@ -39,7 +39,7 @@ class FrameReader(Generic[Item]):
         self._announced = False
         self._frames: deque[Item] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
-        self.over = False
+        self._over = False
         self.follows = False
         """It reads whatever track a participant has with `track_source`, one after the other."""
         self.track_source: int | None = None
@@ -129,7 +129,7 @@ class FrameReader(Generic[Item]):
 
     def finish(self) -> None:
         """No more frames will come; waiting iterators end once what is there was read."""
-        self.over = True
+        self._over = True
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -152,7 +152,7 @@ class FrameReader(Generic[Item]):
             if self._announced:
                 self._fill()
                 continue
-            if self.over:
+            if self._over:
                 raise StopAsyncIteration
             waiter = self._loop.create_future()
             self._waiters.append(waiter)

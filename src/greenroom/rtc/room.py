@@ -20,6 +20,7 @@ from .enums import (
     IceTransportType,
     SimulateScenarioKind,
 )
+from .errors import ConnectError as ConnectError  # the official package has it in this module
 from .event_emitter import EventEmitter
 from .local_participant import LocalParticipant
 from .messages import IceServer

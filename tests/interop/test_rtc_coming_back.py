@@ -134,6 +134,7 @@ async def test_everything_that_the_api_changes_meanwhile_reaches_me(
         mine, gone = await publish(alice, "mine"), await publish(carol, "gone")
         muted, off, on = await publish(bob, "muted"), await publish(bob, "off"), await publish(bob, "on")
         await until(lambda: received(room_server, "alice") == {p.sid for p in (gone, muted, off, on)}, "all received")
+        await until(lambda: on.sid in alice.room.remote_participants["bob"].track_publications, "alice knows of it")
         alice.room.remote_participants["bob"].track_publications[on.sid].set_subscribed(False)
         await until(lambda: on.sid not in received(room_server, "alice"), "switched off")
         events = {

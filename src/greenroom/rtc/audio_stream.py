@@ -130,7 +130,7 @@ class AudioStream(MediaStream[AudioFrameEvent]):
 
 
 class AudioReader(FrameReader[AudioFrameEvent]):
-    kind = TrackKind.KIND_AUDIO
+    kinds = frozenset((TrackKind.KIND_AUDIO,))
 
     def __init__(
         self,

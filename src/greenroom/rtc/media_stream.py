@@ -28,7 +28,7 @@ class FrameReader(Generic[Item]):
     weakly, its stream alone holds it: a stream that the program dropped without closing stops being decoded.
     """
 
-    kind: ClassVar[TrackKind]
+    kinds: ClassVar[frozenset[TrackKind]]
     """Of the tracks that it reads."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -60,7 +60,7 @@ class FrameReader(Generic[Item]):
         return self._sink is not None
 
     def attach(self, track: RemoteTrackCore) -> None:
-        """Read this track, which is of our kind."""
+        """Read this track, which is of one of our kinds."""
         if track.ended or track.transport is None:
             if not self.follows:
                 self.finish()
@@ -179,7 +179,7 @@ class MediaStream(Generic[Item]):
             core_of(participant).follow(reader)
             return
         core = remote_core(track)
-        if core is None or core.kind != reader.kind:
+        if core is None or core.kind not in reader.kinds:
             raise ValueError(f"{type(self).__name__} cannot read {track!r}; it reads a subscribed remote track")
         reader.attach(core)
 

@@ -100,7 +100,7 @@ class RemoteParticipantCore(ParticipantCore[RemotePublicationCore]):
     @staticmethod
     def _attach(reader: FrameReader[Any], publication: RemotePublicationCore) -> bool:
         track = publication.track
-        if track is None or publication.source != reader.track_source or track.kind != reader.kind:
+        if track is None or publication.source != reader.track_source or track.kind not in reader.kinds:
             return False
         reader.attach(track)
         return True

@@ -15,6 +15,7 @@ from .stats import RtcStats, track_stats
 if TYPE_CHECKING:
     from .audio_source import AudioSource
     from .media_stream import FrameReader
+    from .participant import RemoteParticipantCore
     from .room_core import RoomCore
     from .track_publisher import TrackPublisher
     from .transport import Transport
@@ -80,11 +81,16 @@ class RemoteTrackCore(TrackCore):
         for reader in list(self.readers):
             reader.inform(self.place())
 
+    @property
+    def owner(self) -> RemoteParticipantCore | None:
+        """Who publishes it, while it is in a room."""
+        remotes = self.room.remotes.values() if self.room is not None else ()
+        return next((each for each in remotes if self.sid in each.publications), None)
+
     def place(self) -> StreamPlace | None:
-        room = self.room
+        room, owner = self.room, self.owner
         if room is None:
             return None
-        owner = next((p for p in room.remotes.values() if self.sid in p.publications), None)
         return StreamPlace(
             room_name=room.info.name,
             participant_identity=owner.identity if owner is not None else "",

@@ -69,7 +69,7 @@ class VideoStream(MediaStream[VideoFrameEvent]):
 
 
 class VideoReader(FrameReader[VideoFrameEvent]):
-    kind = TrackKind.KIND_VIDEO
+    kinds = frozenset((TrackKind.KIND_VIDEO,))
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None, capacity: int, format: VideoBufferType | None) -> None:
         super().__init__(loop)

@@ -10,7 +10,7 @@ from .log import logger
 from .stats import RtcStats, track_stats
 
 if TYPE_CHECKING:
-    from greenroom._native import AudioSink, VideoSink
+    from greenroom._native import AudioSink, EncodedSink, VideoSink
 
     from .audio_source import AudioSource
     from .audio_stream import AudioStream
@@ -137,6 +137,15 @@ class _RemoteTrack(Track):
 
     def _remove_stream(self, stream: MediaStream[Any]) -> None:
         self._streams.discard(stream)
+
+    def _open_encoded_sink(self, *, capacity: int) -> EncodedSink:
+        assert self._transport is not None
+        room = self._resolve_room()
+        others = room.remote_participants.values() if room is not None else ()
+        # Sound and pictures of one participant share a clock.
+        group = next((other.sid for other in others if self._sid in other.track_publications), self._sid)
+        kind = "audio" if self._kind == TrackKind.KIND_AUDIO else "video"
+        return self._transport.peer.receive_encoded(self._mid, kind, group=group, capacity=capacity)
 
     def _end(self) -> None:
         """The subscription is over: what was decoded may still be read, then the streams end."""

@@ -190,3 +190,55 @@ fn holes_are_named() {
     assert!(holes > 2 && relay.lost.load(std::sync::atomic::Ordering::SeqCst) > 2, "{holes}");
     grows(&packets);
 }
+
+/// The path delays the first frame of each stream by something else, which arrival alone would take for a distance in time. What the
+/// sender reports sets it right.
+#[test]
+fn sound_and_pictures_come_together() {
+    std::thread::scope(|scope| {
+        for seed in 1..=4 {
+            scope.spawn(move || {
+                let error = apart(Path { seed, loss_percent: 0, jitter_ms: 400, garbage_percent: 0 });
+                assert!(error.abs() < 60_000, "seed {seed}: {error} us");
+            });
+        }
+    });
+}
+
+/// By how much pictures are late against sound at the end of some seconds, in microseconds.
+fn apart(path: Path) -> i64 {
+    let (mut left, mut right) = (Side::new(), Side::new());
+    let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
+    let microphone = left.engine.audio_input(48_000, 1, 10_000).unwrap();
+    let camera = left.engine.video_input(false);
+    let sound = a.send_audio(&microphone, "mic", "s", 32_000, false, false).unwrap();
+    let picture = a.send_video(&camera, "cam", "s", VideoCodec::Vp8, &[layer()], true).unwrap();
+    let _relay = negotiate_over(path, &a, &b);
+    left.wait_for(Event::Connected(a.id()));
+    right.wait_for(Event::Connected(b.id()));
+    let ear = b.receive_encoded(&sound, MediaKind::Audio, "a", 0).unwrap();
+    let eye = b.receive_encoded(&picture, MediaKind::Video, "a", 0).unwrap();
+    let seconds = 7;
+    let started = Instant::now();
+    assert!(microphone.push(&tone(48_000, 440.0, 48_000 * seconds)).unwrap());
+    let (mut heard, mut seen) = (Vec::new(), Vec::new());
+    while started.elapsed() < Duration::from_secs(seconds as u64) {
+        // Each picture says when it was shown, in microseconds after the sound began.
+        let said =
+            FrameMetadata { timestamp_us: Some(started.elapsed().as_micros() as u64), ..FrameMetadata::default() };
+        let pixels = vec![90; 64 * 48 * 4];
+        camera.push_with(&pixels, 64, 48, PixelFormat::Rgba, 0, 0, &said).unwrap();
+        std::thread::sleep(Duration::from_millis(33));
+        heard.extend(ear.read());
+        seen.extend(eye.read());
+    }
+    // The clock of the sound begins at 0 with the first sample.
+    let error = |view: &EncodedFrame, packet: &EncodedFrame| {
+        let shown_us = view.metadata.as_ref().unwrap().timestamp_us.unwrap() as i64;
+        let spoken_us = i64::from(packet.rtp_timestamp) * 1_000 / 48;
+        (view.presentation_us - shown_us) - (packet.presentation_us - spoken_us)
+    };
+    let (first, last) = (error(&seen[0], &heard[0]), error(seen.last().unwrap(), heard.last().unwrap()));
+    println!("seed {}: {first} us at first, {last} us at last", path.seed);
+    last
+}

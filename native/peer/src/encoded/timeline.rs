@@ -76,7 +76,10 @@ impl Timeline {
 
     /// `rtp` is extended; `arrival_us` is on the timeline. Frames come in their order.
     pub fn place(&mut self, rtp: u64, arrival_us: i64, report: Option<SenderTime>) -> Placed {
-        if let Some(report) = report.filter(|report| self.report.is_none_or(|(known, _)| known != *report)) {
+        // A frame that was overtaken on the way may know an older report.
+        let is_newer =
+            |report: &SenderTime| self.report.is_none_or(|(known, since_us)| known != *report && arrival_us > since_us);
+        if let Some(report) = report.filter(is_newer) {
             self.report = Some((report, arrival_us));
         }
         let mut anew = false;
@@ -193,6 +196,20 @@ mod tests {
             assert!(heard > last.0 && seen > last.1);
             last = (heard, seen);
         }
+    }
+
+    /// Frames that overtook each other know older and newer reports.
+    #[test]
+    fn an_older_report_does_not_come_back() {
+        let (mut sound, mut picture) = streams();
+        picture.place(0, 0, Some(SenderTime { rtp: 0, at_us: 0 }));
+        let old = SenderTime { rtp: 0, at_us: 0 };
+        let new = SenderTime { rtp: 48_000, at_us: SECOND + 20_000 };
+        sound.place(0, 0, Some(old));
+        sound.place(960, 40_000, Some(new));
+        // The report came before the one and after the other, which was sent later.
+        sound.place(1920, 39_000, Some(old));
+        assert_eq!(sound.report, Some((new, 40_000)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from greenroom.api import CreateAgentDispatchRequest, LiveKitAPI
 from greenroom.server.app import RoomServer
 from tests.conftest import token, until
 
-from .rtc_pairs import Member, dominant_frequency, listen
+from .rtc_pairs import Member, dominant_frequency, feeding, in_room, listen
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,9 +28,11 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def program(name: str) -> dict[str, Any]:
-    """The names that the only block of a page defines."""
-    [text] = blocks(ROOT / name)
+def program(name: str, block: int = 0, count: int = 1) -> dict[str, Any]:
+    """The names that one of a page's `count` blocks defines."""
+    texts = blocks(ROOT / name)
+    assert len(texts) == count, "each block has a test"
+    text = texts[block]
     names: dict[str, Any] = {"__name__": name}
     exec(compile(text, name, "exec"), names)
     return names
@@ -93,13 +96,30 @@ async def test_rtc(room_server: RoomServer):
     await ann.connect(room_server.url)
     try:
         running = asyncio.create_task(
-            program("docs/rtc.md")["main"](room_server.url.replace("http", "ws", 1), token("ben"))
+            program("docs/rtc.md", 0, 2)["main"](room_server.url.replace("http", "ws", 1), token("ben"))
         )
         track, *_ = await ann.seen("track_subscribed")
         assert abs(dominant_frequency(await listen(ann, track, 0.5)) - 400) < 5
         await asyncio.wait_for(running, 15)
     finally:
         await ann.room.disconnect()
+
+
+async def test_rtc_recording(room_server: RoomServer, tmp_path: Path):
+    async with in_room(room_server, "livekit.rtc", "greenroom.rtc") as (ann, ben):
+        _, task = await ann.publish_picture((220, 30, 30), (30, 30, 220))
+        async with feeding(task):
+            track, *_ = await ben.seen("track_subscribed")
+            path = tmp_path / "ann.ivf"
+            await asyncio.wait_for(program("docs/rtc.md", 1, 2)["record"](track, str(path), 1.0), 15)
+    data = path.read_bytes()
+    assert data[:4] == b"DKIF" and struct.unpack_from("<4sHH", data, 8) == (b"VP80", 320, 240)
+    at, times = 32, []
+    while at < len(data):
+        size, stamp = struct.unpack_from("<IQ", data, at)
+        times.append(stamp)
+        at += 12 + size
+    assert at == len(data) and times[0] == 0 and times[-1] >= 1_000_000 and len(times) > 10
 
 
 async def test_server():

@@ -132,6 +132,7 @@ class TrackPublisher:
                 stream_id=stream_id,
                 codec=codec_name(options),
                 layers=layers_of(track, options),
+                trailers=bool(options.frame_metadata_features),
             )
             transport.sections[mid] = ("video", True)
         else:

@@ -9,6 +9,7 @@ use greenroom_peer::{MediaKind, SectionStats};
 
 use super::audio::{AudioInput, AudioSink};
 use super::buffer::Bytes;
+use super::encoded::EncodedSink;
 use super::engine::PeerEngine;
 use super::error::raise;
 use super::video::{VideoInput, VideoSink};
@@ -73,7 +74,8 @@ impl Peer {
         py.detach(|| self.peer.send_audio(&source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
     }
 
-    #[pyo3(signature = (source, *, cid, stream_id, codec, layers))]
+    #[pyo3(signature = (source, *, cid, stream_id, codec, layers, trailers = false))]
+    #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn send_video(
         &self,
         py: Python<'_>,
@@ -82,6 +84,7 @@ impl Peer {
         stream_id: &str,
         codec: &str,
         layers: Vec<(String, f64, u32, f64)>,
+        trailers: bool,
     ) -> PyResult<String> {
         let codec = match codec {
             "vp8" => VideoCodec::Vp8,
@@ -92,7 +95,7 @@ impl Peer {
             .into_iter()
             .map(|(rid, scale_down_by, max_bitrate, max_fps)| VideoLayer { rid, scale_down_by, max_bitrate, max_fps })
             .collect();
-        py.detach(|| self.peer.send_video(&source.input, cid, stream_id, codec, &layers)).map_err(raise)
+        py.detach(|| self.peer.send_video(&source.input, cid, stream_id, codec, &layers, trailers)).map_err(raise)
     }
 
     fn remove_send(&self, py: Python<'_>, mid: &str) -> PyResult<()> {
@@ -141,6 +144,20 @@ impl Peer {
         Ok(VideoSink { sink })
     }
 
+    #[pyo3(signature = (mid, kind, *, group, capacity))]
+    fn receive_encoded(
+        &self,
+        py: Python<'_>,
+        mid: &str,
+        kind: &str,
+        group: &str,
+        capacity: usize,
+    ) -> PyResult<EncodedSink> {
+        let kind = media_kind(kind)?;
+        let sink = py.detach(|| self.peer.receive_encoded(mid, kind, group, capacity)).map_err(raise)?;
+        Ok(EncodedSink { sink })
+    }
+
     fn send(&self, py: Python<'_>, label: &str, payload: &Bound<'_, PyAny>) -> PyResult<usize> {
         let bytes = Bytes::of(payload)?;
         py.detach(|| self.peer.send(label, bytes.as_slice())).map_err(raise)
@@ -175,6 +192,7 @@ fn section_dict<'py>(py: Python<'py>, section: &SectionStats) -> PyResult<Bound<
     dict.set_item("lost", section.lost)?;
     dict.set_item("jitter_ms", section.jitter_ms)?;
     dict.set_item("concealed_ms", section.concealed_ms)?;
+    dict.set_item("decoded", section.decoded)?;
     dict.set_item("nacks", section.nacks)?;
     dict.set_item("plis", section.plis)?;
     dict.set_item("codec", &section.codec)?;

@@ -11,9 +11,9 @@ struct State<T> {
     weight: usize,
     announced: bool,
     ended: bool,
-    /// Frames that made room for others, since the last read and in all.
+    /// Frames that made room for others: since the last read, and in all.
+    unsaid: u64,
     dropped: u64,
-    dropped_ever: u64,
 }
 
 pub struct FrameRing<T> {
@@ -40,8 +40,7 @@ impl<T> FrameRing<T> {
         ready: fn(Id) -> Event,
         events: Arc<EventQueue>,
     ) -> Self {
-        let state =
-            State { frames: VecDeque::new(), weight: 0, announced: false, ended: false, dropped: 0, dropped_ever: 0 };
+        let state = State { frames: VecDeque::new(), weight: 0, announced: false, ended: false, unsaid: 0, dropped: 0 };
         Self { id, capacity: capacity.max(1), weigh, max_weight, ready, events, state: Mutex::new(state) }
     }
 
@@ -59,8 +58,8 @@ impl<T> FrameRing<T> {
         while state.frames.len() >= self.capacity || state.weight.saturating_add(weight) > self.max_weight {
             let Some(oldest) = state.frames.pop_front() else { break };
             state.weight -= (self.weigh)(&oldest);
+            state.unsaid += 1;
             state.dropped += 1;
-            state.dropped_ever += 1;
         }
         state.weight += weight;
         state.frames.push_back(frame);
@@ -79,12 +78,12 @@ impl<T> FrameRing<T> {
         let mut state = lock(&self.state);
         state.announced = false;
         state.weight = 0;
-        (std::mem::take(&mut state.frames), std::mem::take(&mut state.dropped))
+        (std::mem::take(&mut state.frames), std::mem::take(&mut state.unsaid))
     }
 
     /// Frames that nobody read in time.
     pub fn dropped(&self) -> u64 {
-        lock(&self.state).dropped_ever
+        lock(&self.state).dropped
     }
 
     /// No more frames: said once, after the frames that still wait.

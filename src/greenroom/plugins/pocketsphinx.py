@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from greenroom.agents.speech.protocols import MissingProvider, PartialCallback, ProviderError, Transcript
+from greenroom.extras import install_command
 from greenroom.plugins.pocketsphinx_server import HEADER
 
 __all__ = ["PocketSphinx"]
@@ -99,7 +100,7 @@ class PocketSphinx:
 
 def _require() -> None:
     if importlib.util.find_spec("pocketsphinx") is None:
-        raise MissingProvider("speech recognition (pocketsphinx)", "pip install 'greenroom[speech]'")
+        raise MissingProvider("speech recognition (pocketsphinx)", install_command("speech"))
 
 
 class _Stream:

@@ -15,9 +15,10 @@ from greenroom.agents.caller.events import CallEvent, CallResult, ExitCode, Turn
 from greenroom.agents.caller.script import Line, UnreadableRecording, Utterance, agreement, load_wav, speak
 from greenroom.agents.conversation.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
 from greenroom.agents.conversation.chat import CHAT_TOPIC
-from greenroom.agents.conversation.engine import STATE_ATTRIBUTE, TURN_TOPIC
+from greenroom.agents.conversation.presence import STATE_ATTRIBUTE, TURN_TOPIC
 from greenroom.agents.speech.protocols import STT, TTS, ProviderError
 from greenroom.agents.transcriber import EventType, TranscriptionEvent
+from greenroom.tasks import Tasks
 
 __all__ = ["Call", "CallOptions"]
 
@@ -81,7 +82,7 @@ class Call:
         self._heard: list[str] = []
         self._written = False
         self._texts_changed = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks(logger, on_error=_text_lost)
 
     async def run(self) -> CallResult:
         result = CallResult(ExitCode.SUCCESS)
@@ -320,7 +321,7 @@ class Call:
         self._texts_changed.set()
 
     def _on_caption(self, reader: Any, identity: str) -> None:
-        self._own(self._read_caption(reader, identity))
+        self._tasks.start(self._read_caption(reader, identity), "caption")
 
     async def _read_caption(self, reader: Any, identity: str) -> None:
         mine = identity == self._room.local_participant.identity
@@ -340,7 +341,7 @@ class Call:
         self._texts_changed.set()
 
     def _on_chat(self, reader: Any, identity: str) -> None:
-        self._own(self._read_chat(reader, identity))
+        self._tasks.start(self._read_chat(reader, identity), "chat")
 
     async def _read_chat(self, reader: Any, identity: str) -> None:
         text = ""
@@ -352,7 +353,7 @@ class Call:
         self._emit("chat", text[:MAX_CHAT_CHARACTERS], values={"identity": identity})
 
     def _on_report(self, reader: Any, _identity: str) -> None:
-        self._own(self._read_report(reader))
+        self._tasks.start(self._read_report(reader), "turn report")
 
     async def _read_report(self, reader: Any) -> None:
         try:
@@ -395,29 +396,21 @@ class Call:
     ) -> None:
         self._on_event(CallEvent(kind, time.monotonic() - self._began, text, final, segment, values or {}))
 
-    def _own(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A text that breaks off costs the call nothing but itself.
-            logger.warning("a text did not arrive: %s", error)
-
     @staticmethod
     def _ms(begin: float, end: float | None = None) -> int:
         return round(((time.monotonic() if end is None else end) - begin) * 1000)
 
     async def _close(self) -> None:
         self._end("the caller hung up")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.aclose()
         if self._ear is not None:
             await self._ear.aclose()
         await self._room.disconnect()
+
+
+def _text_lost(_task: asyncio.Task[Any], error: BaseException) -> None:
+    """A text that breaks off costs the call nothing but itself."""
+    logger.warning("a text did not arrive: %s", error)
 
 
 class _Stop(Exception):

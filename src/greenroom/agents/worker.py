@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 from collections.abc import Sequence
 from typing import cast
 from urllib.parse import urlsplit, urlunsplit
@@ -150,6 +151,8 @@ class Worker:
                     reason = f"HTTP {error.status}"
                 except (aiohttp.ClientError, OSError, TimeoutError) as error:
                     reason = str(error) or type(error).__name__
+                    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+                        reason = os.strerror(error.os_error.errno)
                 else:
                     reason = "the connection closed"
                 self._socket = None
@@ -163,7 +166,8 @@ class Worker:
                     )
                 # The first tries come quickly: the server gives jobs away whose worker stays away for seconds.
                 delay = 0.0 if retries == 1 else min(0.25 * 2 ** (retries - 2), 10.0)
-                logger.warning("not connected to %s (%s); next try in %g s", self._options.ws_url, reason, delay)
+                soon = f"in {delay:g} s" if delay else "at once"
+                logger.warning("not connected to %s (%s); next try %s", self._options.ws_url, reason, soon)
                 await asyncio.sleep(delay)
 
     def _token(self) -> str:
@@ -196,19 +200,20 @@ class Worker:
         self.worker_id = message.register.worker_id
         self._reports.send_again()
         self._socket = socket
-        logger.info(
-            "registered as %s at %s%s",
-            self.worker_id,
-            self._options.ws_url,
-            f' for agent "{self._options.agent_name}"' if self._options.agent_name else "",
-        )
         # Before anything else: what this worker still has is nobody else's, and reports count from the job's worker only.
         if kept := list(dict.fromkeys((*self._launching, *self._handles, *self._reports.jobs))):
             await self._send(agent.WorkerMessage(migrate_job=agent.MigrateJobRequest(job_ids=kept)))
         await self._send_status()
         await self._flush()
         self.registered.set()
-        tell_ready()
+        # Whoever waits for it says so in words of its own.
+        logger.log(
+            logging.DEBUG if tell_ready() else logging.INFO,
+            "registered as %s at %s%s",
+            self.worker_id,
+            self._options.ws_url,
+            f' for agent "{self._options.agent_name}"' if self._options.agent_name else "",
+        )
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         status = asyncio.create_task(self._push_status(), name="status")

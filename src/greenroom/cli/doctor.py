@@ -58,9 +58,13 @@ def doctor() -> None:
             table.add_row("[green]ok[/]", finding.name, finding.found, "")
         else:
             mark = "[red]!![/]" if finding.required else "[yellow]--[/]"
-            cost = finding.cost + (f"\n[bold]{escape(finding.remedy)}[/]" if finding.remedy else "")
-            table.add_row(mark, finding.name, "missing", cost)
+            table.add_row(mark, finding.name, "missing", finding.cost)
     console.print(table)
+    if remedies := [finding for finding in findings if finding.remedy and not finding.found]:
+        width = max(len(finding.name) for finding in remedies)
+        console.print("\nWhat adds it:")
+        for finding in remedies:  # each on a line of its own, whole, to be copied
+            console.print(f"   {finding.name:<{width}}  [bold]{escape(finding.remedy)}[/]", soft_wrap=True)
     failed = [finding.name for finding in findings if finding.failed]
     if failed:
         console.print(f"\n[red]Needed and missing:[/] {', '.join(failed)}")

@@ -32,6 +32,8 @@ SETTLE_WITHOUT_STATE = 1.6
 """The same for an agent that publishes no state."""
 VOICE_PATIENCE = 4.0
 """Seconds that an agent gets to publish a voice; one without is spoken to all the same."""
+STATE_PATIENCE = 0.5
+"""Seconds that an agent with a voice gets to say in what state it is: the two travel on different paths."""
 MAX_CHAT_CHARACTERS = 4_000
 """Shown of a written message."""
 JOB_END_TIMEOUT = 3.0
@@ -198,9 +200,14 @@ class Call:
     def _agent_ready(self) -> bool:
         if (agent := self._find_agent()) is not self._agent:
             self._agent, self._agent_seen = agent, time.monotonic()
-        if self._agent is None or (self._ear is None and time.monotonic() < self._agent_seen + VOICE_PATIENCE):
+        if self._agent is None:
             return False
-        return bool(self._agent.attributes.get(STATE_ATTRIBUTE, "listening") == "listening")
+        if (state := self._agent.attributes.get(STATE_ATTRIBUTE)) is not None and self._ear is not None:
+            return bool(state == "listening")
+        since, patience = self._agent_seen, VOICE_PATIENCE
+        if self._ear is not None:
+            since, patience = self._ear.since, STATE_PATIENCE
+        return state in (None, "listening") and time.monotonic() >= since + patience
 
     def _why_no_agent(self) -> str:
         waited = f"within {self._options.agent_timeout:g} s"

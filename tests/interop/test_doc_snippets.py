@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import struct
 import sys
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 from livekit import rtc as OFFICIAL_SDK
 
-from greenroom.agents import Agent
+from greenroom import agents
+from greenroom.agents import Agent, Conversation, ConversationOptions, JobContext, WorkerOptions
+from greenroom.agents.speech import EndpointingOptions
 from greenroom.api import CreateAgentDispatchRequest, LiveKitAPI
 from greenroom.server.app import RoomServer
 from tests.conftest import token, until
@@ -40,8 +43,8 @@ def program(name: str, block: int = 0, count: int = 1) -> dict[str, Any]:
 
 def test_every_block_has_a_test():
     with_blocks = {str(page.relative_to(ROOT)) for page in PAGES if blocks(page)}
-    pages = {"README.md", "docs/api.md", "docs/conversation.md", "docs/rtc.md", "docs/server.md", "docs/speech.md"}
-    assert with_blocks == pages
+    pages = ("api", "coming-from-livekit-agents", "conversation", "rtc", "server", "speech")
+    assert with_blocks == {"README.md", *(f"docs/{page}.md" for page in pages)}
 
 
 def test_readme():
@@ -89,6 +92,58 @@ async def test_conversation(start_worker, room_server: RoomServer, tmp_path: Pat
     finally:
         await ann.room.disconnect()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+COMING = "docs/coming-from-livekit-agents.md"
+
+
+async def greeted(room_server: RoomServer, topic: str, words: str) -> None:
+    """Join, and wait until the agent says so."""
+    ann = Member(OFFICIAL_SDK, "ann")
+    texts: list[str] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def read(reader: Any) -> None:
+        texts.append(await reader.read_all())
+
+    ann.room.register_text_stream_handler(topic, lambda reader, _: tasks.append(asyncio.create_task(read(reader))))
+    await ann.connect(room_server.url)
+    try:
+        await until(lambda: any(words in text for text in texts), f"{words!r} on {topic}", 40)
+    finally:
+        await ann.room.disconnect()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_coming_from_livekit_agents_a_worker(start_worker, room_server: RoomServer, tmp_path: Path):
+    app = tmp_path / "app.py"
+    app.write_text(blocks(ROOT / COMING)[0])
+    await start_worker(app)
+    await greeted(room_server, "lk.chat", "Hello, ann!")
+
+
+async def test_coming_from_livekit_agents_a_conversation(start_worker, room_server: RoomServer, tmp_path: Path):
+    app = tmp_path / "app.py"
+    app.write_text(
+        blocks(ROOT / COMING)[1]
+        + "\nfrom greenroom.agents import WorkerOptions, cli\n"
+        + "cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, prewarm_fnc=prewarm))\n"
+    )
+    await start_worker(app)
+    await greeted(room_server, "lk.transcription", "Hello, how can I help you?")
+
+
+def test_coming_from_livekit_agents_names_what_is_there():
+    text = (ROOT / COMING).read_text()
+    here = re.findall(r"^\|[^|]*\|([^|]*)\|", text, re.MULTILINE)
+    options = {field.name for made in (ConversationOptions, EndpointingOptions) for field in dataclasses.fields(made)}
+    for keyword in re.findall(r"(?:Conversation|Endpointing)Options\(([^)]*)\)", " ".join(here)):
+        assert set(re.findall(r"(\w+)=", keyword)) <= options, keyword
+    # What the page calls missing must be missing.
+    gone = text.partition("## What has no counterpart yet")[2]
+    for name in re.findall(r"`(?:ctx\.)?(\w+)`", gone):
+        for home in (agents, JobContext, WorkerOptions, Conversation):
+            assert not hasattr(home, name), f"{home.__name__} has {name} by now"
 
 
 async def test_rtc(room_server: RoomServer):

@@ -291,7 +291,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     models = load_models(phrases)
-    print("ready", flush=True)
+    try:
+        os.write(sys.stdout.fileno(), b"ready\n")
+    except BrokenPipeError:
+        return 0  # whoever wanted them went while they were being loaded
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 16, 4)
         if not message:

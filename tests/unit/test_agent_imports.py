@@ -13,7 +13,14 @@ import greenroom
 
 PACKAGE = Path(greenroom.__file__).parent
 MAY_USE = {
-    "agents": ("greenroom.agents", "greenroom.api", "greenroom.processes", "greenroom.rtc", "greenroom.tasks"),
+    "agents": (
+        "greenroom.agents",
+        "greenroom.api",
+        "greenroom.logs",
+        "greenroom.processes",
+        "greenroom.rtc",
+        "greenroom.tasks",
+    ),
     "plugins": ("greenroom.agents.speech", "greenroom.extras", "greenroom.plugins", "greenroom.tasks"),
     "cli": ("greenroom",),
 }

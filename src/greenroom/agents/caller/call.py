@@ -84,7 +84,8 @@ class Call:
         self._agent_seen = 0.0
         self._agent_changed = asyncio.Event()
         self._over: asyncio.Future[_Stop] = asyncio.get_running_loop().create_future()
-        self._failure = asyncio.ensure_future(agent_failed) if agent_failed is not None else None
+        self._agent_failed = agent_failed
+        self._failure: asyncio.Future[str] | None = None
         self._began = time.monotonic()
         self._turn: TurnResult | None = None
         self._captions: dict[str, str] = {}
@@ -95,7 +96,8 @@ class Call:
 
     async def run(self) -> CallResult:
         result = CallResult(ExitCode.SUCCESS)
-        if self._failure is not None:
+        if self._agent_failed is not None:
+            self._failure = asyncio.ensure_future(self._agent_failed)
             self._failure.add_done_callback(self._on_failure)
         try:
             await self._run(result)

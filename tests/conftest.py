@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from greenroom.api import AccessToken, LiveKitAPI, VideoGrants
 from greenroom.server.app import RoomServer
 from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("greenroom", deadline=None)
+settings.load_profile("greenroom")
 
 ROOT = Path(__file__).resolve().parents[1]
 

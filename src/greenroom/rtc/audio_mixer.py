@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Self
 
+from greenroom.tasks import Tasks
+
 from .audio_frame import AudioFrame
 from .log import logger
 
@@ -49,14 +51,15 @@ class AudioMixer:
         self._taken = asyncio.Event()
         self._ending = False
         self._over = False
-        self._task = asyncio.get_running_loop().create_task(self._mix())
+        self._tasks = Tasks(logger)
+        self._tasks.start(self._mix(), "mixing audio")
 
     def add_stream(self, stream: AsyncIterator[AudioFrame]) -> None:
         """Mix in another stream. RuntimeError after `end_input` or `aclose`."""
         if self._ending:
             raise RuntimeError("cannot add a stream to a mixer that is closing")
         source = self._inputs[stream] = _Input()
-        self._readers[stream] = asyncio.get_running_loop().create_task(self._read(stream, source))
+        self._readers[stream] = self._tasks.start(self._read(stream, source), "reading a stream to mix")
         self._arrived.set()
 
     def remove_stream(self, stream: AsyncIterator[AudioFrame]) -> None:
@@ -74,10 +77,7 @@ class AudioMixer:
     async def aclose(self) -> None:
         """Stop at once. Twice is fine."""
         self._ending = True
-        tasks = [self._task, *self._readers.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
         self._readers.clear()
         self._inputs.clear()
         self._finish()

@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .enums import VideoRotation
+from .enums import TrackKind, VideoRotation
 from .frame_metadata import from_native
-from .media_stream import MediaStream
+from .media_stream import FrameReader, MediaStream
 from .messages import FrameMetadata
-from .track import RemoteAudioTrack, RemoteVideoTrack
+from .track import RemoteTrackCore
 
 if TYPE_CHECKING:
     from .participant import Participant
@@ -64,8 +64,6 @@ class EncodedFrameStream(MediaStream[EncodedFrame]):
         ValueError: `track` is not a remote track.
     """
 
-    _processor = None  # audio tracks ask their streams for one
-
     def __init__(
         self,
         track: Track | None = None,
@@ -77,9 +75,8 @@ class EncodedFrameStream(MediaStream[EncodedFrame]):
     ) -> None:
         if capacity < 0:
             raise ValueError(f"a capacity of {capacity} frames; 0 or more are possible")
-        self._capacity = capacity
-        self._dropped = 0
-        super().__init__(track, loop, participant, track_source)
+        self._encoded = EncodedReader(loop, capacity)
+        super().__init__(self._encoded, track, participant, track_source)
 
     @classmethod
     def from_track(
@@ -102,24 +99,41 @@ class EncodedFrameStream(MediaStream[EncodedFrame]):
     @property
     def dropped(self) -> int:
         """Frames that made room for newer ones because they were not read in time."""
-        return self._dropped + (self._sink.dropped if self._sink is not None else 0)
+        return self._encoded.dropped
 
     def request_key_frame(self) -> None:
         """Ask the sender of the pictures, twice a second until a key frame comes. Of sound nothing is asked."""
+        self._encoded.request_key_frame()
+
+
+class EncodedReader(FrameReader[EncodedFrame]):
+    kinds = frozenset((TrackKind.KIND_AUDIO, TrackKind.KIND_VIDEO))
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, capacity: int) -> None:
+        super().__init__(loop)
+        self._capacity = capacity
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped + (self._sink.dropped if self._sink is not None else 0)
+
+    def request_key_frame(self) -> None:
         if self._sink is not None:
             self._sink.request_keyframe()
 
-    def _accepts(self, track: Any) -> bool:
-        return isinstance(track, RemoteAudioTrack | RemoteVideoTrack)
-
-    def _open(self, track: RemoteAudioTrack | RemoteVideoTrack) -> Any:
-        return track._open_encoded_sink(capacity=self._capacity)
+    def open(self, track: RemoteTrackCore) -> Any:
+        assert track.transport is not None
+        # Sound and pictures of one participant share a clock.
+        group = track.owner.sid if track.owner is not None else track.sid
+        kind = "audio" if track.kind == TrackKind.KIND_AUDIO else "video"
+        return track.transport.peer.receive_encoded(track.mid, kind, group=group, capacity=self._capacity)
 
     def _detach(self) -> None:
         self._dropped = self.dropped
         super()._detach()
 
-    def _wrap(self, native_frame: Any) -> EncodedFrame:
+    def wrap(self, native_frame: Any) -> EncodedFrame:
         return EncodedFrame(
             native_frame.mime_type,
             native_frame.data,

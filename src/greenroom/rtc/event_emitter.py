@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, TypeVar
+
+from greenroom.tasks import Tasks
 
 from .log import logger
 
 Event = TypeVar("Event", contravariant=True)
 
-_tasks: set[asyncio.Task[Any]] = set()
+handler_tasks = Tasks(logger)
+"""Coroutines of the program's handlers, of all emitters and streams. They end by themselves: nobody else knows what they do."""
 
 
 def _positional_limit(callback: Callable[..., Any]) -> int | None:
@@ -35,20 +38,6 @@ class _Handler:
         self.callback = callback
         self.limit = _positional_limit(callback)
         self.once = once
-
-
-def spawn(coroutine: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
-    """Run a handler's coroutine; what it raises is logged once under `what`."""
-    task = asyncio.get_running_loop().create_task(coroutine, name=what)
-    _tasks.add(task)
-
-    def done(task: asyncio.Task[Any]) -> None:
-        _tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s failed", what, exc_info=error)
-
-    task.add_done_callback(done)
-    return task
 
 
 class EventEmitter(Generic[Event]):
@@ -87,7 +76,7 @@ class EventEmitter(Generic[Event]):
                 logger.exception("a handler of %r failed", event)
                 continue
             if inspect.iscoroutine(result):
-                spawn(result, f"handler of {event!r}")
+                handler_tasks.start(result, f"handler of {event!r}")
         return wrong
 
     def on(self, event: Event, callback: Callable[..., Any] | None = None) -> Callable[..., Any]:

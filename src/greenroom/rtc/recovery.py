@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from livekit.protocol import models, rtc as proto
 
@@ -44,16 +44,10 @@ class Recovery:
         self._task: asyncio.Task[None] | None = None
         self._full = False
         self._grace: asyncio.TimerHandle | None = None
-        self._kept: set[asyncio.Task[Any]] = set()
 
     @property
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
-
-    def keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a background task until it is done."""
-        self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
 
     def start(self, *, full: bool) -> None:
         """Begin, or make the recovery that runs a full one. Before the first connect there is nothing to mend."""
@@ -64,10 +58,9 @@ class Recovery:
         if self.running:
             return
         if not session.connected:
-            session.primary.failure = "the server closed the connection"
-            session.primary._state_changed()
+            session.primary.fail("the server closed the connection")
             return
-        self._task = session.loop.create_task(self._run(), name="reconnect")
+        self._task = session.tasks.start(self._run(), "reconnect")
 
     def start_unless_back(self, transport: Transport) -> None:
         """The media connection is silent: resume if it stays so."""
@@ -176,7 +169,7 @@ class Recovery:
         kind = first.WhichOneof("message")
         if kind == "leave":
             if session.is_final(first.leave):
-                self.keep(session.loop.create_task(signal.close(), name="close signalling"))
+                session.tasks.start(signal.close(), "close signalling")
                 session.finish(from_wire(DisconnectReason, first.leave.reason))
                 raise SessionOver
             await signal.close()
@@ -192,7 +185,7 @@ class Recovery:
             raise ResumeRefused("there is no media connection")
         publisher.resend_pending_offer()
         session.send_queued()
-        if session.single or session._publisher_offered:
+        if session.single or session.publisher_offered:
             await self._unless_lost(signal, publisher.negotiate(ice_restart=True))
         await self._unless_lost(signal, session.primary.wait_connected(RESUME_MEDIA_TIMEOUT))
         if kind == "reconnect" and first.reconnect.last_message_seq:
@@ -217,7 +210,7 @@ class Recovery:
         session.connected = False
         session.reliable.reset()
         try:
-            join = await session._join_once()
+            join = await session.join_once()
             # Before any other message is read: they speak of the new session.
             session.listener.on_rejoined(join)
             await session.wait_media()

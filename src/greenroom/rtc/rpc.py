@@ -58,19 +58,21 @@ class RpcError(Exception):
     def data(self) -> str | None:
         return self._data
 
-    @classmethod
-    def _built_in(cls, code: ErrorCode, data: str | None = None) -> RpcError:
-        return cls(code, cls.ErrorMessage[code], data)
-
-    @classmethod
-    def _from_proto(cls, error: models.RpcError) -> RpcError:
-        return cls(error.code, error.message, error.data)
-
-    def _to_proto(self) -> models.RpcError:
-        return models.RpcError(code=int(self._code), message=self._message, data=self._data or "")
-
     def __repr__(self) -> str:
         return f"RpcError(code={int(self._code)}, message={self._message!r})"
+
+
+def built_in(code: RpcError.ErrorCode, data: str | None = None) -> RpcError:
+    """The SDK's own error of that code."""
+    return RpcError(code, RpcError.ErrorMessage[code], data)
+
+
+def error_from_proto(error: models.RpcError) -> RpcError:
+    return RpcError(error.code, error.message, error.data)
+
+
+def error_to_proto(error: RpcError) -> models.RpcError:
+    return models.RpcError(code=int(error.code), message=error.message, data=error.data or "")
 
 
 @dataclass

@@ -9,18 +9,33 @@ from __future__ import annotations
 import asyncio
 import inspect
 import uuid
+from collections import Counter
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import models
 
+from greenroom.tasks import Tasks
+
 from .data_stream import TextStreamReader
 from .errors import PublishDataError, StreamError
 from .log import logger
-from .rpc import RpcCallInfo, RpcError, RpcHandler, RpcInterceptor, RpcInvocationData, chain_incoming, chain_outgoing
+from .rpc import (
+    RpcCallInfo,
+    RpcError,
+    RpcHandler,
+    RpcInterceptor,
+    RpcInvocationData,
+    built_in,
+    chain_incoming,
+    chain_outgoing,
+    error_from_proto,
+    error_to_proto,
+)
+from .stream_sender import send_text
 
 if TYPE_CHECKING:
-    from .local_participant import LocalParticipant
+    from .local_participant import LocalParticipantCore
     from .stream_receiver import StreamReceiver
 
 REQUEST_TOPIC = "lk.rpc_request"
@@ -40,6 +55,7 @@ MAX_RUNNING_OF_ONE = 250
 MAX_REQUEST_TIME = 60.0
 """Seconds in which a request must have arrived; less when its caller does not wait so long."""
 MAX_RESPONSE_TIMEOUT = 24 * 3600.0
+CLOSE_TIMEOUT = 2.0
 TOO_MANY = "too many calls are running here"
 
 _Code = RpcError.ErrorCode
@@ -70,14 +86,16 @@ class _Call:
 
 
 class RpcManager:
-    def __init__(self, local: LocalParticipant, streams: StreamReceiver) -> None:
+    def __init__(self, local: LocalParticipantCore, streams: StreamReceiver) -> None:
         self._local = local
         self.handlers: dict[str, RpcHandler] = {}
         self.interceptors: list[RpcInterceptor] = []
         self._calls: dict[str, _Call] = {}
-        self._running: dict[asyncio.Task[None], str] = {}
-        """Invocations, with their callers."""
-        self._refusing: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(logger)
+        """Invocations and refusals."""
+        self._running: Counter[str] = Counter()
+        """Invocations by their callers."""
+        self._refusing = 0
         self.dropped = 0
         """Calls that not even an error was sent for: too many errors were under way."""
         streams.text_handlers[REQUEST_TOPIC] = self._on_request_stream
@@ -100,14 +118,14 @@ class RpcManager:
                 async with asyncio.timeout_at(deadline):
                     await self._send_request(call, request_id, timeout)
             except TimeoutError:
-                raise RpcError._built_in(_Code.CONNECTION_TIMEOUT) from None
+                raise built_in(_Code.CONNECTION_TIMEOUT) from None
             wait = min(round_trip, max(0.0, deadline - loop.time()))
             done, _ = await asyncio.wait([pending.acknowledged], timeout=wait)
             if not done:
-                raise RpcError._built_in(_Code.CONNECTION_TIMEOUT if round_trip < timeout else _Code.RESPONSE_TIMEOUT)
+                raise built_in(_Code.CONNECTION_TIMEOUT if round_trip < timeout else _Code.RESPONSE_TIMEOUT)
             answered, _ = await asyncio.wait([pending.response], timeout=max(0.0, deadline - loop.time()))
             if not answered:
-                raise RpcError._built_in(_Code.RESPONSE_TIMEOUT)
+                raise built_in(_Code.RESPONSE_TIMEOUT)
             return pending.response.result()
         finally:
             self._calls.pop(request_id, None)
@@ -118,7 +136,8 @@ class RpcManager:
         timeout_ms = max(1, int(timeout * 1000))
         try:
             if self._speaks_v2(call.destination_identity):
-                await self._local.send_text(
+                await send_text(
+                    self._local,
                     call.payload,
                     destination_identities=[call.destination_identity],
                     topic=REQUEST_TOPIC,
@@ -128,16 +147,18 @@ class RpcManager:
                         ATTRIBUTE_TIMEOUT: str(timeout_ms),
                         ATTRIBUTE_VERSION: "2",
                     },
+                    reply_to_id=None,
+                    compress=True,
                 )
                 return
             if len(call.payload.encode()) > MAX_V1_PAYLOAD:
-                raise RpcError._built_in(_Code.REQUEST_PAYLOAD_TOO_LARGE)
+                raise built_in(_Code.REQUEST_PAYLOAD_TOO_LARGE)
             request = models.RpcRequest(
                 id=request_id, method=call.method, payload=call.payload, response_timeout_ms=timeout_ms, version=1
             )
             await self._send(call.destination_identity, rpc_request=request)
         except (PublishDataError, StreamError) as error:
-            raise RpcError._built_in(_Code.SEND_FAILED, str(error)) from error
+            raise built_in(_Code.SEND_FAILED, str(error)) from error
 
     def handle_ack(self, ack: models.RpcAck) -> None:
         call = self._calls.get(ack.request_id)
@@ -149,7 +170,7 @@ class RpcManager:
         if call is None:
             return
         if response.WhichOneof("value") == "error":
-            call.fail(RpcError._from_proto(response.error))
+            call.fail(error_from_proto(response.error))
         else:
             call.succeed(response.payload)
 
@@ -165,12 +186,12 @@ class RpcManager:
         try:
             call.succeed(await reader.read_all())
         except StreamError as error:
-            call.fail(RpcError._built_in(_Code.APPLICATION_ERROR, str(error)))
+            call.fail(built_in(_Code.APPLICATION_ERROR, str(error)))
 
     def participant_left(self, identity: str) -> None:
         for call in list(self._calls.values()):
             if call.destination == identity:
-                call.fail(RpcError._built_in(_Code.RECIPIENT_DISCONNECTED))
+                call.fail(built_in(_Code.RECIPIENT_DISCONNECTED))
 
     # --- being called ----------------------------------------------------------------------------------------------
 
@@ -187,32 +208,38 @@ class RpcManager:
 
     def _has_place(self, request_id: str, sender: str) -> bool:
         """Whether one more may run. Who is refused is told so."""
-        running = self._running
-        if len(running) < MAX_RUNNING and sum(who == sender for who in running.values()) < MAX_RUNNING_OF_ONE:
+        running = self._running.total()
+        if running < MAX_RUNNING and self._running[sender] < MAX_RUNNING_OF_ONE:
             return True
-        logger.warning("refused a call of %r: %d are running", sender, len(running))
-        if len(self._refusing) >= MAX_RUNNING or not request_id:
+        logger.warning("refused a call of %r: %d are running", sender, running)
+        if self._refusing >= MAX_RUNNING or not request_id:
             self.dropped += 1
             return False
-        task = asyncio.get_running_loop().create_task(self._refuse(request_id, sender), name=f"refuse rpc {request_id}")
-        self._refusing.add(task)
-        task.add_done_callback(self._refusing.discard)
+        self._refusing += 1
+        self._tasks.start(self._refuse(request_id, sender), f"refuse rpc {request_id}").add_done_callback(self._refused)
         return False
+
+    def _refused(self, _: asyncio.Task[None]) -> None:
+        self._refusing -= 1
 
     async def _refuse(self, request_id: str, sender: str) -> None:
         invocation = RpcInvocationData(request_id, sender, "", DEFAULT_RESPONSE_TIMEOUT, "")
-        await self._answer(invocation, RpcError._built_in(_Code.APPLICATION_ERROR, TOO_MANY))
+        await self._answer(invocation, built_in(_Code.APPLICATION_ERROR, TOO_MANY))
 
     def _start(self, answer: Coroutine[Any, Any, None], request_id: str, sender: str) -> None:
-        task = asyncio.get_running_loop().create_task(answer, name=f"rpc {request_id}")
-        self._running[task] = sender
-        task.add_done_callback(lambda done: self._running.pop(done, None))
+        self._running[sender] += 1
+        self._tasks.start(answer, f"rpc {request_id}").add_done_callback(lambda _: self._ended(sender))
+
+    def _ended(self, sender: str) -> None:
+        self._running[sender] -= 1
+        if not self._running[sender]:
+            del self._running[sender]
 
     async def _answer_packet(self, request: models.RpcRequest, sender: str) -> None:
         invocation = RpcInvocationData(
             request.id, sender, request.payload, _bounded(request.response_timeout_ms), request.method
         )
-        error = None if request.version == 1 else RpcError._built_in(_Code.UNSUPPORTED_VERSION)
+        error = None if request.version == 1 else built_in(_Code.UNSUPPORTED_VERSION)
         await self._answer(invocation, error)
 
     async def _answer_stream(self, reader: TextStreamReader, sender: str) -> None:
@@ -229,7 +256,7 @@ class RpcManager:
         invocation = RpcInvocationData(request_id, sender, "", timeout, attributes.get(ATTRIBUTE_METHOD, ""))
         error = None
         if attributes.get(ATTRIBUTE_VERSION) != "2":
-            error = RpcError._built_in(_Code.UNSUPPORTED_VERSION)
+            error = built_in(_Code.UNSUPPORTED_VERSION)
             reader.close()
         await self._answer(invocation, error, reader)
 
@@ -247,23 +274,26 @@ class RpcManager:
                         invocation.payload = await self._read_request(reader, invocation)
                     payload = await self._invoke(invocation)
                     if len(payload.encode()) > MAX_V1_PAYLOAD and not self._speaks_v2(caller):
-                        raise RpcError._built_in(_Code.RESPONSE_PAYLOAD_TOO_LARGE)
+                        raise built_in(_Code.RESPONSE_PAYLOAD_TOO_LARGE)
                 except RpcError as raised:
                     error = raised
                 except StreamError as broken:
                     logger.warning("call %s of %r: %s", invocation.method, caller, broken)
-                    error = RpcError._built_in(_Code.APPLICATION_ERROR, str(broken))
+                    error = built_in(_Code.APPLICATION_ERROR, str(broken))
             if error is None and self._speaks_v2(caller):
-                await self._local.send_text(
+                await send_text(
+                    self._local,
                     payload,
                     destination_identities=[caller],
                     topic=RESPONSE_TOPIC,
                     attributes={ATTRIBUTE_ID: invocation.request_id},
+                    reply_to_id=None,
+                    compress=True,
                 )
                 return
             response = models.RpcResponse(request_id=invocation.request_id)
             if error is not None:
-                response.error.CopyFrom(error._to_proto())
+                response.error.CopyFrom(error_to_proto(error))
             else:
                 response.payload = payload
             await self._send(caller, rpc_response=response)
@@ -277,7 +307,7 @@ class RpcManager:
             async with asyncio.timeout(min(invocation.response_timeout, MAX_REQUEST_TIME)):
                 return await reader.read_all()
         except TimeoutError:
-            raise RpcError._built_in(_Code.RESPONSE_TIMEOUT, "the request did not arrive in time") from None
+            raise built_in(_Code.RESPONSE_TIMEOUT, "the request did not arrive in time") from None
         finally:
             reader.close()
 
@@ -295,25 +325,25 @@ class RpcManager:
             invocation.cancel_reason = _Code.RESPONSE_TIMEOUT
             task.cancel()
             task.add_done_callback(lambda t: t.cancelled() or t.exception())
-            raise RpcError._built_in(_Code.RESPONSE_TIMEOUT)
+            raise built_in(_Code.RESPONSE_TIMEOUT)
         try:
             return task.result() or ""
         except RpcError:
             raise
         except asyncio.CancelledError:
-            raise RpcError._built_in(_Code.APPLICATION_ERROR) from None
+            raise built_in(_Code.APPLICATION_ERROR) from None
         except Exception as failed:
             logger.error(
                 "the handler of RPC method %r failed; the caller gets APPLICATION_ERROR",
                 invocation.method,
                 exc_info=failed,
             )
-            raise RpcError._built_in(_Code.APPLICATION_ERROR) from failed
+            raise built_in(_Code.APPLICATION_ERROR) from failed
 
     async def _run_handler(self, invocation: RpcInvocationData) -> str | None:
         handler = self.handlers.get(invocation.method)
         if handler is None:
-            raise RpcError._built_in(_Code.UNSUPPORTED_METHOD)
+            raise built_in(_Code.UNSUPPORTED_METHOD)
         result = handler(invocation)
         if inspect.isawaitable(result):
             result = await result
@@ -324,11 +354,11 @@ class RpcManager:
     # --- both ------------------------------------------------------------------------------------------------------
 
     def _speaks_v2(self, identity: str) -> bool:
-        participant = self._local._room_participants().get(identity)
-        return participant is not None and participant._info.client_protocol >= CLIENT_PROTOCOL_RPC_V2
+        participant = self._local.room.remotes.get(identity)
+        return participant is not None and participant.info.client_protocol >= CLIENT_PROTOCOL_RPC_V2
 
     async def _send(self, destination: str, **content: Any) -> None:
-        await self._local._send_packet(
+        await self._local.send_packet(
             models.DataPacket(
                 kind=models.DataPacket.RELIABLE,
                 participant_identity=self._local.identity,
@@ -338,14 +368,11 @@ class RpcManager:
         )
 
     async def close(self) -> None:
-        """Fail what waits, cancel what runs."""
+        """Fail what waits, cancel what runs. When the room is connected again, new ones may run."""
         for call in list(self._calls.values()):
-            call.fail(RpcError._built_in(_Code.RECIPIENT_DISCONNECTED))
-        running = [task for task in (*self._running, *self._refusing) if task is not asyncio.current_task()]
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=2)
+            call.fail(built_in(_Code.RECIPIENT_DISCONNECTED))
+        ending, self._tasks = self._tasks, Tasks(logger)
+        await ending.aclose(CLOSE_TIMEOUT)
 
 
 def _bounded(milliseconds: int) -> float:

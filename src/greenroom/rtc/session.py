@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from livekit.protocol import models, rtc as proto
 
+from greenroom.tasks import Tasks
+
 from .engine import get_engine
 from .enums import DisconnectReason, from_wire
 from .errors import ConnectError
@@ -76,7 +78,9 @@ class Session:
         self._queued: list[proto.SignalRequest] = []
         self.ping_interval = 5.0
         self.ping_timeout = 15.0
-        self._publisher_offered = False
+        self.publisher_offered = False
+        self.tasks = Tasks(logger)
+        """What mends and what ends this session. Each is bounded and ends by itself, some only after the session did."""
         self._requests: dict[Any, asyncio.Future[Any]] = {}
         self._last_request_id = 0
         self.recovery = Recovery(self)
@@ -87,7 +91,7 @@ class Session:
         """Join and return at once after the server's answer; `wait_media` waits for the media connection."""
         for attempt in range(JOIN_ATTEMPTS):
             try:
-                return await self._join_once()
+                return await self.join_once()
             except (PathNotFound, InvalidUrl):
                 raise
             except ConnectError as error:
@@ -97,7 +101,7 @@ class Session:
                 await asyncio.sleep(JOIN_PAUSE * (attempt + 1))
         raise AssertionError("unreachable")
 
-    async def _join_once(self) -> proto.JoinResponse:
+    async def join_once(self) -> proto.JoinResponse:
         self.close_transports()
         if self.single:
             try:
@@ -139,12 +143,12 @@ class Session:
         join = first.join
         self.participant_sid = join.participant.sid
         self.subscriber_primary = join.subscriber_primary and not self.single
-        self._publisher_offered = self.single
+        self.publisher_offered = self.single
         self.signal = signal
         self.ping_interval, self.ping_timeout = float(join.ping_interval), float(join.ping_timeout)
         signal.start(self.ping_interval, self.ping_timeout)
         if not self.single and (join.fast_publish or not self.subscriber_primary):
-            self._offer_publisher()
+            self.offer_publisher()
         return join
 
     def settings(self) -> proto.ConnectionSettings:
@@ -186,10 +190,10 @@ class Session:
             raise
         self.connected = True
 
-    def _offer_publisher(self) -> None:
+    def offer_publisher(self) -> None:
         assert self.publisher is not None
-        if not self._publisher_offered:
-            self._publisher_offered = True
+        if not self.publisher_offered:
+            self.publisher_offered = True
             self.publisher.negotiate()
 
     # --- messages --------------------------------------------------------------------------------------------------
@@ -332,7 +336,7 @@ class Session:
         transport = self.publisher
         assert transport is not None
         if label not in transport.channels:
-            self._offer_publisher()
+            self.offer_publisher()
             await transport.wait_channel(label, CHANNEL_TIMEOUT)
         if reliable:
             await self.reliable.send(transport, packet)
@@ -395,8 +399,7 @@ class Session:
         self.close_transports()
         signal, self.signal = self.signal, None
         if signal is not None:
-            task = self.loop.create_task(signal.close(), name="close signalling")
-            self.recovery.keep(task)
+            self.tasks.start(signal.close(), "close signalling")
         self.listener.on_disconnected(reason)
 
     async def leave(self, reason: DisconnectReason) -> None:

@@ -8,13 +8,14 @@ import gzip
 import platform
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from google.protobuf.message import DecodeError
 from livekit.protocol import models, rtc as proto
 
 from greenroom import __version__
+from greenroom.tasks import Tasks
 
 from .errors import ConnectError
 from .log import logger
@@ -108,7 +109,7 @@ class SignalClient:
         self._http: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks(logger)
         self._rtt_ms = 0
         self._heard = 0.0
         self._closed = False
@@ -195,12 +196,11 @@ class SignalClient:
 
     def start(self, ping_interval: float, ping_timeout: float) -> None:
         """Deliver messages from now on, and keep the connection alive. Seconds; 0 turns pings off."""
-        loop = asyncio.get_running_loop()
-        self._heard = loop.time()
-        self._tasks.append(loop.create_task(self._read(), name="signal reader"))
-        self._tasks.append(loop.create_task(self._write(), name="signal writer"))
+        self._heard = asyncio.get_running_loop().time()
+        self._tasks.start(self._read(), "signal reader")
+        self._tasks.start(self._write(), "signal writer")
         if ping_interval > 0:
-            self._tasks.append(loop.create_task(self._ping(ping_interval, ping_timeout), name="signal ping"))
+            self._tasks.start(self._ping(ping_interval, ping_timeout), "signal ping")
 
     def send(self, request: proto.SignalRequest) -> bool:
         """Queue a request; order is kept. False when the socket is closed."""
@@ -265,18 +265,15 @@ class SignalClient:
     async def close(self, last: proto.SignalRequest | None = None) -> None:
         """Send `last` and what is queued, close the socket. Bounded; twice is fine."""
         self._mark_closed()
-        current = asyncio.current_task()
         if self._closing is None:
             # A task of its own: who waits for it may be cancelled, the socket is closed all the same.
-            self._closing = asyncio.get_running_loop().create_task(self._close(last, current), name="close signalling")
+            self._closing = asyncio.get_running_loop().create_task(self._close(last), name="close signalling")
         await asyncio.shield(self._closing)
 
-    async def _close(self, last: proto.SignalRequest | None, caller: asyncio.Task[Any] | None) -> None:
-        tasks, self._tasks = [task for task in self._tasks if task is not caller], []
+    async def _close(self, last: proto.SignalRequest | None) -> None:
         socket, self._socket = self._socket, None
         http, self._http = self._http, None
-        for task in tasks:
-            task.cancel()
+        self._tasks.cancel()
         if socket is not None and not socket.closed:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -288,13 +285,6 @@ class SignalClient:
                     await socket.close()
             except (TimeoutError, ConnectionError, RuntimeError) as error:
                 logger.debug("the socket did not close in order: %s", error)
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
         if http is not None:
             await http.close()
-
-    def drop(self) -> None:
-        """Lose the socket as a network failure would (for tests)."""
-        if self._socket is not None:
-            response: Any = self._socket._response
-            response.connection.transport.abort()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from greenroom.tasks import Tasks
+
 from .audio_frame import AudioFrame
 from .audio_source import AudioSource
 from .log import logger
@@ -39,7 +41,8 @@ class AVSynchronizer:
         self._due: float | None = None
         self._last_video_time = 0.0
         self._last_audio_time = 0.0
-        self._task = asyncio.get_running_loop().create_task(self._play_video())
+        self._tasks = Tasks(logger)
+        self._tasks.start(self._play_video(), "playing video")
 
     async def push(self, frame: VideoFrame | AudioFrame, timestamp: float | None = None) -> None:
         """Queue a frame. `timestamp` (of an audio frame: its end), in seconds, is what `last_*_time` report."""
@@ -68,8 +71,7 @@ class AVSynchronizer:
 
     async def aclose(self) -> None:
         """Stop. The sources stay open. Twice is fine."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.aclose()
 
     @property
     def actual_fps(self) -> float:

@@ -81,6 +81,15 @@ class Transport:
         self._id = self.peer.id
         engine.peers[self._id] = self._on_event
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def fail(self, why: str) -> None:
+        """It will not be connected any more: tell those who wait."""
+        self.failure = why
+        self._state_changed()
+
     # --- events ----------------------------------------------------------------------------------------------------
 
     def _on_event(self, event: tuple[Any, ...]) -> None:

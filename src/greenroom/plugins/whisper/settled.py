@@ -5,13 +5,12 @@ So the cost of a partial text, and of the final one, does not grow with the utte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from greenroom.plugins.whisper.agreement import agreeing
 from greenroom.plugins.whisper.decode import Word
-from greenroom.plugins.whisper.features import SAMPLE_RATE
-from greenroom.plugins.whisper.recognise import Recognition, joined, quietest
+from greenroom.plugins.whisper.features import SAMPLE_RATE, samples_of
+from greenroom.plugins.whisper.recognise import Recognition, gaps, joined
 
 __all__ = ["WORDS_FROM", "Settled"]
 
@@ -20,12 +19,13 @@ SETTLE_FROM = 9.0
 WORDS_FROM = 7.0
 """Seconds of unsettled audio from which on the times of words are asked for, which cost a little."""
 MUST_FROM = 16.0
-"""Seconds from which on any gap will do."""
+"""Seconds from which on the softest place will do, silent or not."""
 FIRST, LAST = 3.0, 2.0
 """Seconds at the beginning and at the end in which is not cut."""
-GAP = 0.12
-SENTENCE = 0.4
-"""What the end of a sentence is worth, in seconds of a gap."""
+SILENT = 0.1
+"""Part of the audio's level below which a gap is one."""
+SENTENCE = 0.5
+"""What the level of a gap is multiplied with where a sentence ends."""
 
 
 @dataclass(slots=True)
@@ -50,23 +50,14 @@ class Settled:
         if seconds < SETTLE_FROM:
             return False
         words = result.words[: agreeing([w.text for w in result.words], [w.text for w in before])]
-        place = _place(words, seconds)
-        if place is None:
+        samples = samples_of(bytes(self.pcm))
+        found = gaps(samples, words, FIRST, seconds - LAST)
+        if seconds < MUST_FROM:
+            found = [gap for gap in found if gap.level < SILENT]
+        if not found:
             return False
-        cut = quietest(self.pcm, words[place - 1].end - 0.1, words[place].start + 0.1)
-        self.texts.append(joined(words[:place], result.text))
-        del self.pcm[: 2 * int(cut * SAMPLE_RATE)]
+        best = min(found, key=lambda gap: gap.level * (SENTENCE if words[gap.words - 1].text[-1:] in ".?!" else 1.0))
+        self.texts.append(joined(words[: best.words], result.text))
+        del self.pcm[: 2 * int(best.at * SAMPLE_RATE)]
         self._before = ()
         return True
-
-
-def _place(words: Sequence[Word], seconds: float) -> int | None:
-    """How many words are before the best gap."""
-    best, place = GAP if seconds < MUST_FROM else -1.0, None
-    for i in range(1, len(words)):
-        if words[i - 1].end < FIRST or words[i].start > seconds - LAST:
-            continue
-        worth = words[i].start - words[i - 1].end + (SENTENCE if words[i - 1].text[-1:] in ".?!" else 0.0)
-        if worth > best:
-            best, place = worth, i
-    return place

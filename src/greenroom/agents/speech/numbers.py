@@ -29,6 +29,9 @@ HOMOPHONES = {
 }  # fmt: skip
 """What recognisers write where a number was said. Only applied where an operator makes a number certain."""
 
+_ORDINALS = dict(
+    enumerate("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(), 1)
+)
 _TOKEN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[a-z]+(?:'[a-z]+)?|[-+*/×÷^%=−–]")
 
 
@@ -36,6 +39,8 @@ def tokenize(text: str) -> list[str]:
     """Lower-case words, numbers and arithmetic signs. Other punctuation is dropped, hyphens inside words split them."""
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text.lower().replace("’", "'"))
     text = re.sub(r"(?<=\d)\s*x\s*(?=\d)", " * ", text)
+    text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda match: _ORDINALS.get(int(match[1]), match[0]), text)
+    text = re.sub(r"(\d)\s*½", r"\1.5", text)
     return [_SPELLINGS.get(token, token) for token in _TOKEN.findall(text)]
 
 
@@ -60,12 +65,14 @@ def parse_number(
     digits = ""
     if end < len(tokens) and tokens[end] == "point":
         i = end + 1
-        while (
-            i < len(tokens)
-            and (word := _alias(tokens[i], homophones and tokens[i] != "a")) in UNITS
-            and UNITS[word] < 10
-        ):
-            digits += str(UNITS[word])
+        while i < len(tokens):
+            word = _alias(tokens[i], homophones and tokens[i] != "a")
+            if tokens[i].isdigit():
+                digits += tokens[i]
+            elif word in UNITS and UNITS[word] < 10:
+                digits += str(UNITS[word])
+            else:
+                break
             i += 1
         if digits:
             value, end = value + Fraction(int(digits), 10 ** len(digits)), i

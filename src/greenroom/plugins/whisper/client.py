@@ -37,9 +37,9 @@ class Configuration:
     threads: int
     compute_type: str
 
-    def start(self) -> None:
+    def start(self) -> shared_process.SharedProcess:
         """Blocking, until it has loaded. Raises ProviderError."""
-        shared_process.start(NAME, MODULE, self._content())
+        return shared_process.start(NAME, MODULE, self._content())
 
     def connect(self) -> socket.socket:
         """Blocking. Raises ProviderError."""

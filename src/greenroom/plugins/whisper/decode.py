@@ -20,7 +20,7 @@ import numpy as np
 from greenroom.agents.speech.protocols import MissingProvider
 from greenroom.extras import install_command
 from greenroom.plugins.whisper.bpe import BytePairs
-from greenroom.plugins.whisper.features import SAMPLE_RATE, Samples, log_mel
+from greenroom.plugins.whisper.features import HOP, SAMPLE_RATE, Samples, log_mel
 
 __all__ = ["MAX_PIECE", "Hearing", "Model", "Segment", "Word", "default_threads", "require_library", "window"]
 
@@ -34,7 +34,11 @@ MAX_PIECE = 28.0
 CUT_WITHIN = 8.0
 """Seconds at the end of a piece within which the widest gap between words is looked for."""
 END_TOLERANCE = 0.35
-"""A segment that ends so close to the audio's end is the last one."""
+"""A segment that ends so close to the end of what can be heard is the last one."""
+HEARD = 0.04
+"""Part of the loudest 20 ms, as an amplitude, above which something can be heard."""
+SAID_AGAIN_RATE = 8.0
+"""Tokens a second above which a text that says the same twice was said once: people say four or five."""
 TIMESTAMP = 0.02
 """Seconds of one timestamp step."""
 TOKENS_A_SECOND = 8
@@ -122,12 +126,6 @@ class Model:
         self.n_mels: int = self._model.n_mels
         self.multilingual: bool = self._model.is_multilingual
 
-    @property
-    def languages(self) -> frozenset[str]:
-        if not self.multilingual:
-            return frozenset(["en"])
-        return frozenset(name[2:-2] for name in self.pairs.special if 4 < len(name) <= 7 and name[2:-2].islower())
-
     def prompt(self, hot_words: Sequence[str]) -> tuple[int, ...]:
         """The tokens that make those words more likely: they are put before the audio as if they had just been said."""
         if not hot_words:
@@ -160,17 +158,21 @@ class Model:
         )
         heard = []
         for i, (samples, result) in enumerate(zip(batch, results, strict=True)):
-            hearing = self._read(result, len(samples) / SAMPLE_RATE, languages[i])
+            hearing = self._read(result, samples, languages[i])
             if hearing.tokens and (words or hearing.looped):
                 one = encoded if len(batch) == 1 else self._storage.from_array(np.asarray(encoded)[i : i + 1])
-                hearing = self._align(one, starts[i], hearing, len(samples), words)
+                hearing = self._align(one, starts[i], hearing, samples, words)
             heard.append(hearing)
         return heard
 
     def _languages(self, encoded: Any, count: int, language: str | None) -> list[str]:
         if not self.multilingual:
+            if language not in (None, "en"):
+                raise ValueError(f"the model is English only, not {language!r}")
             return ["en"] * count
         if language is not None:
+            if f"<|{language}|>" not in self.pairs.special:
+                raise ValueError(f"the model knows no language {language!r}")
             return [language] * count
         return [str(ranked[0][0])[2:-2] for ranked in self._model.detect_language(encoded)]
 
@@ -179,17 +181,18 @@ class Model:
             return [self._start]
         return [self._start, self.pairs.special[f"<|{language}|>"], self._transcribe]
 
-    def _read(self, result: Any, seconds: float, language: str) -> Hearing:
+    def _read(self, result: Any, samples: Samples, language: str) -> Hearing:
+        seconds, heard = len(samples) / SAMPLE_RATE, _heard(samples)[1]
         segments: list[Segment] = []
         spoken: list[int] = []
         looped = False
-        for start, end, tokens in self._segments(result.sequences_ids[0], seconds):
-            kept = without_loops(tokens)
+        for start, end, tokens in self._segments(result.sequences_ids[0], seconds, heard):
+            kept = _once(without_loops(tokens), end - start)
             if len(kept) < len(tokens):
                 looped = True
             text = self.pairs.decode(kept).strip()
-            if text and segments and text == segments[-1].text and len(segments) > 1 and text == segments[-2].text:
-                looped = True
+            if segments and text == segments[-1].text and end - start < (segments[-1].end - segments[-1].start) / 2:
+                looped = True  # there is no room for it to have been said again
                 continue
             if text:
                 segments.append(Segment(text, start, end))
@@ -205,8 +208,10 @@ class Model:
             tuple(spoken),
         )
 
-    def _segments(self, numbers: Sequence[int], seconds: float) -> Iterator[tuple[float, float, list[int]]]:
-        """Until the first that reaches the audio's end."""
+    def _segments(
+        self, numbers: Sequence[int], seconds: float, heard: float
+    ) -> Iterator[tuple[float, float, list[int]]]:
+        """Until the first that reaches the end of what can be heard."""
         start: float | None = None
         tokens: list[int] = []
         for number in numbers:
@@ -216,29 +221,30 @@ class Model:
                 continue
             at = (number - self._times) * TIMESTAMP
             if not tokens:
-                if at >= seconds:
+                if at >= heard:
                     return
                 start = at
                 continue
             yield min(start or 0.0, seconds), min(at, seconds), tokens
-            if at >= seconds - END_TOLERANCE:
+            if at >= heard - END_TOLERANCE:
                 return
             start, tokens = at, []
         if tokens:
             yield min(start or 0.0, seconds), seconds, tokens
 
-    def _align(self, encoded: Any, start: list[int], hearing: Hearing, samples: int, words: bool) -> Hearing:
+    def _align(self, encoded: Any, start: list[int], hearing: Hearing, samples: Samples, words: bool) -> Hearing:
         """Word times, and the probability of the text that is left."""
-        (aligned,) = self._model.align(encoded, start, [list(hearing.tokens)], samples // 160)
+        (aligned,) = self._model.align(encoded, start, [list(hearing.tokens)], len(samples) // HOP)
         probabilities = np.maximum(np.asarray(aligned.text_token_probs, np.float64), 1e-10)
         began: dict[int, float] = {}
         for token, frame in aligned.alignments:
             began.setdefault(token, frame * TIMESTAMP)
+        earliest, latest = _heard(samples)
         found: list[Word] = []
         for first, last, text in self._words(hearing):
             log = float(np.log(probabilities[first:last]).mean())
-            begins, ends = (_at(began, token, samples / SAMPLE_RATE) for token in (first, last))
-            found.append(Word(text, begins, ends, math.exp(log)))
+            begins, ends = (_at(began, token, latest) for token in (first, last))
+            found.append(Word(text, max(begins, earliest), max(ends, earliest), math.exp(log)))
         return Hearing(
             hearing.text,
             hearing.language,
@@ -295,6 +301,24 @@ def _cut_inside(spelled: bytes) -> bool:
     except UnicodeDecodeError:
         return True
     return False
+
+
+def _heard(samples: Samples) -> tuple[float, float]:
+    """Seconds to the first and to the end of the last 20 ms that can be heard beside the loudest."""
+    frame = SAMPLE_RATE // 50
+    count = len(samples) // frame
+    if not count:
+        return 0.0, len(samples) / SAMPLE_RATE
+    levels = np.mean(samples[: count * frame].reshape(count, frame) ** 2, axis=1)
+    audible = np.flatnonzero(levels >= HEARD**2 * levels.max())
+    return float(audible[0] * frame / SAMPLE_RATE), float((audible[-1] + 1) * frame / SAMPLE_RATE)
+
+
+def _once(tokens: list[int], seconds: float) -> list[int]:
+    """A text that says the same twice, faster than anybody can."""
+    half = len(tokens) // 2
+    twice = len(tokens) % 2 == 0 and tokens[:half] == tokens[half:]
+    return tokens[:half] if twice and half > 2 and len(tokens) > SAID_AGAIN_RATE * seconds else tokens
 
 
 def without_loops(tokens: Sequence[int]) -> list[int]:

@@ -187,9 +187,9 @@ def work(model: Model, queue: Queue) -> None:
                 prompt=prompts[hot],
                 words=bool(options.get("words")),
             )
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError) as error:
             for request in batch:
-                reply(request.client, b"e", request.number, f"{type(error).__name__}: {error}".encode())
+                reply(request.client, b"e", request.number, str(error).encode())
             continue
         for request, result in zip(batch, results, strict=True):
             reply(request.client, b"r", request.number, json.dumps(result.as_dict()).encode())

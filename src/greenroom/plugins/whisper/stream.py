@@ -105,6 +105,11 @@ class WhisperStream:
         text = settled.whole(result.text)
         return Transcript(text, float(np.exp(result.log_probability)) if text else None)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being decoded for this stream."""
+        return len(self._tasks) > 0
+
     async def recognise(self, pcm: bytes, *, words: bool = False) -> Recognition:
         """A recording of its own, beside the utterances. Raises ProviderError."""
         return await self._line.ask(b"F", {**self._options, "words": words}, pcm)

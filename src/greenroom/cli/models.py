@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,16 +28,29 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A model of `greenroom
 
 
 @app.callback()
-def main() -> None:
+def main(
+    context: typer.Context,
+    registry: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A TOML file with other models.", show_default=False),
+    ] = None,
+) -> None:
     """Fetch, list and check the models that hear and speak. They are kept in one folder; GREENROOM_MODELS moves it."""
+    context.obj = models.registry(registry)
+    try:
+        _ = context.obj.models
+    except models.RegistryError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command("list")
 def list_models(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
     """Say which models there are, and which of them are on this machine."""
-    there = {name: models.find(name) for name in models.models()}
+    registry: models.Registry = context.obj
+    there = {name: registry.find(name) for name in registry.models}
     if as_json:
         rows = [
             {
@@ -50,14 +64,14 @@ def list_models(
                 "default": model.name in models.DEFAULT,
                 "folder": str(there[model.name]) if there[model.name] else None,
             }
-            for model in models.models().values()
+            for model in registry.models.values()
         ]
         typer.echo(json.dumps({"root": str(models.root()), "wanted": models.wanted(), "models": rows}, indent=2))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("name", "what for", "language", "size", "licence", "state", ""):
         table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size", "state"))
-    for model in models.models().values():
+    for model in registry.models.values():
         state = "[green]there[/]" if there[model.name] else "not there"
         default = "default" if model.name in models.DEFAULT else ""
         size = _megabytes(model.size)
@@ -72,6 +86,7 @@ def list_models(
 
 @app.command()
 def get(
+    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME...]", help="Without names: the default set.", show_default=False),
@@ -79,54 +94,58 @@ def get(
     everything: Annotated[bool, typer.Option("--all", help="Every model.")] = False,
 ) -> None:
     """Fetch models that are not there. What was broken off goes on where it stopped."""
-    chosen = list(models.models()) if everything else names or list(models.DEFAULT)
+    registry: models.Registry = context.obj
+    chosen = list(registry.models) if everything else names or _default(registry)
     failed = False
     for name in chosen:  # a wrong name ends the command before anything is fetched
-        _known(name)
+        _known(registry, name)
     for name in chosen:
-        if models.find(name):
+        if registry.find(name):
             typer.echo(f"{name}: there")
             continue
         began = time.monotonic()
         try:
             with _progress() as report:
-                models.get(name, report)
+                registry.get(name, report)
         except models.ModelError as error:
             typer.echo(f"{error}.", err=True)
             failed = True
         else:
-            size = _megabytes(models.models()[name].size)
-            typer.echo(f"{name}: fetched, {size}, {time.monotonic() - began:.0f} s")
+            size = _megabytes(registry.models[name].size)
+            typer.echo(f"{name}: there, {size} in {time.monotonic() - began:.0f} s")
     if failed:
         raise typer.Exit(1)
 
 
 @app.command()
-def path(name: Name) -> None:
+def path(context: typer.Context, name: Name) -> None:
     """Print the folder of a model that is there. Exits 1 when it is not."""
+    registry: models.Registry = context.obj
     with _told():
-        _known(name)
-        typer.echo(models.require(name))
+        _known(registry, name)
+        typer.echo(registry.require(name))
 
 
 @app.command()
 def verify(
+    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME...]", help="Without names: every model that has a folder.", show_default=False),
     ] = None,
 ) -> None:
     """Read models from the disk and compare every byte. Exits 1 when one is damaged or missing."""
+    registry: models.Registry = context.obj
     failed = False
     with _told():
-        chosen = names or [name for name in models.models() if (models.root() / name).is_dir()]
+        chosen = names or [name for name in registry.models if (models.root() / name).is_dir()]
         for name in chosen:
-            _known(name)
+            _known(registry, name)
         for name in chosen:
-            problems = models.verify(name)
+            problems = registry.verify(name)
             failed = failed or bool(problems)
             if problems:
-                typer.echo(f"{name}: {'; '.join(problems)}: `greenroom models get {name}` mends it", err=True)
+                typer.echo(f"{name}: {'; '.join(problems)}: `{registry.command('get', name)}` mends it", err=True)
             else:
                 typer.echo(f"{name}: complete and unchanged")
     if not chosen:
@@ -136,17 +155,22 @@ def verify(
 
 
 @app.command()
-def remove(name: Name) -> None:
+def remove(context: typer.Context, name: Name) -> None:
     """Delete a model, and what is left of attempts to get it."""
+    registry: models.Registry = context.obj
     with _told():
-        _known(name)
-        freed = models.remove(name)
+        _known(registry, name)
+        freed = registry.remove(name)
     typer.echo(f"{name}: {_megabytes(freed)} freed" if freed else f"{name}: was not there")
 
 
-def _known(name: str) -> None:
-    if name not in models.models():
-        raise typer.BadParameter(f"there is no model {name!r}; there are {', '.join(models.models())}")
+def _default(registry: models.Registry) -> list[str]:
+    return [name for name in models.DEFAULT if name in registry.models] or list(registry.models)
+
+
+def _known(registry: models.Registry, name: str) -> None:
+    if name not in registry.models:
+        raise typer.BadParameter(f"there is no model {name!r}; there are {', '.join(registry.models)}")
 
 
 @contextmanager

@@ -49,7 +49,7 @@ DEFAULT = ("whisper-base", "piper-joe", "smart-turn")
 @cache
 def registry(path: Path | None = None) -> Registry:
     """What a TOML file declares; without a path what comes with Greenroom."""
-    return Registry(path or Path(__file__).with_name("registry.toml"))
+    return Registry(path, f"--registry {path}") if path else Registry(Path(__file__).with_name("registry.toml"))
 
 
 def models() -> dict[str, Model]:

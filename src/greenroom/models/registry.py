@@ -32,8 +32,6 @@ class File:
     """Bytes."""
     sha256: str
     """Hexadecimal, lower case."""
-    text: str = ""
-    """The words of a recording; empty for other files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ def _file(entry: dict[str, Any]) -> File:
     path = _path(entry["path"])
     if path.startswith("."):
         raise ValueError(f"{path}: names with a dot in front are the cache's own")
-    return File(path, _size(entry["size"]), _matches(SHA256, entry["sha256"], "SHA-256"), entry.get("text", ""))
+    return File(path, _size(entry["size"]), _matches(SHA256, entry["sha256"], "SHA-256"))
 
 
 def _source(entry: dict[str, Any], files: tuple[File, ...]) -> Source:
@@ -177,7 +175,7 @@ def _piece(name: str, kind: str, packages: Mapping[str, Package]) -> Piece:
     package, colon, member = name.partition(":")
     if not colon:
         if len(packages) != 1:
-            raise ValueError(f"{name} is in one of several packages: which?")
+            raise ValueError(f"{name} is in one of several packages: name it, as PACKAGE:MEMBER")
         (package,), member = packages, name
     if package not in packages:
         raise ValueError(f"{name}: there is no package {package}")

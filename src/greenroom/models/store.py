@@ -47,8 +47,10 @@ def root() -> Path:
 class Registry:
     """The models that one file declares, and their folders on this machine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: str = "") -> None:
+        """`options` are those with which `greenroom models` reads this file; its advice has them."""
         self._path = path
+        self._options = f" {options}" if options else ""
         self._unreachable: dict[str, float] = {}
 
     @cached_property
@@ -74,7 +76,7 @@ class Registry:
             return folder
         if not wanted():
             raise MissingModel(f"{name} is not used because {VARIABLE} is none: unset it, or point it to a folder")
-        raise MissingModel(f"{name} is not on this machine: `{self._command('get', name)}` brings it")
+        raise MissingModel(f"{name} is not on this machine: `{self.command('get', name)}` brings it")
 
     def get(self, name: str, progress: Progress | None = None) -> Path:
         """The folder of a model, which is fetched if it is not there. Blocks; one process does it, others wait for it.
@@ -132,8 +134,9 @@ class Registry:
                     shutil.rmtree(folder)
         return freed
 
-    def _command(self, verb: str, name: str) -> str:
-        return f"greenroom models {verb} {name}"
+    def command(self, verb: str, name: str) -> str:
+        """What to type: a text for people."""
+        return f"greenroom models{self._options} {verb} {name}"
 
     def _kept(self, name: str, file: File, staged: Path) -> bool:
         """Whether a right file is there from an earlier attempt, or in a folder that has others that are not."""
@@ -155,8 +158,8 @@ class Registry:
         reasons = "; ".join(dict.fromkeys(problems)) or "its publisher could not be reached a moment ago"
         return (
             f"{name} cannot be had, {files} is missing ({reasons}): connect this machine to the network or to a package"
-            f" mirror and run `{self._command('get', name)}` again, or copy the files to {root() / name} and run"
-            f" `{self._command('verify', name)}`, or set {VARIABLE}=none to do without models"
+            f" mirror and run `{self.command('get', name)}` again, or copy the files to {root() / name} and run"
+            f" `{self.command('verify', name)}`, or set {VARIABLE}=none to do without models"
         )
 
     @contextmanager

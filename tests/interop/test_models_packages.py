@@ -12,7 +12,7 @@ import pytest
 from greenroom.models import clients
 from greenroom.models.registry import read
 from greenroom.models.store import Registry
-from tests.speech_clips import NAME, REGISTRY, clips
+from tests.speech_clips import NAME, REGISTRY, clips, jfk
 
 PACKAGED = Path(clients.__file__).with_name("registry.toml")
 

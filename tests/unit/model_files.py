@@ -36,6 +36,9 @@ class Files:
         self.gate.set()
         self.hold_after = 0
         self.endless = False
+        self.shift = 0
+        """By how much a range that is sent differs from the one asked for."""
+        self.password: str | None = None
         self.asked: list[Asked] = []
         self.arrived = threading.Event()
         files = self
@@ -57,6 +60,12 @@ class Files:
         asked = Asked(request.path[1:], request.headers["Range"], request.headers["If-Range"])
         self.asked.append(asked)
         self.arrived.set()
+        if self.password and self.password not in request.headers.get("Authorization", ""):
+            request.send_response(401)
+            request.send_header("WWW-Authenticate", 'Basic realm="a"')
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         body = self.bytes.get(asked.path)
         if self.status or body is None:
             request.send_error(self.status.pop(0) if self.status else 404)
@@ -67,9 +76,11 @@ class Files:
             if start >= len(body):
                 request.send_error(416)
                 return
+            start -= self.shift
         request.send_response(206 if start else 200)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        request.send_header("Content-Type", "text/html" if asked.path.endswith("/") else "application/octet-stream")
         if self.tag:
             request.send_header("ETag", self.tag)
         if not self.endless:

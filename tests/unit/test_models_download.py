@@ -97,6 +97,30 @@ def test_a_beginning_that_does_not_fit_is_forgotten(files: Files, target: Path, 
     assert [each.range for each in files.asked] == ["bytes=1000-", None]
 
 
+def test_another_range_than_asked_for_is_not_taken(files: Files, target: Path) -> None:
+    files.drop_after, files.shift = [100_000], 7
+    fetch(files, target)
+    assert target.read_bytes() == BODY
+    assert [each.range for each in files.asked] == [None, "bytes=100000-", None]
+
+
+@pytest.mark.parametrize("tag", ['W/"one"', "one", '"a\r\n b"', '"ä"', '"' + "x" * 5000 + '"'])
+def test_a_tag_that_says_nothing_is_not_sent_back(files: Files, target: Path, tag: str) -> None:
+    files.tag = tag
+    files.drop_after = [100_000]
+    fetch(files, target)
+    assert target.read_bytes() == BODY
+    assert [each[1:] for each in files.asked] == [(None, None), ("bytes=100000-", None)]
+
+
+def test_a_damaged_note_of_a_tag_does_no_harm(files: Files, target: Path) -> None:
+    (target.parent / "model.bin.part").write_bytes(BODY[:1000])
+    (target.parent / "model.bin.part.etag").write_bytes(b"\xff\r\nX: y")
+    fetch(files, target)
+    assert files.asked == [Asked("model.bin", "bytes=1000-", None)]
+    assert left(target) == ["model.bin"]
+
+
 def test_what_came_whole_is_not_asked_for(files: Files, target: Path) -> None:
     (target.parent / "model.bin.part").write_bytes(BODY)
     fetch(files, target)

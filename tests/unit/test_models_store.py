@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -199,6 +200,20 @@ def test_a_publisher_that_cannot_be_reached_is_not_asked_again_at_once(
     with pytest.raises(ModelError, match="its publisher could not be reached a moment ago"):
         registry.get("toy")
     assert [each.path for each in files.asked] == ["model.bin"] * 3, "nor for the other file"
+
+
+def test_a_mirror_with_a_password_is_left_to_its_client(
+    tmp_path: Path, cache: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = wheel(tmp_path, "toy-one", {"m": MODEL, "a": VOICE})
+    files.bytes["simple/toy-one/"] = b'<a href="../../toy_one-1.0-py3-none-any.whl">toy_one-1.0-py3-none-any.whl</a>'
+    files.bytes["toy_one-1.0-py3-none-any.whl"] = archive
+    files.password = base64.b64encode(b"me:secret").decode()
+    monkeypatch.setenv("PIP_INDEX_URL", f"{files.address.replace('//', '//me:secret@')}simple/")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    source = packages("python", {"toy-one": archive}, {"model.bin": ["m"], "voices/a.bin": ["a"]})
+    registry = Registry(declare(tmp_path / "toy.toml", CONTENT, source))
+    assert contents(registry.get("toy")) == CONTENT
 
 
 def test_node_packages_come_from_where_npm_says(

@@ -15,17 +15,22 @@ from pathlib import Path
 from .errors import CannotFetch
 from .registry import Package
 
-__all__ = ["address", "fetch_debian"]
+__all__ = ["address", "fetch"]
 
 LIMIT = 90.0
 """Seconds for an answer."""
-DEBIAN_LIMIT = 900.0
-"""Seconds for a Debian package, whose client downloads it itself."""
-# A dry run prints what would be installed and from where. Only wheels: a source package would be run to be asked.
-PIP_ARGUMENTS = (
-    "install --dry-run --no-deps --ignore-installed --ignore-requires-python --only-binary=:all: --no-input"
-    " --disable-pip-version-check --retries 1 --timeout 10 --quiet --report -"
+FETCH_LIMIT = 900.0
+"""Seconds for a package that a client downloads itself."""
+CLIENTS = {"python": "pip", "npm": "npm", "debian": "apt-get"}
+# Only wheels: a source package would be run to be asked.
+PIP_FETCH_ARGUMENTS = (
+    "--no-deps --only-binary=:all: --no-input --disable-pip-version-check --retries 1 --timeout 10 --quiet"
 ).split()
+# A dry run prints what would be installed, and from where.
+PIP_ARGUMENTS = [
+    *"install --dry-run --ignore-installed --ignore-requires-python --report -".split(),
+    *PIP_FETCH_ARGUMENTS,
+]
 NPM_ARGUMENTS = "--no-update-notifier --fetch-retries=1 --fetch-timeout=10000".split()
 APT_ARGUMENTS = "-qq -o Acquire::Retries=2 -o Acquire::http::Timeout=10".split()
 
@@ -56,11 +61,8 @@ def _pip() -> list[str]:
 
 
 def _npm(package: Package) -> str:
-    program = shutil.which("npm")
-    if not program:
-        raise CannotFetch("npm, which knows where Node packages are, is not there (it comes with Node.js)")
     output = _run(
-        [program, "view", f"{package.name}@{package.version}", "dist.tarball", *NPM_ARGUMENTS],
+        [_program("npm"), "view", f"{package.name}@{package.version}", "dist.tarball", *NPM_ARGUMENTS],
         f"npm does not find {package}",
     )
     lines = output.strip().splitlines()
@@ -69,22 +71,30 @@ def _npm(package: Package) -> str:
     return lines[0].strip()
 
 
-def fetch_debian(package: Package, target: Path) -> None:
-    """Let the system's client download a Debian package to `target`."""
-    program = shutil.which("apt-get")
-    if not program:
-        raise CannotFetch("apt-get, which knows where Debian packages are, is not there")
+def fetch(kind: str, package: Package, target: Path) -> None:
+    """Let the client itself download a package to `target`. It starts from nothing, but has credentials that we do not."""
+    words = f"{package.name}=={package.version}"
+    if kind == "python":
+        command = [*_pip(), "download", *PIP_FETCH_ARGUMENTS, words]
+    elif kind == "npm":
+        command = [_program("npm"), "pack", f"{package.name}@{package.version}", "--ignore-scripts", *NPM_ARGUMENTS]
+    else:
+        command = [_program("apt-get"), "download", *APT_ARGUMENTS, f"{package.name}={package.version}"]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        _run(
-            [program, "download", *APT_ARGUMENTS, f"{package.name}={package.version}"],
-            f"apt-get does not find {package} (`apt-get update` refreshes its lists)",
-            folder=folder,
-            limit=DEBIAN_LIMIT,
-        )
-        found = list(Path(folder).glob("*.deb"))
+        _run(command, f"{CLIENTS[kind]} does not bring {package}", folder, FETCH_LIMIT, PIP_REQUIRE_VIRTUALENV="0")
+        found = [path for path in Path(folder).iterdir() if path.suffix in (".whl", ".tgz", ".deb")]
         if len(found) != 1:
-            raise CannotFetch(f"apt-get has not brought {package}")
+            raise CannotFetch(f"{CLIENTS[kind]} has not brought {package}")
         found[0].replace(target)
+
+
+def _program(name: str) -> str:
+    if program := shutil.which(name):
+        return program
+    what, where = {"npm": ("Node", "it comes with Node.js"), "apt-get": ("Debian", "Debian and its relatives have it")}[
+        name
+    ]
+    raise CannotFetch(f"{name}, which knows where {what} packages are, is not there ({where})")
 
 
 def _run(

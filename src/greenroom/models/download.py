@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from .errors import CannotFetch, WrongBytes
 
-__all__ = ["Unreachable", "check", "download"]
+__all__ = ["Refused", "Unreachable", "check", "download"]
 
 TIMEOUT = 10.0
 """Seconds without a byte after which a connection counts as dead."""
@@ -30,12 +30,18 @@ ATTEMPTS = 30
 PAUSE = 0.5
 """Seconds before the second attempt; doubles with every fruitless one."""
 CHUNK = 1 << 18
+STRONG = re.compile(r'"[!-~]{0,200}"')
+"""A tag that names these bytes; a weak one (`W/"..."`) says nothing about bytes, and others nothing at all."""
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 """Answers that the same question may change."""
 
 
 class Unreachable(CannotFetch):
     """The server cannot be talked to at all: asking it for another file makes no sense."""
+
+
+class Refused(CannotFetch):
+    """The server is there and does not give it, or not to us."""
 
 
 class _Dropped(Exception):
@@ -113,7 +119,7 @@ def _transfer(address: str, part: Path, size: int, received: Callable[[int], Non
     headers = {"User-Agent": "greenroom", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-        if tag := _read(_tag(part)):
+        if STRONG.fullmatch(tag := _read(_tag(part))):
             headers["If-Range"] = tag  # changed meanwhile: then the answer is the whole new file
     with _opened(address, headers, part) as response:
         if getattr(response, "status", None) != 206:
@@ -153,7 +159,7 @@ def _opened(address: str, headers: dict[str, str], part: Path) -> Any:
             raise _Dropped("has less than it had") from error
         if error.code in AGAIN:
             raise _Dropped(f"answers {error.code}") from error
-        raise CannotFetch(f"{_host(address)} answers {error.code} to {_last(address)}") from error
+        raise Refused(f"{_host(address)} answers {error.code} to {_last(address)}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ConnectionResetError | http.client.HTTPException):
@@ -193,7 +199,7 @@ def _plain(reason: object) -> str:
 
 def _note(part: Path, response: Any) -> None:
     tag = response.headers.get("ETag", "")
-    if tag and not tag.startswith("W/"):  # a weak one says nothing about bytes
+    if STRONG.fullmatch(tag):
         _tag(part).write_text(tag, encoding="utf-8")
     else:
         _tag(part).unlink(missing_ok=True)
@@ -213,7 +219,7 @@ def _length(path: Path) -> int:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def _host(address: str) -> str:

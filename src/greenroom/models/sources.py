@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import clients
 from .archives import Wanted, extract
-from .download import Unreachable, check, download
+from .download import Refused, Unreachable, check, download
 from .errors import CannotFetch
 from .registry import File, Model, Package, Source
 
@@ -125,13 +125,16 @@ class Collector:
                 return target
             except CannotFetch:
                 pass  # deleted by the check; it comes anew
-        if kind == "debian":
-            report(0)
-            clients.fetch_debian(package, target)
-            check(target, package.size, package.sha256)
-            report(package.size)
-        else:
-            download(clients.address(kind, package), target, package.size, package.sha256, report)
+        if kind != "debian":  # whose client says no addresses that one may use
+            try:
+                download(clients.address(kind, package), target, package.size, package.sha256, report)
+                return target
+            except Refused:
+                pass  # the client may have credentials for it
+        report(0)
+        clients.fetch(kind, package, target)
+        check(target, package.size, package.sha256)
+        report(package.size)
         return target
 
     def _join(self, parts: list[Path], file: File, what: str) -> None:

@@ -190,6 +190,15 @@ def test_pieces_of_a_killed_run_are_not_taken_for_new_ones(tmp_path: Path, cache
     assert contents(Registry(tmp_path / "toy.toml").get("toy")) == CONTENT
 
 
+def test_a_file_that_was_staged_and_is_wrong_comes_anew(toy: Registry, cache: Path, files: Files) -> None:
+    """As after a loss of power: the size is right, and what was written is not there."""
+    staged = cache / ".part" / "toy" / "files"
+    staged.mkdir(parents=True)
+    (staged / "model.bin").write_bytes(bytes(len(MODEL)))
+    assert contents(toy.get("toy")) == CONTENT
+    assert [each.path for each in files.asked] == ["model.bin", "voices/a.bin"]
+
+
 def test_a_publisher_that_cannot_be_reached_is_not_asked_again_at_once(
     tmp_path: Path, cache: Path, files: Files
 ) -> None:

@@ -5,7 +5,7 @@ use pyo3::types::PyDict;
 use greenroom_codecs::video::VideoCodec;
 use greenroom_peer::audio::sink::AudioFormat;
 use greenroom_peer::video::input::VideoLayer;
-use greenroom_peer::{MediaKind, SectionStats};
+use greenroom_peer::{MediaKind, Place, SectionStats};
 
 use super::audio::{AudioInput, AudioSink};
 use super::buffer::Bytes;
@@ -58,7 +58,7 @@ impl Peer {
         py.detach(|| self.peer.add_data_channel(label, ordered, max_retransmits)).map_err(raise)
     }
 
-    #[pyo3(signature = (source, *, cid, stream_id, bitrate, dtx, red))]
+    #[pyo3(signature = (source, *, cid, stream_id, bitrate, dtx, red, mid = None, receive = false))]
     #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn send_audio(
         &self,
@@ -69,11 +69,15 @@ impl Peer {
         bitrate: u32,
         dtx: bool,
         red: bool,
+        mid: Option<&str>,
+        receive: bool,
     ) -> PyResult<String> {
-        py.detach(|| self.peer.send_audio(&source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
+        let place = mid.map_or(Place::New { receive }, Place::At);
+        py.detach(|| self.peer.send_audio_at(place, &source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
     }
 
-    #[pyo3(signature = (source, *, cid, stream_id, codec, layers))]
+    #[pyo3(signature = (source, *, cid, stream_id, codec, layers, mid = None, receive = false))]
+    #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn send_video(
         &self,
         py: Python<'_>,
@@ -82,7 +86,10 @@ impl Peer {
         stream_id: &str,
         codec: &str,
         layers: Vec<(String, f64, u32, f64)>,
+        mid: Option<&str>,
+        receive: bool,
     ) -> PyResult<String> {
+        let place = mid.map_or(Place::New { receive }, Place::At);
         let codec = match codec {
             "vp8" => VideoCodec::Vp8,
             "h264" => VideoCodec::H264,
@@ -92,7 +99,7 @@ impl Peer {
             .into_iter()
             .map(|(rid, scale_down_by, max_bitrate, max_fps)| VideoLayer { rid, scale_down_by, max_bitrate, max_fps })
             .collect();
-        py.detach(|| self.peer.send_video(&source.input, cid, stream_id, codec, &layers)).map_err(raise)
+        py.detach(|| self.peer.send_video_at(place, &source.input, cid, stream_id, codec, &layers)).map_err(raise)
     }
 
     fn remove_send(&self, py: Python<'_>, mid: &str) -> PyResult<()> {
@@ -106,6 +113,14 @@ impl Peer {
     #[pyo3(signature = (ice_restart = false))]
     fn create_offer(&self, py: Python<'_>, ice_restart: bool) -> PyResult<String> {
         py.detach(|| self.peer.create_offer(ice_restart)).map_err(raise)
+    }
+
+    fn rollback(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.peer.rollback()).map_err(raise)
+    }
+
+    fn set_receiving(&self, py: Python<'_>, mid: &str, receiving: bool) -> PyResult<()> {
+        py.detach(|| self.peer.set_receiving(mid, receiving)).map_err(raise)
     }
 
     fn set_answer(&self, py: Python<'_>, sdp: &str) -> PyResult<()> {
@@ -146,6 +161,14 @@ impl Peer {
         py.detach(|| self.peer.send(label, bytes.as_slice())).map_err(raise)
     }
 
+    fn send_text(&self, py: Python<'_>, label: &str, text: &str) -> PyResult<usize> {
+        py.detach(|| self.peer.send_text(label, text)).map_err(raise)
+    }
+
+    fn close_channel(&self, py: Python<'_>, label: &str) -> PyResult<bool> {
+        py.detach(|| self.peer.close_channel(label)).map_err(raise)
+    }
+
     fn buffered(&self, py: Python<'_>, label: &str) -> usize {
         py.detach(|| self.peer.buffered(label))
     }
@@ -157,7 +180,11 @@ impl Peer {
         stats.set_item("bytes_in", snapshot.bytes_in)?;
         stats.set_item("bytes_out", snapshot.bytes_out)?;
         for (mid, section) in &snapshot.sections {
-            stats.set_item(mid, section_dict(py, section)?)?;
+            let dict = section_dict(py, section)?;
+            if let Some(received) = snapshot.received.get(mid) {
+                dict.set_item("received", section_dict(py, received)?)?;
+            }
+            stats.set_item(mid, dict)?;
         }
         Ok(stats)
     }

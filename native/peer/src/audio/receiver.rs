@@ -96,10 +96,14 @@ impl AudioReceiver {
         let mut playout = lock(&self.playout);
         playout.feeds.retain(|feed| !Arc::ptr_eq(&feed.ring, ring));
         let empty = playout.feeds.is_empty();
-        drop(playout);
         if empty {
-            lock(&self.inbox).open = false;
+            // Whoever listens next may hear another stream on this section, with numbers of its own.
+            playout.jitter = JitterBuffer::new(Instant::now());
+            let mut inbox = lock(&self.inbox);
+            inbox.open = false;
+            inbox.packets.clear();
         }
+        drop(playout);
         ring.end();
     }
 

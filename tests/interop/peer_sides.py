@@ -101,19 +101,19 @@ async def frequency(track: Any, seconds: float = 0.5) -> float:
     return float(np.argmax(spectrum) * RATE / len(sound))
 
 
-async def loudness(track: Any, seconds: float = 0.3) -> float:
-    """The largest sample of the next so many seconds."""
-    peak, count = 0.0, 0
-    async with asyncio.timeout(WAIT), rtc.AudioStream(track) as stream:
+async def quiet(stream: rtc.AudioStream, wanted: bool) -> None:
+    """Read until 200 ms on end are silent, or until they are all loud."""
+    held = 0
+    async with asyncio.timeout(WAIT):
         async for event in stream:
-            peak = max(peak, float(np.abs(np.frombuffer(event.frame.data, np.int16).astype(float)).max()))
-            count += 480
-            if count >= seconds * RATE:
-                break
-    return peak
+            peak = float(np.abs(np.frombuffer(event.frame.data, np.int16).astype(float)).max())
+            held = held + 1 if (peak < 100) == wanted else 0
+            if held == 20:
+                return
+    raise AssertionError("the stream ended")
 
 
-async def shows(track: Any, left: tuple[int, int, int], right: tuple[int, int, int]) -> None:
+async def shows(track: Any, left: tuple[int, int, int], right: tuple[int, int, int], within: int = 40) -> None:
     """Wait until the picture has these two colours. Fails with what it had."""
     seen: Any = None
     try:
@@ -126,7 +126,7 @@ async def shows(track: Any, left: tuple[int, int, int], right: tuple[int, int, i
                 pixels = np.frombuffer(frame.data, np.uint8).reshape(frame.height, frame.width, 4)[:, :, :3].astype(int)
                 middle = pixels[frame.height // 2]
                 seen = middle[frame.width // 4], middle[frame.width * 3 // 4]
-                if np.abs(seen[0] - left).max() < 40 and np.abs(seen[1] - right).max() < 40:
+                if np.abs(seen[0] - left).max() < within and np.abs(seen[1] - right).max() < within:
                     return
     except TimeoutError:
         pass

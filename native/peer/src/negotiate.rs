@@ -302,6 +302,15 @@ impl Negotiation {
         if self.pending.is_some() {
             return Err(PeerError::state("an offer of ours is waiting for its answer"));
         }
+        // str0m leaves a section of ours that rests at rest, even when the other side wants it again.
+        let resting: Vec<&Wanted> = self
+            .sections
+            .iter()
+            .filter(|wanted| rtc.media(wanted.mid).is_some_and(|media| media.direction() == Direction::Inactive))
+            .collect();
+        let mut api = rtc.sdp_api();
+        resting.iter().for_each(|wanted| api.set_direction(wanted.mid, wanted.direction));
+        drop(api);
         let answer = rtc
             .sdp_api()
             .accept_offer(offer)

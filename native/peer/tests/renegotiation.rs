@@ -197,6 +197,18 @@ fn an_offer_is_answered_with_sound_of_ours() {
     b.close_channel("chat").unwrap();
     left.wait_for(Event::ChannelClosed(a.id(), "chat".into()));
 
+    // The other side wants nothing for a while, and then again.
+    a.set_receiving(&both, false).unwrap();
+    let (_, answer) = negotiate(&a, &b);
+    assert_eq!(sections(&answer)[0].2, "recvonly");
+    b.set_receiving(&both, false).unwrap();
+    let (_, answer) = negotiate(&a, &b);
+    assert_eq!(sections(&answer)[0].2, "inactive");
+    a.set_receiving(&both, true).unwrap();
+    b.set_receiving(&both, true).unwrap();
+    let (_, answer) = negotiate(&b, &a);
+    assert_eq!(sections(&answer)[0].2, "sendrecv");
+
     // Later the answerer stops, and then uses the same section for another stream.
     b.remove_send(&both).unwrap();
     let (offer, answer) = negotiate(&b, &a);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +25,7 @@ ChannelEvent = Literal["open", "message", "close"]
 
 
 class DataChannel(EventEmitter[ChannelEvent]):
-    """Messages, text (`str`) and binary (`bytes`), up to 256 KiB each. Made by a `PeerConnection`.
+    """Messages, text (`str`) and binary (`bytes`), of 1 byte to 256 KiB each. Made by a `PeerConnection`.
 
     Events: "open"; "message" with the message; "close". Messages that come before the first handler of "message" wait for
     it, up to 4 MiB.
@@ -78,8 +79,11 @@ class DataChannel(EventEmitter[ChannelEvent]):
 
         Raises:
             ConnectError: the channel is not open, or its buffer did not drain within `timeout` seconds.
-            ValueError: the message is larger than 256 KiB, or larger than the other side takes.
+            ValueError: the message is larger than 256 KiB, or empty: the native core receives empty messages and cannot
+                send them.
         """
+        if not len(message):
+            raise ValueError("an empty message cannot be sent")
         if self.ready_state != "open":
             raise ConnectError(f"data channel {self._label!r} is {self.ready_state}, not open")
         if self.buffered_amount > HIGH_MARK:
@@ -95,12 +99,16 @@ class DataChannel(EventEmitter[ChannelEvent]):
     async def wait_drained(self, timeout: float = 15.0) -> None:
         """Until no more than 64 KiB are buffered. ConnectError when that takes longer than `timeout` seconds, or when the
         channel closes with messages unsent."""
-        if self.buffered_amount > LOW_MARK:
-            await self._peer.wait_drained(self._label, timeout)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while (left := self.buffered_amount) > LOW_MARK:
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                raise ConnectError(f"data channel {self._label!r} holds {left} bytes after {timeout:g} s")
+            # What is announced may be that it was drained before the latest messages: look again.
+            await self._peer.wait_drained(self._label, remaining)
         if self.ready_state != "open":
             raise ConnectError(f"data channel {self._label!r} was closed")
-        if (left := self.buffered_amount) > LOW_MARK:
-            raise ConnectError(f"data channel {self._label!r} holds {left} bytes after {timeout:g} s")
 
     async def aclose(self) -> None:
         """Close it on both sides; what is buffered may be lost. Twice is fine."""

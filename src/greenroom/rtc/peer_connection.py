@@ -32,7 +32,7 @@ class PeerConnectionState(StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
-    """Nothing has been heard for about 8 s; it may come back by itself."""
+    """The other side has answered no checks for about 15 s; it may come back by itself."""
     FAILED = "failed"
     """Not connected in time, or disconnected for too long: an ICE restart may help. Or the other side said goodbye, or the
     connection broke: then nothing does. `PeerConnection.failure` says which."""
@@ -498,7 +498,7 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
             self._set_timer(0, "")
             self._set_state(PeerConnectionState.CONNECTED)
         elif state == "disconnected":
-            why = f"nothing was heard for {self._disconnect_timeout:g} s after the connection was lost"
+            why = f"the other side did not come back within {self._disconnect_timeout:g} s"
             self._set_timer(self._disconnect_timeout, why)
             self._set_state(PeerConnectionState.DISCONNECTED)
         else:

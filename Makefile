@@ -1,6 +1,7 @@
 # Greenroom. `make demo` is the place to start; `make help` lists the rest.
 export GREENROOM_CACHE ?= $(HOME)/.cache/greenroom
 export CARGO_TARGET_DIR ?= $(GREENROOM_CACHE)/target
+export GREENROOM_AGENTS_PYTHON ?= $(GREENROOM_CACHE)/venv-official-agents/bin/python
 FUZZ_SECONDS ?= 20
 DEMO_APP ?= examples/04_kitt.py
 
@@ -18,7 +19,8 @@ setup: ## install and build what `greenroom` needs, into .venv
 setup-test:
 	@scripts/setup --test
 
-test: setup-test lint test-native fuzz test-web test-python ## run every test
+test: setup-test ## run every test, groups side by side
+	@scripts/test_groups.py
 
 test-native: ## the Rust tests
 	cargo test --release --locked --workspace
@@ -30,7 +32,7 @@ fuzz-guided: ## the same led by coverage, until the first finding: FUZZ_SECONDS=
 	native/fuzz/guided.sh $(if $(filter file,$(origin FUZZ_SECONDS)),600,$(FUZZ_SECONDS)) $(FUZZ_TARGETS)
 
 test-python: ## unit, sim, interop and end-to-end tests
-	GREENROOM_AGENTS_PYTHON=$(GREENROOM_CACHE)/venv-official-agents/bin/python .venv/bin/python -m pytest
+	.venv/bin/python -m pytest
 
 test-web: ## type-check and unit-test the playground
 	npm --prefix web run check

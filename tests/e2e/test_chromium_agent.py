@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import ROOT, until
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("single", [True, False], ids=["single", "dual"])
 async def test_a_spoken_question_is_captioned_and_answered_aloud(open_tab, start_worker, single):
     await start_worker(ROOT / "examples" / "04_kitt.py")

@@ -20,7 +20,10 @@ from greenroom.plugins.system_tts import Flite
 from greenroom.server.config import DEV_KEY, DEV_SECRET
 from tests.conftest import ROOT, token, until
 
-pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed"),
+    pytest.mark.quiet,
+]
 KITT = ROOT / "examples" / "04_kitt.py"
 
 

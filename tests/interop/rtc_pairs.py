@@ -116,6 +116,11 @@ class Member:
         return publication, asyncio.create_task(feed())
 
 
+def lose_socket(member: Member) -> None:
+    """Cut the signalling connection of one of ours as a network failure would."""
+    member.room._core.session.signal._socket._response.connection.transport.abort()
+
+
 @asynccontextmanager
 async def in_room(
     server: RoomServer, first: str, second: str, *, dual: bool = False, agent: bool = False

@@ -39,7 +39,7 @@ async def test_a_long_typed_message_is_not_kept(room_server):
         await writer.write("word " * 2_000)
     # It is answered before its end: what is too long is not waited for.
     await until(lambda: turns, "the message is answered")
-    assert len(turns[0].user_text) <= 4_000 and not agent._streams._open
+    assert len(turns[0].user_text) <= 4_000 and not agent._core.streams._open
     await writer.aclose()
     await one.aclose()
     await guest.disconnect()

@@ -64,7 +64,7 @@ async def test_every_reported_state_is_what_happened(tmp_path, room_server, star
     wrong: list[str] = []
 
     def jobs(room: str) -> list[agent.Job]:
-        return [job for dispatch in room_server.dispatcher.list(room) for job in dispatch.state.jobs]
+        return [job for dispatch in room_server.dispatcher.listed(room) for job in dispatch.state.jobs]
 
     async def one(number: int, how: str, cut: bool) -> None:
         room = f"chaos-{number}"

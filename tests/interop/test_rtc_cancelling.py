@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from greenroom import rtc
+from greenroom.rtc.room_core import RoomCore
+from greenroom.rtc.track import local_core
 from greenroom.server.app import RoomServer
 from tests.conftest import token, until
 
@@ -72,7 +74,7 @@ def url(server: RoomServer) -> str:
 @both_modes
 @pytest.mark.parametrize("how", ["cancelled", "cancelled twice", "disconnect", "disconnect cancelled"])
 async def test_connect(room_server: RoomServer, monkeypatch: pytest.MonkeyPatch, dual: bool, how: str) -> None:
-    original = rtc.Room._join
+    original = RoomCore._join
     options = rtc.RoomOptions(single_peer_connection=not dual)
     for number in range(1, MANY):
         room = rtc.Room()
@@ -97,17 +99,17 @@ async def test_connect(room_server: RoomServer, monkeypatch: pytest.MonkeyPatch,
                 if how == "disconnect cancelled":
                     asyncio.get_running_loop().call_soon(helpers[0].cancel)
 
-        async def counted(self: rtc.Room, session: Any, number: int = number, reached: Any = reached) -> None:
+        async def counted(self: RoomCore, session: Any, number: int = number, reached: Any = reached) -> None:
             await Steps(original(self, session), number, reached)
 
-        monkeypatch.setattr(rtc.Room, "_join", counted)
+        monkeypatch.setattr(RoomCore, "_join", counted)
         connecting = asyncio.create_task(room.connect(url(room_server), token(f"x{number}"), options))
         tasks.append(connecting)
         async with asyncio.timeout(20):
             await asyncio.wait([connecting])
             if helpers:
                 await asyncio.wait(helpers)
-        monkeypatch.setattr(rtc.Room, "_join", original)
+        monkeypatch.setattr(RoomCore, "_join", original)
         if not was_reached:
             connecting.result()
             assert number > 5, "it was watched"
@@ -117,7 +119,7 @@ async def test_connect(room_server: RoomServer, monkeypatch: pytest.MonkeyPatch,
             assert connecting.cancelled()
         else:
             assert isinstance(connecting.exception(), rtc.ConnectError)
-        assert not room.isconnected() and room._session is None
+        assert not room.isconnected() and room._core.session is None
         await until(lambda: not identities(room_server), f"nobody is in the room after {number} steps")
         assert ended == [], "who never was in has not left"
         # And the room object is as good as new.
@@ -174,7 +176,7 @@ async def test_publish_track(room_server: RoomServer, pair: tuple[rtc.Room, rtc.
             alice.once("reconnected", back.set)
 
             async def run(number: int = number) -> Any:
-                start = lambda: alice._session.recovery.start(full=True)  # type: ignore[union-attr]  # noqa: E731
+                start = lambda: alice._core.session.recovery.start(full=True)  # type: ignore[union-attr]  # noqa: E731
                 return await Steps(alice.local_participant.publish_track(track), number, start)
 
             try:
@@ -194,7 +196,7 @@ async def test_publish_track(room_server: RoomServer, pair: tuple[rtc.Room, rtc.
             return
         assert alice.local_participant.track_publications == {}
         await until(lambda: not server_side(), f"nothing is published after {number} steps")
-        assert track._transport is None
+        assert local_core(track).transport is None
     pytest.fail("it never ended")
 
 
@@ -207,7 +209,7 @@ async def test_publish_data_track(room_server: RoomServer, pair: tuple[rtc.Room,
     for number in range(1, MANY):
         stopped = await cancelled_at(number, alice.local_participant.publish_data_track(name="pose"))
         if not stopped:
-            await until(lambda: len(bob._data_track_manager._remote) == 1, "bob sees this one and no other")
+            await until(lambda: len(bob._core.data_tracks._remote) == 1, "bob sees this one and no other")
             return
         await until(lambda: not server_side(), f"nothing is published after {number} steps")
     pytest.fail("it never ended")
@@ -260,13 +262,13 @@ async def test_everything_else(
     file.write_bytes(bytes(500_000))
     if busy:
         # Every packet waits for a turn first, as it does when the channel is full.
-        original = alice._session.send_packet  # type: ignore[union-attr]
+        original = alice._core.session.send_packet  # type: ignore[union-attr]
 
         async def slow(*args: Any, **kwargs: Any) -> None:
             await asyncio.sleep(0)
             await original(*args, **kwargs)
 
-        monkeypatch.setattr(alice._session, "send_packet", slow)
+        monkeypatch.setattr(alice._core.session, "send_packet", slow)
     bob.local_participant.register_rpc_method("m", lambda data: data.payload)
     whole, broken = [], []
 
@@ -282,10 +284,10 @@ async def test_everything_else(
     for number in itertools.count(1):
         assert number < 200, "it never ended"
         stopped = await cancelled_at(number, operation())
-        session = alice._session
+        session = alice._core.session
         assert session is not None and not session._requests
-        assert not alice.local_participant._rpc._calls
-        await until(lambda: not bob._streams._open, f"no reader waits after {number} steps")
+        assert not alice.local_participant._core.rpc._calls
+        await until(lambda: not bob._core.streams._open, f"no reader waits after {number} steps")
         if not stopped:
             break
     if name in ("send_text", "send_bytes", "send_file"):
@@ -307,14 +309,14 @@ async def test_a_writer_whose_write_is_cancelled_goes_on(pair: tuple[rtc.Room, r
 
     bob.register_text_stream_handler("t", read)
     writer = await alice.local_participant.stream_text(topic="t")
-    original = alice._session.send_packet  # type: ignore[union-attr]
+    original = alice._core.session.send_packet  # type: ignore[union-attr]
     gate = asyncio.Event()
 
     async def slow(*args: Any, **kwargs: Any) -> None:
         await gate.wait()
         await original(*args, **kwargs)
 
-    alice._session.send_packet = slow  # type: ignore[union-attr, method-assign]
+    alice._core.session.send_packet = slow  # type: ignore[union-attr, method-assign]
     assert await cancelled_at(1, writer.write("never "))
     gate.set()
     await writer.write("said")

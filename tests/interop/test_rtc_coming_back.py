@@ -17,7 +17,7 @@ from greenroom.rtc.room import EventTypes
 from greenroom.server.app import RoomServer
 from tests.conftest import until
 
-from .rtc_pairs import GREENROOM, Member, feeding, in_room
+from .rtc_pairs import GREENROOM, Member, feeding, in_room, lose_socket
 
 both_ways = pytest.mark.parametrize("full", [False, True], ids=["resume", "full"])
 both_modes = pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
@@ -43,7 +43,7 @@ async def members(
 @asynccontextmanager
 async def away(member: Member, *, full: bool = False) -> AsyncIterator[None]:
     """Without signalling; then back, by resume or by full reconnect."""
-    session = member.room._session
+    session = member.room._core.session
     assert session is not None and session.signal is not None
     original, gate = session.open_signal, asyncio.Event()
 
@@ -56,7 +56,7 @@ async def away(member: Member, *, full: bool = False) -> AsyncIterator[None]:
 
     before = len(member.events("reconnected"))
     session.open_signal = hold  # type: ignore[method-assign]
-    session.signal.drop()
+    lose_socket(member)
     await member.seen("reconnecting", lambda: len(member.events("reconnecting")) > before)
     yield
     gate.set()
@@ -134,6 +134,7 @@ async def test_everything_that_the_api_changes_meanwhile_reaches_me(
         mine, gone = await publish(alice, "mine"), await publish(carol, "gone")
         muted, off, on = await publish(bob, "muted"), await publish(bob, "off"), await publish(bob, "on")
         await until(lambda: received(room_server, "alice") == {p.sid for p in (gone, muted, off, on)}, "all received")
+        await until(lambda: on.sid in alice.room.remote_participants["bob"].track_publications, "alice knows of it")
         alice.room.remote_participants["bob"].track_publications[on.sid].set_subscribed(False)
         await until(lambda: on.sid not in received(room_server, "alice"), "switched off")
         events = {
@@ -185,7 +186,7 @@ async def test_everything_that_the_api_changes_meanwhile_reaches_me(
         known = picture(alice.room)
         for identity in ("alice", "bob"):
             assert known[identity][1:4] == (f"{identity} the new", "new", {"new": "yes"})
-            assert not alice.room._participant(identity).permissions.can_publish_data
+            assert not alice.room._core.participant(identity).view.permissions.can_publish_data
         (own,) = alice.me.track_publications.values()
         assert own.muted and own.track.muted
         wanted = {muted.sid, new.sid} | (set() if full else {on.sid})
@@ -444,15 +445,15 @@ async def test_what_is_lost_again_while_it_is_published_again_is_not_lost(room_s
     async with members(room_server, "alice", "bob") as (alice, _):
         publication = await publish(alice, "mine")
         data = await alice.me.publish_data_track(name="pose")
-        original, times = alice.me._publish, []
+        original, times = alice.me._core.tracks._publish, []
 
         async def lose(*args: Any) -> Any:
             times.append(1)
             if len(times) <= 2:
-                alice.room._session.signal.drop()
+                lose_socket(alice)
             return await original(*args)
 
-        alice.me._publish = lose
+        alice.me._core.tracks._publish = lose
         await alice.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
         await alice.seen("reconnected", seconds=30)
         assert len(times) == 3

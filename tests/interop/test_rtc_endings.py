@@ -8,7 +8,7 @@ from livekit.protocol import models
 from greenroom import rtc
 from greenroom.server.app import RoomServer
 
-from .rtc_pairs import GREENROOM, in_room
+from .rtc_pairs import GREENROOM, in_room, lose_socket
 
 both_modes = pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
 
@@ -21,10 +21,10 @@ async def test_who_was_sent_away_meanwhile_stays_away(
 ) -> None:
     """The way back is begun, then the end comes: one of the two had to be told by the answer to the other."""
     async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, _):
-        session = alice.room._session
+        session = alice.room._core.session
         assert session is not None and session.signal is not None
         name = alice.room.name
-        session.signal.drop()  # no farewell can reach it any more
+        lose_socket(alice)  # no farewell can reach it any more
         session.recovery.start(full=full)
         if deleted:
             await room_server.manager.delete_room(name)

@@ -17,7 +17,7 @@ async def test_what_the_api_changed_meanwhile_stays(room_server: RoomServer, api
     await alice.connect(room_server.url)
     try:
         await alice.me.set_metadata("v1")
-        stale = models.ParticipantInfo.FromString(alice.me._info.SerializeToString())
+        stale = models.ParticipantInfo.FromString(alice.me._core.info.SerializeToString())
         changes = {
             "set_attributes": lambda: alice.me.set_attributes({"own": "yes"}),
             "set_name": lambda: alice.me.set_name("own name"),
@@ -29,7 +29,7 @@ async def test_what_the_api_changed_meanwhile_stays(room_server: RoomServer, api
                     room="test", identity="alice", name="new", metadata="v2", attributes={"theirs": "1", "own": ""}
                 )
             )
-            alice.me._info = stale  # as if the update were still on its way
+            alice.me._core.info = stale  # as if the update were still on its way
             await change()
             info = await api.room.get_participant(service.RoomParticipantIdentity(room="test", identity="alice"))
             expected = {

@@ -14,16 +14,9 @@ from livekit.protocol import models
 from greenroom import rtc
 from greenroom.server.app import RoomServer
 
-from .rtc_pairs import GREENROOM, OFFICIAL, Member, dominant_frequency, feeding, in_room, listen
+from .rtc_pairs import GREENROOM, OFFICIAL, Member, dominant_frequency, feeding, in_room, listen, lose_socket
 
 both_modes = pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
-
-
-def lose_socket(member: Member) -> None:
-    """Cut the signalling connection as a network failure would."""
-    session = member.room._session
-    assert session is not None and session.signal is not None
-    session.signal.drop()
 
 
 @both_modes
@@ -126,7 +119,7 @@ async def test_a_full_reconnect_subscribes_again(room_server: RoomServer, dual: 
 
 async def test_a_session_that_the_server_forgot_is_joined_anew(room_server: RoomServer) -> None:
     async with in_room(room_server, GREENROOM, OFFICIAL) as (alice, bob):
-        session = alice.room._session
+        session = alice.room._core.session
         session.participant_sid = "PA_unknown"
         lose_socket(alice)
         await alice.seen("reconnected")

@@ -126,7 +126,7 @@ class Caller:
 
 
 def jobs(server: RoomServer, name: str) -> list[agent.Job]:
-    return [job for dispatch in server.dispatcher.list(name) for job in dispatch.state.jobs]
+    return [job for dispatch in server.dispatcher.listed(name) for job in dispatch.state.jobs]
 
 
 async def one_success(server: RoomServer, caller: Caller, name: str) -> None:

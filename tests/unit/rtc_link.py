@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from livekit.protocol import models
 
-from greenroom.rtc.local_participant import LocalParticipant
+from greenroom.rtc.local_participant import LocalParticipant, LocalParticipantCore
 from greenroom.rtc.room import Room
 from greenroom.rtc.transport import LOSSY, RELIABLE
 
@@ -28,7 +28,7 @@ class FakeSession:
         for room in self.link.rooms.values():
             identity = room.local_participant.identity
             if identity != sender and (not copy.destination_identities or identity in copy.destination_identities):
-                room.on_packet(copy, RELIABLE if reliable else LOSSY)
+                room._core.on_packet(copy, RELIABLE if reliable else LOSSY)
 
     def kinds(self) -> list[str | None]:
         return [packet.WhichOneof("value") for packet in self.sent]
@@ -52,12 +52,12 @@ class Link:
         }
         for identity, info in infos.items():
             room = self.rooms[identity] = Room()
-            room._local_participant = LocalParticipant(info, room)
+            room._core.local = LocalParticipantCore(info, room._core)
             self.sessions[identity] = FakeSession(self, room)
             for other, other_info in infos.items():
                 if other != identity:
-                    room._state._apply_remote(other_info)
-            room._session = self.sessions[identity]  # type: ignore[assignment]
+                    room._core.state._apply_remote(other_info)
+            room._core.session = self.sessions[identity]  # type: ignore[assignment]
 
     def __getitem__(self, identity: str) -> LocalParticipant:
         return self.rooms[identity].local_participant
@@ -68,4 +68,4 @@ class Link:
             sid=f"PA_{identity}", identity=identity, state=models.ParticipantInfo.State.DISCONNECTED
         )
         for room in self.rooms.values():
-            room._state._apply_remote(gone)
+            room._core.state._apply_remote(gone)

@@ -8,7 +8,8 @@ import pytest
 from livekit.protocol import models, rtc as proto
 
 from greenroom import rtc
-from greenroom.rtc.track_publication import LocalTrackPublication
+from greenroom.rtc.track import local_core
+from greenroom.rtc.track_publication import LocalPublicationCore, LocalTrackPublication
 
 from .test_rtc_room_state import AUDIO, Watched, bob, models_update
 
@@ -30,7 +31,7 @@ def carol() -> models.ParticipantInfo:
 
 def test_whoever_is_not_listed_left() -> None:
     watched = Watched(bob(1, AUDIO), carol())
-    watched.room._state.resuming([])
+    watched.room._core.state.resuming([])
     assert watched.update(carol()) == [], "a long list comes in pieces"
     assert watched.update(ME) == []
     assert watched.signal(room_update=ROOM) == ["room_updated", "track_unpublished", "participant_disconnected"]
@@ -41,7 +42,7 @@ def test_whoever_is_not_listed_left() -> None:
 @pytest.mark.parametrize("listed", [[], [carol()]], ids=["nothing", "without ourselves"])
 def test_what_is_not_the_whole_list_removes_nobody(listed: list[models.ParticipantInfo]) -> None:
     watched = Watched(bob(1, AUDIO), carol())
-    watched.room._state.resuming([])
+    watched.room._core.state.resuming([])
     watched.signal(update=models_update(listed))
     assert watched.signal(room_update=ROOM) == ["room_updated"]
     assert set(watched.room.remote_participants) == {"bob", "carol"}
@@ -49,22 +50,24 @@ def test_what_is_not_the_whole_list_removes_nobody(listed: list[models.Participa
 
 def test_a_list_that_never_ended_is_none() -> None:
     watched = Watched(bob(1, AUDIO))
-    watched.room._state.resuming([])
+    watched.room._core.state.resuming([])
     watched.update(ME)
-    watched.room._state.resumed()
+    watched.room._core.state.resumed()
     assert watched.signal(room_update=ROOM) == ["room_updated"]
     assert "bob" in watched.room.remote_participants
 
 
 def publishing(muted: bool) -> tuple[Watched, FakeSession, LocalTrackPublication]:
     watched, session = Watched(), FakeSession()
-    watched.room._session = session  # type: ignore[assignment]
-    local = watched.room.local_participant
+    watched.room._core.session = session  # type: ignore[assignment]
+    local = watched.room._core.local
+    assert local is not None
     track = rtc.LocalAudioTrack.create_audio_track("mic", rtc.AudioSource(48000, 1))
-    track._sid, track._publisher, track._muted = "TR_own", local, muted
+    core = local_core(track)
+    core.sid, core.publisher, core.muted = "TR_own", local.tracks, muted
     info = models.TrackInfo(sid="TR_own", name="mic", type=models.TrackType.AUDIO, muted=muted)
-    publication = local._track_publications["TR_own"] = LocalTrackPublication(info, track)
-    return watched, session, publication
+    publication = local.publications["TR_own"] = LocalPublicationCore(info, track)
+    return watched, session, publication.view
 
 
 def myself(muted: bool) -> models.ParticipantInfo:
@@ -81,7 +84,7 @@ def mutes(session: FakeSession) -> list[bool]:
 @pytest.mark.parametrize("theirs", [False, True])
 def test_whoever_wants_silence_gets_it(ours: bool, theirs: bool) -> None:
     watched, session, publication = publishing(ours)
-    watched.room._state.resuming([])
+    watched.room._core.state.resuming([])
     events = watched.update(myself(theirs))
     assert publication.muted == publication.track.muted == (ours or theirs)  # type: ignore[union-attr]
     assert events == (["track_muted"] if theirs and not ours else [])
@@ -92,7 +95,7 @@ def test_whoever_wants_silence_gets_it(ours: bool, theirs: bool) -> None:
 def test_what_was_said_while_away_is_on_its_way(ours: bool) -> None:
     watched, session, publication = publishing(ours)
     unsent: Any = proto.SignalRequest(mute=proto.MuteTrackRequest(sid="TR_own", muted=ours))
-    watched.room._state.resuming([unsent])
+    watched.room._core.state.resuming([unsent])
     assert watched.update(myself(not ours)) == []
     assert publication.track.muted == ours and mutes(session) == []  # type: ignore[union-attr]
 

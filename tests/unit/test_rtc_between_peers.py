@@ -13,7 +13,7 @@ from livekit.protocol import rtc as proto
 
 from greenroom import rtc
 from greenroom.rtc.engine import get_engine
-from greenroom.rtc.track import RemoteAudioTrack
+from greenroom.rtc.track import RemoteTrackCore, remote_core
 from greenroom.rtc.transport import Transport
 from greenroom.rtc.utils import sine_wave_generator
 
@@ -51,15 +51,15 @@ class Pair:
             self.source._native(), cid="mic", stream_id="-", bitrate=48_000, dtx=False, red=False
         )
 
-    async def connect(self) -> RemoteAudioTrack:
+    async def connect(self) -> rtc.RemoteTrack:
         offer = self.sender.first_offer()
         answer = self.receiver.peer.accept_offer(offer.sdp)
         self.sender.handle_answer(proto.SessionDescription(type="answer", sdp=answer, id=offer.id))
         for transport in (self.sender, self.receiver):
             await transport.wait_connected(10)
-        track = RemoteAudioTrack("TR_mic", "mic")
-        track._connect(self.receiver, self.mid)
-        return track
+        track = RemoteTrackCore("TR_mic", "mic", rtc.TrackKind.KIND_AUDIO)
+        track.connect(self.receiver, self.mid)
+        return track.view
 
     def close(self) -> None:
         self.sender.close()
@@ -110,8 +110,9 @@ async def test_sound_reaches_several_streams_of_one_track(pair: Pair) -> None:
     feeding.cancel()
     for count, seconds in results:
         assert abs(count / seconds - 440) < 5
-    assert not track._ended
-    track._end()
+    core = remote_core(track)
+    assert core is not None and not core.ended
+    core.end()
     for stream in streams:
         async with asyncio.timeout(10):
             async for _ in stream:
@@ -127,7 +128,7 @@ async def test_a_dropped_stream_is_closed(pair: Pair) -> None:
     del stream
     gc.collect()
     assert len(get_engine().sinks) == before
-    assert len(track._streams) == 0
+    assert len(track._core.readers) == 0
 
 
 async def test_back_pressure_and_playout() -> None:

@@ -146,7 +146,7 @@ def _header(**fields: object) -> models.DataStream.Header:
 )
 async def test_broken_streams(steps: list[tuple], error: str) -> None:
     link = Link(alice=2, bob=2)
-    streams = link.rooms["bob"]._streams
+    streams = link.rooms["bob"]._core.streams
     streams.max_payload = 6
     readers: list[rtc.ByteStreamReader] = []
     link.rooms["bob"].register_byte_stream_handler("t", lambda reader, _: readers.append(reader))
@@ -166,7 +166,7 @@ async def test_garbage_that_claims_to_be_compressed_is_an_error() -> None:
     readers: list[rtc.ByteStreamReader] = []
     link.rooms["bob"].register_byte_stream_handler("t", lambda reader, _: readers.append(reader))
     header = _header(compression=models.DataStream.CompressionType.DEFLATE_RAW, inline_content=b"\xff\xff\xff\xff")
-    link.rooms["bob"]._streams.handle_header(header, "alice")
+    link.rooms["bob"]._core.streams.handle_header(header, "alice")
     with pytest.raises(rtc.StreamError, match="decompressed"):
         await readers[0].read_all()
 
@@ -175,7 +175,7 @@ async def test_another_participant_cannot_write_into_a_stream() -> None:
     link = Link(alice=2, bob=2)
     readers: list[rtc.ByteStreamReader] = []
     link.rooms["bob"].register_byte_stream_handler("t", lambda reader, _: readers.append(reader))
-    streams = link.rooms["bob"]._streams
+    streams = link.rooms["bob"]._core.streams
     streams.handle_header(_header(), "alice")
     streams.handle_chunk(models.DataStream.Chunk(stream_id="s", chunk_index=0, content=b"evil"), "mallory")
     streams.handle_chunk(models.DataStream.Chunk(stream_id="s", chunk_index=0, content=b"good"), "alice")

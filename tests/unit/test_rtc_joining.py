@@ -89,8 +89,8 @@ async def test_an_older_server_is_joined_with_two_connections() -> None:
         room = rtc.Room()
         task = asyncio.create_task(room.connect(url, "token"))
         await until(lambda: "offer" in [request.WhichOneof("message") for request in seen], "an offer")
-        assert room._session is not None
-        assert not room._session.single
+        assert room._core.session is not None
+        assert not room._core.session.single
         offer = next(request.offer for request in seen if request.HasField("offer"))
         assert offer.sdp.count("m=") == 1
         assert "m=application" in offer.sdp
@@ -210,7 +210,7 @@ async def test_garbage_after_joining_is_dropped(caplog: pytest.LogCaptureFixture
         task = asyncio.create_task(room.connect(url, "old"))
         async with asyncio.timeout(10):
             await got.wait()
-        await until(lambda: room._token == "new", "the new token")
+        await until(lambda: room._core.token == "new", "the new token")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert "cannot be parsed" in caplog.text

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from typing import Any, get_args
+from unittest.mock import MagicMock
 
 import pytest
 from livekit.protocol import models, rtc as proto
 
 from greenroom import rtc
 from greenroom.rtc.room import EventTypes
+from greenroom.rtc.track import RemoteTrackCore
 from greenroom.server.app import RoomServer
 from tests.conftest import token, until
 
@@ -27,7 +29,7 @@ def test_the_others_hear_of_it(event: Any, error: type[BaseException], caplog: p
     room.on(event, lambda: [].append())  # type: ignore[call-arg]
     room.on(event, lambda *_: heard.append("last"))
     with caplog.at_level(logging.ERROR):
-        room._emit(event)
+        room._core.emit(event)
     assert heard == ["second", "last"]
     assert error.__name__ in caplog.text
 
@@ -73,7 +75,7 @@ async def test_a_reconnect_with_raising_handlers(room_server: RoomServer, raisin
     await until(lambda: len(back) == 2, "joined anew")
 
 
-def test_a_frame_processor_that_raises_does_not_keep_the_track_out() -> None:
+async def test_a_frame_processor_that_raises_does_not_keep_the_track_out(caplog: pytest.LogCaptureFixture) -> None:
     class Processor(rtc.FrameProcessor[rtc.AudioFrame]):
         enabled = True  # type: ignore[assignment]
 
@@ -85,15 +87,19 @@ def test_a_frame_processor_that_raises_does_not_keep_the_track_out() -> None:
         def _on_stream_info_updated(self, **_: Any) -> None:
             raise ValueError("by the test")
 
-    class Stream:
-        _processor = Processor()
+    class Transport:
+        class peer:
+            receive_audio = MagicMock()
 
-    track = rtc.RemoteAudioTrack("TR_a", "mic")
-    stream = Stream()
-    track._add_stream(stream)  # type: ignore[arg-type]
+    track = RemoteTrackCore("TR_a", "mic", rtc.TrackKind.KIND_AUDIO)
+    track.connect(Transport(), "0")  # type: ignore[arg-type]
+    stream = rtc.AudioStream(track.view, noise_cancellation=Processor())
     room = rtc.Room()
-    room._state.joined(
+    room._core.state.joined(
         proto.JoinResponse(room=models.Room(sid="RM_1"), participant=models.ParticipantInfo(sid="PA_me", identity="me"))
     )
-    track._set_room(room)
-    assert track._resolve_room() is room
+    with caplog.at_level(logging.ERROR):
+        track.set_room(room._core)
+    assert track.room is room._core
+    assert "by the test" in caplog.text
+    await stream.aclose()

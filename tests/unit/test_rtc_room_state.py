@@ -2,7 +2,9 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import MagicMock
 
+import pytest
 from livekit.protocol import models, rtc as proto
 
 from greenroom import rtc
@@ -16,6 +18,7 @@ VIDEO = models.TrackInfo(sid="TR_v", name="cam", type=models.TrackType.VIDEO, so
 class FakeTransport:
     def __init__(self) -> None:
         self.sections: dict[str, Any] = {}
+        self.peer = MagicMock()
 
 
 class Watched:
@@ -36,7 +39,7 @@ class Watched:
             participant=models.ParticipantInfo(sid="PA_me", identity="me"),
             other_participants=others,
         )
-        self.room._state.joined(join)
+        self.room._core.state.joined(join)
         self.transport = FakeTransport()
 
     def update(self, *infos: models.ParticipantInfo) -> list[str]:
@@ -44,12 +47,12 @@ class Watched:
 
     def signal(self, **message: Any) -> list[str]:
         self.seen.clear()
-        self.room._state.handle(proto.SignalResponse(**message))
+        self.room._core.state.handle(proto.SignalResponse(**message))
         return [event for event, *_ in self.seen]
 
     def tracks(self, **by_mid: str) -> list[str]:
         self.seen.clear()
-        self.room._state.set_tracks(self.transport, {mid[1:]: sid for mid, sid in by_mid.items()})  # type: ignore[arg-type]
+        self.room._core.state.set_tracks(self.transport, {mid[1:]: sid for mid, sid in by_mid.items()})  # type: ignore[arg-type]
         return [event for event, *_ in self.seen]
 
 
@@ -178,23 +181,84 @@ async def test_events_wait_until_connect_has_returned() -> None:
     seen: list[str] = []
     room.on("room_updated", lambda: seen.append("first"))
     room.on("participant_connected", lambda p: seen.append(p.identity))
-    room._connecting = True
-    room._state._room_update(models.Room(sid="RM_1"))
-    room._connecting = False
-    room._state._apply_remote(bob(state=State.JOINED))
+    room._core.connecting = True
+    room._core.state._room_update(models.Room(sid="RM_1"))
+    room._core.connecting = False
+    room._core.state._apply_remote(bob(state=State.JOINED))
     assert seen == []
-    room._release_events()
+    room._core.release_events()
     assert seen == ["first", "bob"]
 
 
 async def test_room_sid_can_be_awaited() -> None:
     room = rtc.Room()
-    room._connecting = True
+    room._core.connecting = True
     task = asyncio.ensure_future(_sid(room))
     await asyncio.sleep(0)
-    room._state._apply_room(models.Room(sid="RM_7"))
+    room._core.set_info(models.Room(sid="RM_7"))
     assert await task == "RM_7"
 
 
 async def _sid(room: rtc.Room) -> str:
     return await room.sid
+
+
+class Processor(rtc.FrameProcessor[rtc.AudioFrame]):
+    """Remembers what it was told."""
+
+    enabled = True  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def _process(self, frame: rtc.AudioFrame) -> rtc.AudioFrame:
+        return frame
+
+    def _close(self) -> None:
+        self.told.append("closed")
+
+    def _on_stream_info_updated(self, **place: str) -> None:
+        self.told.append(place)
+
+    def _on_credentials_updated(self, **credentials: str) -> None:
+        self.told.append(credentials)
+
+
+async def test_a_frame_processor_is_told_whose_sound_it_gets_and_of_new_tokens() -> None:
+    watched, processor = Watched(bob(1, AUDIO)), Processor()
+    watched.room._core.server_url, watched.room._core.token = "ws://server", "old"
+    watched.tracks(m0="TR_a")
+    publication = watched.room.remote_participants["bob"].track_publications["TR_a"]
+    stream = rtc.AudioStream(publication.track, noise_cancellation=processor)
+    place = {"room_name": "r", "participant_identity": "bob", "publication_sid": "TR_a"}
+    assert processor.told == [place, {"token": "old", "url": "ws://server"}]
+    watched.room._core.on_token("new")
+    assert processor.told[2:] == [place, {"token": "new", "url": "ws://server"}]
+    watched.tracks()
+    watched.room._core.on_token("newer")
+    assert len(processor.told) == 4, "the track is over"
+    await stream.aclose()
+    await stream.aclose()
+    assert processor.told[4:] == ["closed"]
+
+
+def test_mappings_follow_the_room_and_cannot_be_written() -> None:
+    watched = Watched()
+    participants = watched.room.remote_participants
+    watched.update(bob(1, AUDIO))
+    assert participants == {"bob": participants["bob"]} and "carol" not in participants and len(participants) == 1
+    assert participants["bob"] is watched.seen[0][1], "the same object every time"
+    publications = participants["bob"].track_publications
+    assert list(publications) == ["TR_a"] and repr(publications) == f"{{'TR_a': {publications['TR_a']!r}}}"
+    watched.update(bob(2))
+    assert not publications
+    with pytest.raises(TypeError):
+        participants["carol"] = participants["bob"]  # type: ignore[index]
+
+
+async def test_private_names_that_the_official_agents_use() -> None:
+    room = Watched().room
+    room.local_participant.register_rpc_method("m", print)
+    assert room.local_participant._rpc_handlers == {"m": print}
+    room._info.name = "another"
+    assert room.name == "another"

@@ -105,7 +105,7 @@ async def test_timeouts() -> None:
     assert error.value.code == Code.RESPONSE_TIMEOUT
     async with asyncio.timeout(5):
         await cancelled.wait()
-    link.rooms["bob"].on_packet = lambda packet, label: None  # type: ignore[method-assign]
+    link.rooms["bob"]._core.on_packet = lambda packet, label: None  # type: ignore[method-assign]
     with pytest.raises(rtc.RpcError) as error:
         await _call(link, max_round_trip_latency=0.02)
     assert error.value.code == Code.CONNECTION_TIMEOUT
@@ -128,7 +128,7 @@ async def test_the_recipient_leaves() -> None:
         with pytest.raises(rtc.RpcError) as error:
             await task
     assert error.value.code == Code.RECIPIENT_DISCONNECTED
-    assert link["alice"]._rpc._calls == {}
+    assert link["alice"]._core.rpc._calls == {}
 
 
 async def test_a_response_of_somebody_else_is_ignored() -> None:
@@ -142,7 +142,7 @@ async def test_a_response_of_somebody_else_is_ignored() -> None:
         )
         forged.text_header.SetInParent()
         forged.inline_content = b"forged"
-        link.rooms["alice"]._streams.handle_header(forged, "mallory")
+        link.rooms["alice"]._core.streams.handle_header(forged, "mallory")
         return "true"
 
     link["bob"].register_rpc_method("m", handler)
@@ -178,8 +178,8 @@ async def test_interceptors_wrap_in_order() -> None:
 async def test_unsupported_version() -> None:
     link = Link(alice=0, bob=0)
     got: asyncio.Queue[models.DataPacket] = asyncio.Queue()
-    link.rooms["alice"].on_packet = lambda packet, label: got.put_nowait(packet)  # type: ignore[method-assign]
-    link["bob"]._rpc.handle_request(models.RpcRequest(id="1", method="m", version=7), "alice")
+    link.rooms["alice"]._core.on_packet = lambda packet, label: got.put_nowait(packet)  # type: ignore[method-assign]
+    link["bob"]._core.rpc.handle_request(models.RpcRequest(id="1", method="m", version=7), "alice")
     async with asyncio.timeout(5):
         assert (await got.get()).WhichOneof("value") == "rpc_ack"
         assert (await got.get()).rpc_response.error.code == Code.UNSUPPORTED_VERSION

@@ -31,7 +31,7 @@ def request_header(request_id: str, timeout_ms: str = "50") -> models.DataPacket
 
 
 def deliver(link: Link, packet: models.DataPacket) -> None:
-    link.rooms["bob"].on_packet(packet, "_reliable")
+    link.rooms["bob"]._core.on_packet(packet, "_reliable")
 
 
 def errors(link: Link) -> dict[str, models.RpcError]:
@@ -52,9 +52,9 @@ async def test_a_request_stream_that_never_ends(monkeypatch: pytest.MonkeyPatch,
     deliver(link, request_header("r", timeout_ms))
     await until(lambda: errors(link), "an error")
     assert errors(link)["r"].code == Code.RESPONSE_TIMEOUT
-    manager = link["bob"]._rpc
+    manager = link["bob"]._core.rpc
     await until(lambda: not manager._running, "its place is free")
-    assert not link.rooms["bob"]._streams._open, "and nothing more of it is taken in"
+    assert not link.rooms["bob"]._core.streams._open, "and nothing more of it is taken in"
 
 
 async def test_open_request_streams_do_not_disable_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,12 +79,12 @@ async def test_one_call_too_many_is_told_so(monkeypatch: pytest.MonkeyPatch, pro
 
     link["bob"].register_rpc_method("m", slow)
     running = [asyncio.create_task(call(link)) for _ in range(2)]
-    await until(lambda: link["bob"]._rpc._running.total() == 2, "two are running")
+    await until(lambda: link["bob"]._core.rpc._running.total() == 2, "two are running")
     with pytest.raises(rtc.RpcError) as error:
         await call(link)
     assert (error.value.code, error.value.data) == (Code.APPLICATION_ERROR, "too many calls are running here")
     others = asyncio.create_task(link["carol"].perform_rpc(destination_identity="bob", method="m", payload=""))
-    await until(lambda: link["bob"]._rpc._running.total() == 3, "others have places of their own")
+    await until(lambda: link["bob"]._core.rpc._running.total() == 3, "others have places of their own")
     done.set()
     assert await asyncio.gather(*running, others) == ["done"] * 3
     assert await call(link) == "done"
@@ -107,28 +107,28 @@ async def test_a_response_stream_that_never_ends_is_let_go() -> None:
             stream_id="endless", topic="lk.rpc_response", attributes={"lk.rpc_request_id": data.request_id}
         )
         header.text_header.SetInParent()
-        link.rooms["alice"]._streams.handle_header(header, "bob")
+        link.rooms["alice"]._core.streams.handle_header(header, "bob")
         raise asyncio.CancelledError
 
     async def silent(*_: Any) -> None:
         await asyncio.Event().wait()
 
     link["bob"].register_rpc_method("m", answers_for_ever)
-    link["bob"]._rpc._send = silent  # type: ignore[method-assign]
+    link["bob"]._core.rpc._send = silent  # type: ignore[method-assign]
 
     async def invoke() -> None:
-        await link["bob"]._rpc._invoke(
-            rtc.RpcInvocationData(next(iter(link["alice"]._rpc._calls)), "alice", "", 5, "m")
+        await link["bob"]._core.rpc._invoke(
+            rtc.RpcInvocationData(next(iter(link["alice"]._core.rpc._calls)), "alice", "", 5, "m")
         )
 
     task = asyncio.create_task(call(link, response_timeout=0.2))
-    await until(lambda: link["alice"]._rpc._calls, "the call is under way")
+    await until(lambda: link["alice"]._core.rpc._calls, "the call is under way")
     with pytest.raises(rtc.RpcError):
         await invoke()
-    assert link.rooms["alice"]._streams._open
+    assert link.rooms["alice"]._core.streams._open
     with pytest.raises(rtc.RpcError):
         await task
-    assert not link.rooms["alice"]._streams._open
+    assert not link.rooms["alice"]._core.streams._open
 
 
 async def test_a_request_that_cannot_be_sent_in_time() -> None:

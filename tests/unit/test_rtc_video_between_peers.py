@@ -11,7 +11,7 @@ from livekit.protocol import rtc as proto
 
 from greenroom import rtc
 from greenroom.rtc.engine import get_engine
-from greenroom.rtc.track import RemoteVideoTrack
+from greenroom.rtc.track import RemoteTrackCore
 from greenroom.rtc.transport import Transport
 from tests.unit.test_rtc_between_peers import FakeSession
 
@@ -52,8 +52,8 @@ async def test_pictures_arrive_and_streams_end(codec: str) -> None:
     sender.handle_answer(proto.SessionDescription(type="answer", sdp=answer, id=offer.id))
     for transport in (sender, receiver):
         await transport.wait_connected(10)
-    track = RemoteVideoTrack("TR_cam", "cam")
-    track._connect(receiver, mid)
+    track = RemoteTrackCore("TR_cam", "cam", rtc.TrackKind.KIND_VIDEO)
+    track.connect(receiver, mid)
 
     async def feed() -> None:
         while True:
@@ -61,8 +61,8 @@ async def test_pictures_arrive_and_streams_end(codec: str) -> None:
             await asyncio.sleep(1 / 20)
 
     feeding = asyncio.create_task(feed())
-    stream = rtc.VideoStream(track)
-    as_rgba = rtc.VideoStream(track, format=rtc.VideoBufferType.RGBA)
+    stream = rtc.VideoStream(track.view)
+    as_rgba = rtc.VideoStream(track.view, format=rtc.VideoBufferType.RGBA)
     try:
         async with asyncio.timeout(20):
             async for event in stream:
@@ -75,7 +75,7 @@ async def test_pictures_arrive_and_streams_end(codec: str) -> None:
                 event.frame.data[0] = 7
                 if shows_both(event.frame):
                     break
-            track._end()
+            track.end()
             async for _ in stream:
                 pass
     finally:

@@ -170,3 +170,8 @@ class AudioSource:
 
     def __repr__(self) -> str:
         return f"rtc.AudioSource(sample_rate={self._sample_rate}, num_channels={self._num_channels})"
+
+
+def audio_input(source: AudioSource, loop: asyncio.AbstractEventLoop) -> AudioInput:
+    """For the SDK: the native queue of a source that is published on `loop`."""
+    return source._native(loop)

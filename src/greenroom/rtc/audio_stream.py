@@ -6,10 +6,18 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from .audio_frame import AudioFrame, AudioFrameEvent
-from .frame_processor import FrameProcessor, NoiseCancellationOptions
+from .enums import TrackKind
+from .frame_processor import (
+    FrameProcessor,
+    NoiseCancellationOptions,
+    StreamPlace,
+    close_processor,
+    filter_frame,
+    tell_place,
+)
 from .log import logger
-from .media_stream import MediaStream
-from .track import RemoteAudioTrack
+from .media_stream import FrameReader, MediaStream
+from .track import RemoteTrackCore
 
 if TYPE_CHECKING:
     from .participant import Participant
@@ -46,17 +54,21 @@ class AudioStream(MediaStream[AudioFrameEvent]):
         participant: Participant | None = None,
         track_source: int | None = None,
     ) -> None:
-        self._capacity = capacity
-        self._sample_rate = sample_rate
-        self._num_channels = num_channels
-        self._frame_size_ms = frame_size_ms or DEFAULT_FRAME_MS
         self._auto_close_processor = auto_close_noise_cancellation
         self._processor: FrameProcessor[AudioFrame] | None = None
         if isinstance(noise_cancellation, FrameProcessor):
             self._processor = noise_cancellation
         elif noise_cancellation is not None:
             logger.warning("noise filter %r is not available: audio passes unfiltered", noise_cancellation.module_id)
-        super().__init__(track, loop, participant, track_source)
+        reader = AudioReader(
+            loop,
+            capacity=capacity,
+            sample_rate=sample_rate,
+            num_channels=num_channels,
+            frame_size_ms=frame_size_ms or DEFAULT_FRAME_MS,
+            processor=self._processor,
+        )
+        super().__init__(reader, track, participant, track_source)
 
     @classmethod
     def from_track(
@@ -110,23 +122,52 @@ class AudioStream(MediaStream[AudioFrameEvent]):
             track_source=track_source,
         )
 
-    def _accepts(self, track: Any) -> bool:
-        return isinstance(track, RemoteAudioTrack)
+    async def aclose(self) -> None:
+        await super().aclose()
+        processor, self._processor = self._processor, None
+        if processor is not None and self._auto_close_processor:
+            close_processor(processor)
 
-    def _open(self, track: RemoteAudioTrack) -> Any:
-        return track._open_sink(
+
+class AudioReader(FrameReader[AudioFrameEvent]):
+    kinds = frozenset((TrackKind.KIND_AUDIO,))
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        *,
+        capacity: int,
+        sample_rate: int,
+        num_channels: int,
+        frame_size_ms: int,
+        processor: FrameProcessor[AudioFrame] | None,
+    ) -> None:
+        super().__init__(loop)
+        self._capacity = capacity
+        self._sample_rate = sample_rate
+        self._num_channels = num_channels
+        self._frame_size_ms = frame_size_ms
+        self._processor = processor
+
+    def open(self, track: RemoteTrackCore) -> Any:
+        assert track.transport is not None
+        return track.transport.peer.receive_audio(
+            track.mid,
             sample_rate=self._sample_rate,
-            num_channels=self._num_channels,
-            frame_size_ms=self._frame_size_ms,
+            channels=self._num_channels,
+            frame_ms=self._frame_size_ms,
             capacity=self._capacity,
         )
 
-    def _attach(self, track: Any) -> None:
-        super()._attach(track)
-        if self._processor is not None:
-            track._inform_processor(self)
+    def attach(self, track: RemoteTrackCore) -> None:
+        super().attach(track)
+        self.inform(track.place())
 
-    def _wrap(self, native_frame: Any) -> AudioFrameEvent:
+    def inform(self, place: StreamPlace | None) -> None:
+        if self._processor is not None:
+            tell_place(self._processor, place)
+
+    def wrap(self, native_frame: Any) -> AudioFrameEvent:
         # Copied (1 kB), because programs write into frames.
         frame = AudioFrame(
             bytearray(native_frame),
@@ -134,15 +175,6 @@ class AudioStream(MediaStream[AudioFrameEvent]):
             native_frame.channels,
             native_frame.samples_per_channel,
         )
-        if self._processor is not None and self._processor.enabled:
-            try:
-                frame = self._processor._process(frame)
-            except Exception:
-                logger.warning("the frame processor failed; the frame passes unfiltered", exc_info=True)
+        if self._processor is not None:
+            frame = filter_frame(self._processor, frame)
         return AudioFrameEvent(frame)
-
-    async def aclose(self) -> None:
-        already = self._over
-        await super().aclose()
-        if self._processor is not None and self._auto_close_processor and not already:
-            self._processor._close()

@@ -7,18 +7,18 @@ import codecs
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from livekit.protocol import models
 
 from .errors import StreamError
-from .event_emitter import handler_tasks
 from .log import logger
+from .participant import core_of
 
 if TYPE_CHECKING:
-    from .local_participant import LocalParticipant
+    from .local_participant import LocalParticipant, LocalParticipantCore
 
 STREAM_CHUNK_SIZE = 15_000
 """Bytes of content in one packet, and the limit for a whole header packet."""
@@ -52,37 +52,42 @@ ByteStreamHandler = Callable[["ByteStreamReader", str], Any]
 Piece = TypeVar("Piece", str, bytes)
 
 
-class _StreamReader(Generic[Piece]):
-    """Pieces in their order. Ends when the sender closed the stream; raises `StreamError` when it broke."""
+class IncomingStream(Generic[Piece]):
+    """What arrived of a stream and was not read yet. The room puts in, a reader takes out."""
 
-    def __init__(self, *, on_close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, stream_id: str, decode: Callable[[bytes], Piece], *, on_close: Callable[[], None] | None = None
+    ) -> None:
+        self.unread = 0
+        """Of its pieces, together."""
+        self._stream_id = stream_id
+        self._decode: Callable[[bytes], Piece] = decode
+        self._on_close = on_close
         self._pieces: deque[Piece] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
         self._error: StreamError | None = None
         self._closed = False
-        self._unread = 0
-        self._on_close = on_close
 
-    def _feed(self, content: bytes) -> None:
-        raise NotImplementedError
-
-    def _put(self, piece: Piece) -> None:
+    def feed(self, content: bytes) -> None:
+        try:
+            piece = self._decode(content)
+        except UnicodeDecodeError:
+            self.end(StreamError(f"text stream {self._stream_id} is not UTF-8"))
+            return
         if piece and not self._closed:
             self._pieces.append(piece)
-            self._unread += len(piece)
+            self.unread += len(piece)
             self._arrived.set()
 
-    def _end(self, error: StreamError | None = None) -> None:
+    def end(self, error: StreamError | None = None) -> None:
         if not self._ended:
             self._ended = True
             self._error = error
             self._arrived.set()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Piece:
+    async def next(self) -> Piece:
+        """StopAsyncIteration after the end, StreamError when it broke."""
         while not self._pieces:
             if self._closed:
                 raise StopAsyncIteration
@@ -93,39 +98,49 @@ class _StreamReader(Generic[Piece]):
             self._arrived.clear()
             await self._arrived.wait()
         piece = self._pieces.popleft()
-        self._unread -= len(piece)
+        self.unread -= len(piece)
         return piece
 
     def close(self) -> None:
-        """Stop reading; what arrives later is dropped. Twice is fine."""
+        """What arrives later is dropped. Twice is fine."""
         if self._closed:
             return
         self._closed = True
         self._pieces.clear()
-        self._unread = 0
+        self.unread = 0
         self._arrived.set()
         if self._on_close is not None:
             self._on_close()
+
+
+class _StreamReader(Generic[Piece]):
+    """Pieces in their order. Ends when the sender closed the stream; raises `StreamError` when it broke."""
+
+    def __init__(self, stream: IncomingStream[Piece]) -> None:
+        self._stream: IncomingStream[Piece] = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        return await self._stream.next()
+
+    def close(self) -> None:
+        """Stop reading; what arrives later is dropped. Twice is fine."""
+        self._stream.close()
 
     async def aclose(self) -> None:
         self.close()
 
 
 class TextStreamReader(_StreamReader[str]):
-    def __init__(self, info: TextStreamInfo, *, on_close: Callable[[], None] | None = None) -> None:
-        super().__init__(on_close=on_close)
+    def __init__(self, info: TextStreamInfo, stream: IncomingStream[str]) -> None:
+        super().__init__(stream)
         self._info = info
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     @property
     def info(self) -> TextStreamInfo:
         return self._info
-
-    def _feed(self, content: bytes) -> None:
-        try:
-            self._put(self._decoder.decode(content))
-        except UnicodeDecodeError:
-            self._end(StreamError(f"text stream {self._info.stream_id} is not UTF-8"))
 
     async def read_all(self) -> str:
         """The whole text, once the sender has closed the stream."""
@@ -133,20 +148,22 @@ class TextStreamReader(_StreamReader[str]):
 
 
 class ByteStreamReader(_StreamReader[bytes]):
-    def __init__(self, info: ByteStreamInfo, *, on_close: Callable[[], None] | None = None) -> None:
-        super().__init__(on_close=on_close)
+    def __init__(self, info: ByteStreamInfo, stream: IncomingStream[bytes]) -> None:
+        super().__init__(stream)
         self._info = info
 
     @property
     def info(self) -> ByteStreamInfo:
         return self._info
 
-    def _feed(self, content: bytes) -> None:
-        self._put(content)
-
     async def read_all(self) -> bytes:
         """All bytes, once the sender has closed the stream."""
         return b"".join([piece async for piece in self])
+
+
+def text_decoder() -> Callable[[bytes], str]:
+    """Bytes to text, also where a character is torn between two pieces. UnicodeDecodeError for what is not UTF-8."""
+    return codecs.getincrementaldecoder("utf-8")().decode
 
 
 def split_utf8(text: str, size: int = STREAM_CHUNK_SIZE) -> list[bytes]:
@@ -163,28 +180,34 @@ def split_utf8(text: str, size: int = STREAM_CHUNK_SIZE) -> list[bytes]:
     return pieces
 
 
-class _StreamWriter:
-    """Common part of the writers. Closing twice is fine; writing after closing raises RuntimeError."""
+def split_bytes(data: bytes, size: int = STREAM_CHUNK_SIZE) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield bytes(data[start : start + size])
+
+
+class OutgoingStream:
+    """A stream on its way to others: header, chunks, trailer."""
 
     def __init__(
         self,
-        local_participant: LocalParticipant,
+        local: LocalParticipantCore,
         info: TextStreamInfo | ByteStreamInfo,
-        header: models.DataStream.Header,
         destination_identities: list[str] | None,
+        *,
+        reply_to_id: str | None = None,
         sender_identity: str | None = None,
     ) -> None:
-        self._participant = local_participant
-        self._info = info
-        self._header = header
+        self.header = make_header(info, reply_to_id)
+        self._local = local
+        self._id = info.stream_id
         self._destinations = list(destination_identities or [])
-        self._sender = sender_identity or local_participant.identity
+        self._sender = sender_identity or local.identity
         self._lock = asyncio.Lock()
         self._next_chunk = 0
         self._opened = False
         self._closed = False
 
-    def _packet(self, **content: Any) -> models.DataPacket:
+    def packet(self, **content: Any) -> models.DataPacket:
         return models.DataPacket(
             kind=models.DataPacket.RELIABLE,
             participant_identity=self._sender,
@@ -192,61 +215,87 @@ class _StreamWriter:
             **content,
         )
 
-    async def _send_header(self) -> None:
-        packet = self._packet(stream_header=self._header)
+    async def open(self) -> None:
+        """Send the header. StreamError when it is too large or cannot be sent."""
+        packet = self.packet(stream_header=self.header)
         if packet.ByteSize() > STREAM_CHUNK_SIZE:
             raise StreamError(f"the stream's header exceeds {STREAM_CHUNK_SIZE} bytes: use fewer or shorter attributes")
-        await self._participant._send_stream_packet(packet)
+        await self._local.send_stream_packet(packet)
         self._opened = True
-        self._participant._open_writers.add(self)
 
-    async def _send_chunk(self, content: bytes) -> None:
-        chunk = models.DataStream.Chunk(stream_id=self._info.stream_id, chunk_index=self._next_chunk, content=content)
-        await self._participant._send_stream_packet(self._packet(stream_chunk=chunk))
-        # Cancelled before that it was not sent, and the next one has its number.
-        self._next_chunk += 1
+    async def write(self, pieces: Iterable[bytes]) -> None:
+        """Send chunks. RuntimeError when it is not open."""
+        async with self._lock:
+            if self._closed:
+                raise RuntimeError("Cannot write after stream is closed")
+            if not self._opened:
+                raise RuntimeError("Stream is not open")
+            for piece in pieces:
+                chunk = models.DataStream.Chunk(stream_id=self._id, chunk_index=self._next_chunk, content=piece)
+                await self._local.send_stream_packet(self.packet(stream_chunk=chunk))
+                # Cancelled before that it was not sent, and the next one has its number.
+                self._next_chunk += 1
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("Cannot write after stream is closed")
-        if not self._opened:
-            raise RuntimeError("Stream is not open")
+    async def close(self, *, reason: str = "", attributes: dict[str, str] | None = None) -> None:
+        """Send the trailer. Cancelled, it is sent all the same: the reader waits for it. Twice is fine."""
+        async with self._lock:
+            if self._closed or not self._opened:
+                return
+            self._closed = True
+            trailer = models.DataStream.Trailer(stream_id=self._id, reason=reason, attributes=attributes or {})
+            packet = self.packet(stream_trailer=trailer)
+            error = await asyncio.shield(self._local.room.tasks.start(self._send_end(packet), "ending a stream"))
+            if error is not None:
+                raise error
+
+    async def _send_end(self, packet: models.DataPacket) -> StreamError | None:
+        """The error is returned, not raised: whoever closed the stream may be gone."""
+        try:
+            await self._local.send_stream_packet(packet)
+        except StreamError as error:
+            return error
+        return None
+
+    def abort(self, error: BaseException) -> None:
+        """What was begun will not be finished: tell the readers."""
+        if self._opened and not self._closed:
+            why = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error)
+            self._local.room.tasks.start(self._end_abnormally(f"aborted: {why}"), "ending a stream")
+
+    async def _end_abnormally(self, reason: str) -> None:
+        try:
+            await self.close(reason=reason)
+        except StreamError as error:
+            logger.debug("stream %s could not be ended: %s", self._id, error)
+
+
+class _StreamWriter:
+    """Common part of the writers. Closing twice is fine; writing after closing raises RuntimeError."""
+
+    def __init__(self, stream: OutgoingStream) -> None:
+        self._stream = stream
 
     async def aclose(self, *, reason: str = "", attributes: dict[str, str] | None = None) -> None:
         """End the stream. A `reason` makes it an abnormal end; `attributes` are merged into the reader's info.
 
         Cancelled, the end is sent all the same: the reader waits for it.
         """
-        async with self._lock:
-            if self._closed or not self._opened:
-                return
-            self._closed = True
-            self._participant._open_writers.discard(self)
-            trailer = models.DataStream.Trailer(
-                stream_id=self._info.stream_id, reason=reason, attributes=attributes or {}
-            )
-            packet = self._packet(stream_trailer=trailer)
-            sending = asyncio.ensure_future(self._participant._send_stream_packet(packet))
-            sending.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.shield(sending)
-
-    def _abort(self, error: BaseException) -> None:
-        """What was begun will not be finished: tell the readers."""
-        if self._opened and not self._closed:
-            why = "cancelled" if isinstance(error, asyncio.CancelledError) else str(error)
-            handler_tasks.start(self._end_abnormally(f"aborted: {why}"), "ending a stream")
-
-    async def _end_abnormally(self, reason: str) -> None:
-        try:
-            await self.aclose(reason=reason)
-        except StreamError as error:
-            logger.debug("stream %s could not be ended: %s", self._info.stream_id, error)
+        await self._stream.close(reason=reason, attributes=attributes)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         await self.aclose(reason=f"aborted: {error}" if error is not None else "")
+
+
+Writer = TypeVar("Writer", bound=_StreamWriter)
+
+
+async def open_writer(writer: Writer) -> Writer:
+    """For the SDK: a writer is handed out when its stream is open."""
+    await writer._stream.open()
+    return writer
 
 
 def make_header(info: TextStreamInfo | ByteStreamInfo, reply_to_id: str | None = None) -> models.DataStream.Header:
@@ -268,11 +317,30 @@ def make_header(info: TextStreamInfo | ByteStreamInfo, reply_to_id: str | None =
     return header
 
 
-def new_stream_id() -> str:
-    return str(uuid.uuid4())
+def text_info(
+    topic: str, attributes: dict[str, str] | None, size: int | None, stream_id: str | None = None
+) -> TextStreamInfo:
+    """Of a stream that begins now."""
+    return TextStreamInfo(
+        stream_id or str(uuid.uuid4()), "text/plain", topic, _now_ms(), size, dict(attributes or {}), []
+    )
 
 
-def now_ms() -> int:
+def byte_info(
+    name: str,
+    mime_type: str,
+    topic: str,
+    attributes: dict[str, str] | None,
+    size: int | None,
+    stream_id: str | None = None,
+) -> ByteStreamInfo:
+    """Of a stream that begins now."""
+    return ByteStreamInfo(
+        stream_id or str(uuid.uuid4()), mime_type, topic, _now_ms(), size, dict(attributes or {}), name
+    )
+
+
+def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
@@ -291,13 +359,15 @@ class TextStreamWriter(_StreamWriter):
         destination_identities: list[str] | None = None,
         sender_identity: str | None = None,
     ) -> None:
-        info = TextStreamInfo(
-            stream_id or new_stream_id(), "text/plain", topic, now_ms(), total_size, dict(attributes or {}), []
+        self._info = text_info(topic, attributes, total_size, stream_id)
+        stream = OutgoingStream(
+            core_of(local_participant),
+            self._info,
+            destination_identities,
+            reply_to_id=reply_to_id,
+            sender_identity=sender_identity,
         )
-        super().__init__(
-            local_participant, info, make_header(info, reply_to_id), destination_identities, sender_identity
-        )
-        self._info: TextStreamInfo = info
+        super().__init__(stream)
 
     @property
     def info(self) -> TextStreamInfo:
@@ -305,10 +375,7 @@ class TextStreamWriter(_StreamWriter):
 
     async def write(self, text: str) -> None:
         """Send text; readers get it at once. Waits while the channel's buffer is full."""
-        async with self._lock:
-            self._check_open()
-            for piece in split_utf8(text):
-                await self._send_chunk(piece)
+        await self._stream.write(split_utf8(text))
 
 
 class ByteStreamWriter(_StreamWriter):
@@ -326,11 +393,8 @@ class ByteStreamWriter(_StreamWriter):
         mime_type: str = "application/octet-stream",
         destination_identities: list[str] | None = None,
     ) -> None:
-        info = ByteStreamInfo(
-            stream_id or new_stream_id(), mime_type, topic, now_ms(), total_size, dict(attributes or {}), name
-        )
-        super().__init__(local_participant, info, make_header(info), destination_identities)
-        self._info: ByteStreamInfo = info
+        self._info = byte_info(name, mime_type, topic, attributes, total_size, stream_id)
+        super().__init__(OutgoingStream(core_of(local_participant), self._info, destination_identities))
 
     @property
     def info(self) -> ByteStreamInfo:
@@ -338,7 +402,4 @@ class ByteStreamWriter(_StreamWriter):
 
     async def write(self, data: bytes) -> None:
         """Send bytes; readers get them at once. Waits while the channel's buffer is full."""
-        async with self._lock:
-            self._check_open()
-            for start in range(0, len(data), STREAM_CHUNK_SIZE):
-                await self._send_chunk(bytes(data[start : start + STREAM_CHUNK_SIZE]))
+        await self._stream.write(split_bytes(data))

@@ -22,7 +22,7 @@ from .log import logger
 from .transport import DATA_TRACK
 
 if TYPE_CHECKING:
-    from .room import Room
+    from .room_core import RoomCore
 
 HEADER = struct.Struct("!BBHHHI")
 START, FINAL, EXTENDED = 0x10, 0x08, 0x04
@@ -292,7 +292,7 @@ class RemoteDataTrack:
 class DataTrackManager:
     """All data tracks of a room."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: RoomCore) -> None:
         self._room = room
         self._remote: dict[str, RemoteDataTrack] = {}
         self._by_handle: dict[int, str] = {}
@@ -305,7 +305,7 @@ class DataTrackManager:
         self.clock_offset = secrets.randbits(32)
 
     async def publish(self, name: str) -> LocalDataTrack:
-        session = self._room._session
+        session = self._room.session
         if session is None or session.publisher is None:
             raise PublishDataTrackError("cannot publish: the room is not connected")
         if name in self._names or any(track._info.name == name for track in self._local.values()):
@@ -322,7 +322,7 @@ class DataTrackManager:
         return track
 
     async def _publish(self, handle: int, name: str) -> models.DataTrackInfo:
-        session = self._room._session
+        session = self._room.session
         if session is None or session.publisher is None:
             raise PublishDataTrackError("cannot publish: the room is not connected")
         key = ("data_track", handle)
@@ -354,9 +354,9 @@ class DataTrackManager:
             self._send_unpublish(track._info.pub_handle)
 
     def _send_unpublish(self, handle: int) -> None:
-        if self._room._session is not None:
+        if self._room.session is not None:
             request = proto.UnpublishDataTrackRequest(pub_handle=handle)
-            self._room._session.send(proto.SignalRequest(unpublish_data_track_request=request))
+            self._room.session.send(proto.SignalRequest(unpublish_data_track_request=request))
 
     def published(self) -> list[proto.PublishDataTrackResponse]:
         """For `SyncState`."""
@@ -404,10 +404,10 @@ class DataTrackManager:
         awaited = self._awaited.pop(key, None)
         if awaited is not None:
             awaited[0]._unpublished()
-            self._room._emit("data_track_unpublished", awaited[0]._info.sid)
+            self._room.emit("data_track_unpublished", awaited[0]._info.sid)
 
     def send(self, packets: list[bytes]) -> None:
-        session = self._room._session
+        session = self._room.session
         if session is None or session.publisher is None:
             raise PushFrameError("the room is not connected")
         try:
@@ -434,12 +434,12 @@ class DataTrackManager:
                 del self._remote[sid]
                 track._unpublished()
                 if announce:
-                    self._room._emit("data_track_unpublished", sid)
+                    self._room.emit("data_track_unpublished", sid)
         for published in info.data_tracks:
             if published.sid not in self._remote:
                 track = self._remote[published.sid] = RemoteDataTrack(self, published, info.identity)
                 if announce:
-                    self._room._emit("data_track_published", track)
+                    self._room.emit("data_track_published", track)
 
     def _adopt(self, track: RemoteDataTrack, published: models.DataTrackInfo) -> None:
         """The same track to the program, published again under a new sid."""
@@ -450,9 +450,9 @@ class DataTrackManager:
             self.set_subscribed(published.sid, True)
 
     def set_subscribed(self, sid: str, subscribed: bool) -> None:
-        if self._room._session is not None:
+        if self._room.session is not None:
             update = proto.UpdateDataSubscription.Update(track_sid=sid, subscribe=subscribed)
-            self._room._session.send(
+            self._room.session.send(
                 proto.SignalRequest(update_data_subscription=proto.UpdateDataSubscription(updates=[update]))
             )
 

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from .log import logger
+
 T = TypeVar("T")
 
 
@@ -48,3 +50,47 @@ class NoiseCancellationOptions:
 
     module_id: str
     options: dict[str, Any]
+
+
+@dataclass
+class StreamPlace:
+    """Whose sound it is, and what the room was joined with: what a processor is told."""
+
+    room_name: str
+    participant_identity: str
+    publication_sid: str
+    token: str | None
+    url: str | None
+
+
+def tell_place(processor: FrameProcessor[Any], place: StreamPlace | None) -> None:
+    """`place` None: the track is in no room. A processor that raises disturbs nobody else."""
+    try:
+        if place is None:
+            processor._on_stream_info_cleared()
+            processor._on_credentials_cleared()
+            return
+        processor._on_stream_info_updated(
+            room_name=place.room_name,
+            participant_identity=place.participant_identity,
+            publication_sid=place.publication_sid,
+        )
+        if place.token is not None and place.url is not None:
+            processor._on_credentials_updated(token=place.token, url=place.url)
+    except Exception:
+        logger.exception("the frame processor %r failed", processor)
+
+
+def filter_frame(processor: FrameProcessor[T], frame: T) -> T:
+    """The frame to deliver: what the processor makes of it, or the frame itself when it cannot."""
+    if not processor.enabled:
+        return frame
+    try:
+        return processor._process(frame)
+    except Exception:
+        logger.warning("the frame processor failed; the frame passes unfiltered", exc_info=True)
+        return frame
+
+
+def close_processor(processor: FrameProcessor[Any]) -> None:
+    processor._close()

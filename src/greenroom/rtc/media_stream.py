@@ -5,76 +5,77 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from .engine import Engine, get_engine
+from .enums import TrackKind
+from .participant import core_of
+from .track import RemoteTrackCore, remote_core
 
 if TYPE_CHECKING:
+    from .frame_processor import StreamPlace
     from .participant import Participant
-    from .track import RemoteTrack, Track
+    from .track import Track
 
 Item = TypeVar("Item")
 
 
-class MediaStream(Generic[Item]):
-    """Frames of a track, or of whatever track a participant has with a given source.
+class FrameReader(Generic[Item]):
+    """What works behind a stream: it takes the frames of one track at a time out of a native sink.
 
-    Decoded frames wait in the native sink. When it announces some and somebody waits, they are taken in one batch;
-    when nobody waits, they stay there until the next read, so that a slow program costs nothing.
+    Decoded frames wait in the sink. When it announces some and somebody waits, they are taken in one batch; when nobody
+    waits, they stay there until the next read, so that a slow program costs nothing. Tracks and participants hold a reader
+    weakly, its stream alone holds it: a stream that the program dropped without closing stops being decoded.
     """
 
-    def __init__(
-        self,
-        track: Track | None,
-        loop: asyncio.AbstractEventLoop | None,
-        participant: Participant | None,
-        track_source: int | None,
-    ) -> None:
+    kinds: ClassVar[frozenset[TrackKind]]
+    """Of the tracks that it reads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._engine: Engine = get_engine(loop)
         self._loop = self._engine.loop
-        self._track: RemoteTrack | None = None
+        self._track: RemoteTrackCore | None = None
         self._sink: Any = None
         self._announced = False
         self._frames: deque[Item] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._over = False
-        self._participant = participant
-        self._track_source = track_source
-        if participant is not None:
-            participant._follow(self)
-        else:
-            self._attach(track)
+        self.follows = False
+        """It reads whatever track a participant has with `track_source`, one after the other."""
+        self.track_source: int | None = None
 
     # Subclasses say how a sink is opened, and what a native frame becomes.
 
-    def _accepts(self, track: Any) -> bool:
+    def open(self, track: RemoteTrackCore) -> Any:
         raise NotImplementedError
 
-    def _open(self, track: Any) -> Any:
+    def wrap(self, native_frame: Any) -> Item:
         raise NotImplementedError
 
-    def _wrap(self, native_frame: Any) -> Item:
-        raise NotImplementedError
+    def inform(self, place: StreamPlace | None) -> None:
+        """Where the track is has changed."""
 
-    def _attach(self, track: Any) -> None:
-        if not self._accepts(track):
-            raise ValueError(f"{type(self).__name__} cannot read {track!r}; it reads a subscribed remote track")
-        if track._ended or track._transport is None:
-            if self._participant is None:
-                self._finish()
+    @property
+    def attached(self) -> bool:
+        return self._sink is not None
+
+    def attach(self, track: RemoteTrackCore) -> None:
+        """Read this track, which is of one of our kinds."""
+        if track.ended or track.transport is None:
+            if not self.follows:
+                self.finish()
             return
         self._track = track
-        self._sink = self._open(track)
-        # Weak, so that a stream which the program dropped without closing stops being decoded.
+        self._sink = self.open(track)
         reference = weakref.ref(self)
 
         def listener(event: tuple[Any, ...]) -> None:
-            stream = reference()
-            if stream is not None:
-                stream._on_event(event)
+            reader = reference()
+            if reader is not None:
+                reader._on_event(event)
 
         self._engine.sinks[self._sink.id] = listener
-        track._add_stream(self)
+        track.readers.add(self)
 
     def __del__(self) -> None:
         sink = getattr(self, "_sink", None)
@@ -85,8 +86,8 @@ class MediaStream(Generic[Item]):
     def _on_event(self, event: tuple[Any, ...]) -> None:
         if event[0] == "end":
             self._detach()
-            if self._participant is None:
-                self._finish()
+            if not self.follows:
+                self.finish()
             return
         self._announced = True
         if self._waiters:
@@ -96,7 +97,7 @@ class MediaStream(Generic[Item]):
     def _fill(self) -> None:
         self._announced = False
         if self._sink is not None:
-            self._frames.extend(map(self._wrap, self._sink.read()))
+            self._frames.extend(map(self.wrap, self._sink.read()))
 
     def _wake(self) -> None:
         while self._waiters:
@@ -105,12 +106,12 @@ class MediaStream(Generic[Item]):
                 waiter.set_result(None)
                 break
 
-    def _track_ended(self, track: RemoteTrack) -> None:
+    def track_ended(self, track: RemoteTrackCore) -> None:
         if track is not self._track:
             return
         self._detach()
-        if self._participant is None:
-            self._finish()
+        if not self.follows:
+            self.finish()
 
     def _detach(self) -> None:
         """Let go of the sink, keeping what it still holds."""
@@ -121,12 +122,12 @@ class MediaStream(Generic[Item]):
         self._sink.close()
         self._sink = None
         if self._track is not None:
-            self._track._remove_stream(self)
+            self._track.readers.discard(self)
             self._track = None
         if self._frames:
             self._wake()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """No more frames will come; waiting iterators end once what is there was read."""
         self._over = True
         for waiter in self._waiters:
@@ -134,18 +135,14 @@ class MediaStream(Generic[Item]):
                 waiter.set_result(None)
         self._waiters.clear()
 
-    async def aclose(self) -> None:
-        """Stop. Waiting iterators end. Twice is fine."""
+    def close(self) -> None:
+        """Waiting iterators end. Twice is fine."""
         self._detach()
         self._frames.clear()
-        if self._participant is not None:
-            self._participant._unfollow(self)
-        self._finish()
+        self.finish()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Item:
+    async def next(self) -> Item:
+        """StopAsyncIteration when no more frames will come."""
         while True:
             if self._frames:
                 item = self._frames.popleft()
@@ -167,6 +164,36 @@ class MediaStream(Generic[Item]):
                 elif self._frames:
                     self._wake()
                 raise
+
+
+class MediaStream(Generic[Item]):
+    """Frames of a track, or of whatever track a participant has with a given source."""
+
+    def __init__(
+        self, reader: FrameReader[Item], track: Track | None, participant: Participant | None, track_source: int | None
+    ) -> None:
+        self._reader = reader
+        self._participant = participant
+        if participant is not None:
+            reader.follows, reader.track_source = True, track_source
+            core_of(participant).follow(reader)
+            return
+        core = remote_core(track)
+        if core is None or core.kind not in reader.kinds:
+            raise ValueError(f"{type(self).__name__} cannot read {track!r}; it reads a subscribed remote track")
+        reader.attach(core)
+
+    async def aclose(self) -> None:
+        """Stop. Waiting iterators end. Twice is fine."""
+        if self._participant is not None:
+            core_of(self._participant).unfollow(self._reader)
+        self._reader.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        return await self._reader.next()
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,7 +11,8 @@ from .audio_source import AudioSource
 from .enums import TrackSource, VideoCodec
 from .log import logger
 from .messages import TrackPublishOptions
-from .track import LocalAudioTrack, LocalTrack, LocalVideoTrack
+from .track import LocalAudioTrack, LocalTrack, LocalVideoTrack, source_of
+from .video_source import is_screencast
 
 Layer = tuple[str, float, int, float]
 """rid, scale_down_by, max_bitrate (bit/s), max_fps"""
@@ -78,8 +79,8 @@ def audio_bitrate(source: AudioSource, options: TrackPublishOptions) -> int:
 
 
 def layers_of(track: LocalVideoTrack, options: TrackPublishOptions) -> list[Layer]:
-    source = track._source
-    screen = source._is_screencast or options.source == TrackSource.SOURCE_SCREENSHARE
+    source = source_of(track)
+    screen = is_screencast(source) or options.source == TrackSource.SOURCE_SCREENSHARE
     return video_layers(
         source.width,
         source.height,
@@ -102,7 +103,7 @@ def add_track_request(track: LocalTrack, cid: str, options: TrackPublishOptions)
         request.type = models.TrackType.AUDIO
         request.disable_dtx = not options.get("dtx", True)
         request.disable_red = not options.get("red", True)
-        if track._source.num_channels > 1:
+        if source_of(track).num_channels > 1:
             request.stereo = True
             request.audio_features.append(models.AudioTrackFeature.TF_STEREO)
         if request.disable_dtx:
@@ -111,7 +112,8 @@ def add_track_request(track: LocalTrack, cid: str, options: TrackPublishOptions)
             request.audio_features.append(models.AudioTrackFeature.TF_PRECONNECT_BUFFER)
         return request
     request.type = models.TrackType.VIDEO
-    request.width, request.height = track._source.width, track._source.height
+    source = source_of(track)
+    request.width, request.height = source.width, source.height
     layers = [
         models.VideoLayer(
             quality=_QUALITIES[rid] if rid else models.VideoQuality.HIGH,

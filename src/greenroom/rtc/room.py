@@ -6,13 +6,11 @@ import asyncio
 import datetime
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from livekit.protocol import models, rtc as proto
 
-from . import room_state
 from .data_stream import ByteStreamHandler, TextStreamHandler
-from .data_track import DataTrackManager
 from .e2ee import E2EEManager, E2EEOptions
 from .enums import (
     ConnectionState,
@@ -22,17 +20,14 @@ from .enums import (
     IceTransportType,
     SimulateScenarioKind,
 )
-from .errors import ConnectError
+from .errors import ConnectError as ConnectError  # the official package has it in this module
 from .event_emitter import EventEmitter
 from .local_participant import LocalParticipant
-from .log import logger
 from .messages import IceServer
-from .participant import Participant, RemoteParticipant
-from .room_data import route_packet
-from .session import Session
+from .participant import RemoteParticipant
+from .room_core import RoomCore
 from .stats import RtcStats as RtcStatsEntry, peer_stats
-from .stream_receiver import StreamReceiver
-from .transport import Transport
+from .views import Views
 
 EventTypes = Literal[
     "participant_connected",
@@ -141,35 +136,23 @@ class Room(EventEmitter[EventTypes]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__()
-        self._loop = loop
-        self._info = models.Room()
-        self._token: str | None = None
-        self._server_url: str | None = None
-        self._session: Session | None = None
-        self._local_participant: LocalParticipant | None = None
-        self._remote_participants: dict[str, RemoteParticipant] = {}
-        self._connection_state = ConnectionState.CONN_DISCONNECTED
-        self._streams = StreamReceiver()
-        self._data_track_manager = DataTrackManager(self)
+        self._core = RoomCore(self._run_handlers)
+        self._remote_participants = Views(self._core.remotes)
         self._e2ee_manager = E2EEManager()
-        self._connecting = False
-        self._joining: asyncio.Task[None] | None = None
-        """`connect` at work."""
-        self._leaving: asyncio.Task[None] | None = None
-        """`disconnect` at work; it goes on when its caller does not."""
-        self._held: list[tuple[Any, ...]] = []
-        """Events that wait until `connect` has returned."""
-        self._sid_waiters: list[asyncio.Future[str]] = []
-        self._state = room_state.RoomState(self)
+
+    @property
+    def _info(self) -> models.Room:
+        """Private in the official package too; its agents look here."""
+        return self._core.info
 
     # --- what is known ---------------------------------------------------------------------------------------------
 
     @property
     def local_participant(self) -> LocalParticipant:
         """Ourselves. RuntimeError before `connect`."""
-        if self._local_participant is None:
+        if self._core.local is None:
             raise RuntimeError("cannot access local participant before connecting")
-        return self._local_participant
+        return self._core.local.view
 
     @property
     def remote_participants(self) -> Mapping[str, RemoteParticipant]:
@@ -178,22 +161,16 @@ class Room(EventEmitter[EventTypes]):
 
     @property
     def connection_state(self) -> ConnectionState:
-        return self._connection_state
+        return self._core.connection_state
 
     def isconnected(self) -> bool:
         """True also while a lost connection is being mended."""
-        return self._connection_state != ConnectionState.CONN_DISCONNECTED
+        return self._core.connected
 
     @property
     async def sid(self) -> str:
         """`await room.sid`. RuntimeError when the room is, or becomes, disconnected without having had one."""
-        if self._info.sid:
-            return self._info.sid
-        if not self.isconnected() and not self._connecting:
-            raise RuntimeError("cannot get sid of a disconnected room")
-        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._sid_waiters.append(waiter)
-        return await waiter
+        return await self._core.sid()
 
     @property
     def name(self) -> str:
@@ -252,98 +229,14 @@ class Room(EventEmitter[EventTypes]):
 
         Cancelled at whatever moment it leaves nobody in the room.
         """
-        options = options or RoomOptions()
-        await self._has_left()
-        if self._connecting or self.isconnected():
-            raise ConnectError("this room is connected already: use another Room, or disconnect first")
-        if options.encryption or options.e2ee:
-            raise ConnectError("end-to-end encryption is not available: connect without the `encryption` option")
-        self._server_url, self._token = url, token
-        if options.data_stream is not None and options.data_stream.max_payload_byte_length is not None:
-            self._streams.max_payload = options.data_stream.max_payload_byte_length
-        self._connecting = True
-        session = self._session = Session(self, url, token, options)
-        joining = self._joining = session.loop.create_task(self._join(session), name="connect")
-        try:
-            await joining
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is None or not current.cancelling():
-                raise ConnectError("disconnect() was called while we were connecting") from None
-            if not joining.cancelled() and joining.exception() is None:
-                # It succeeded in the same moment, but nobody will know.
-                await self.disconnect()
-            raise
-        session.loop.call_soon(self._release_events)
-
-    async def _join(self, session: Session) -> None:
-        try:
-            join = await session.join()
-            self._state.joined(join)
-            await session.wait_media()
-            if session.closed:
-                raise ConnectError("the server ended the session while we were connecting")
-        except BaseException as error:
-            self._session = None
-            self._held.clear()
-            self._connecting = False
-            self._fail_sid_waiters()
-            self._leaving = session.loop.create_task(session.leave(DisconnectReason.JOIN_FAILURE), name="give up")
-            await asyncio.shield(self._leaving)
-            if isinstance(error, RuntimeError | ValueError):
-                raise ConnectError(f"cannot connect: {error}") from error
-            raise
-        self._set_connection_state(ConnectionState.CONN_CONNECTED)
-        self._emit("connected")
-        self._connecting = False
-
-    async def _has_left(self) -> None:
-        while self._leaving is not None and not self._leaving.done():
-            await asyncio.shield(self._leaving)
+        await self._core.connect(url, token, options or RoomOptions())
 
     async def disconnect(self, *, reason: int = DisconnectReason.CLIENT_INITIATED) -> None:
         """Leave. Open streams end, tracks end, `disconnected` is emitted. Twice is fine.
 
         While `connect` is at work it is ended, and raises ConnectError. Cancelled, leaving goes on by itself.
         """
-        if self._connecting and self._joining is not None:
-            self._joining.cancel()
-            await asyncio.wait([self._joining])
-        session = self._session
-        if session is None or not self.isconnected():
-            await self._has_left()
-            return
-        self._connection_state = ConnectionState.CONN_DISCONNECTED
-        self._session = None
-        self._release_events()
-        self._leaving = session.loop.create_task(self._leave(session, DisconnectReason(reason)), name="leave room")
-        await asyncio.shield(self._leaving)
-
-    async def _leave(self, session: Session, reason: DisconnectReason) -> None:
-        if self._local_participant is not None:
-            await self._local_participant._rpc.close()
-        await session.leave(reason)
-        self._ended(reason)
-
-    def _ended(self, reason: DisconnectReason) -> None:
-        """Everything that lives on the connection ends; what was known of the room stays readable."""
-        self._session = None
-        self._connection_state = ConnectionState.CONN_DISCONNECTED
-        self._streams.close()
-        self._data_track_manager.close()
-        self._state.end_all_tracks()
-        if self._local_participant is not None:
-            self._local_participant._info.disconnect_reason = cast("models.DisconnectReason", int(reason))
-            self._local_participant._room_left()
-        self._fail_sid_waiters()
-        self._emit_safely("connection_state_changed", self._connection_state)
-        self._emit_safely("disconnected", reason)
-
-    def _fail_sid_waiters(self) -> None:
-        waiters, self._sid_waiters = self._sid_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(RuntimeError("room disconnected before receiving sid"))
+        await self._core.disconnect(DisconnectReason(reason))
 
     async def __aenter__(self) -> Self:
         return self
@@ -394,47 +287,22 @@ class Room(EventEmitter[EventTypes]):
         """Iterate over the arguments of each `event`: `async for track, *_ in room.events("track_subscribed")`."""
         return super().events(event, capacity=capacity)
 
-    def _emit(self, event: EventTypes, *args: Any) -> None:
-        """Emit now, or, while connecting, after `connect` has returned; the order stays."""
-        if self._connecting or self._held:
-            self._held.append((event, *args))
-            return
-        self._emit_safely(event, *args)
-
-    def _emit_safely(self, event: EventTypes, *args: Any) -> None:
-        error = self._run_handlers(event, args)
-        if error is not None:
-            # A mistake in a handler is its author's affair, not a reason to lose other events.
-            logger.error("a handler of %r failed", event, exc_info=error)
-
-    def _release_events(self) -> None:
-        index = 0
-        while index < len(self._held):
-            self._emit_safely(*self._held[index])
-            index += 1
-        self._held.clear()
-
-    def _set_connection_state(self, state: ConnectionState) -> None:
-        if self._connection_state != state:
-            self._connection_state = state
-            self._emit("connection_state_changed", state)
-
     # --- streams and statistics ------------------------------------------------------------------------------------
 
     def register_text_stream_handler(self, topic: str, handler: TextStreamHandler) -> None:
         """Call `handler(reader, participant_identity)` for incoming text streams. ValueError when the topic has one."""
-        self._register_handler(self._streams.text_handlers, topic, handler, "text")
+        self._register_handler(self._core.streams.text_handlers, topic, handler, "text")
 
     def unregister_text_stream_handler(self, topic: str) -> None:
         if not topic.startswith(RESERVED_TOPICS):
-            self._streams.text_handlers.pop(topic, None)
+            self._core.streams.text_handlers.pop(topic, None)
 
     def register_byte_stream_handler(self, topic: str, handler: ByteStreamHandler) -> None:
         """Call `handler(reader, participant_identity)` for incoming byte streams. ValueError when the topic has one."""
-        self._register_handler(self._streams.byte_handlers, topic, handler, "byte")
+        self._register_handler(self._core.streams.byte_handlers, topic, handler, "byte")
 
     def unregister_byte_stream_handler(self, topic: str) -> None:
-        self._streams.byte_handlers.pop(topic, None)
+        self._core.streams.byte_handlers.pop(topic, None)
 
     @staticmethod
     def _register_handler(handlers: dict[str, Any], topic: str, handler: Any, kind: str) -> None:
@@ -446,9 +314,10 @@ class Room(EventEmitter[EventTypes]):
 
     async def get_rtc_stats(self) -> RtcStats:
         """RuntimeError when not connected."""
-        if self._session is None or self._session.publisher is None:
+        session = self._core.session
+        if session is None or session.publisher is None:
             raise RuntimeError("the room isn't connected")
-        publisher, subscriber = self._session.publisher, self._session.subscriber
+        publisher, subscriber = session.publisher, session.subscriber
         return RtcStats(
             publisher_stats=peer_stats(publisher.stats(), publisher.sections),
             subscriber_stats=peer_stats(subscriber.stats(), subscriber.sections) if subscriber is not None else [],
@@ -456,7 +325,7 @@ class Room(EventEmitter[EventTypes]):
 
     async def simulate_scenario(self, scenario: int) -> None:
         """Provoke a failure, for tests. RuntimeError when not connected, ValueError when it cannot be provoked."""
-        session = self._session
+        session = self._core.session
         if session is None or not self.isconnected():
             raise RuntimeError("simulate_scenario requires a connected room")
         kind = SimulateScenarioKind(scenario)
@@ -477,72 +346,8 @@ class Room(EventEmitter[EventTypes]):
         else:
             raise ValueError(f"{kind.name} cannot be simulated: media goes over UDP only")
 
-    # --- what the session tells ------------------------------------------------------------------------------------
-
-    def on_signal(self, message: proto.SignalResponse) -> None:
-        self._state.handle(message)
-
-    def on_tracks(self, transport: Transport, track_by_mid: dict[str, str]) -> None:
-        self._state.set_tracks(transport, track_by_mid)
-
-    def on_packet(self, packet: models.DataPacket, label: str) -> None:
-        route_packet(self, packet, label)
-
-    def on_data_track_packet(self, payload: bytes) -> None:
-        self._data_track_manager.handle_packet(payload)
-
-    def on_reconnecting(self) -> None:
-        self._set_connection_state(ConnectionState.CONN_RECONNECTING)
-        self._emit("reconnecting")
-
-    def on_resuming(self, unsent: list[proto.SignalRequest]) -> None:
-        self._state.resuming(unsent)
-
-    def on_resumed(self) -> None:
-        self._state.resumed()
-        self._set_connection_state(ConnectionState.CONN_CONNECTED)
-        self._emit("reconnected")
-
-    def on_rejoined(self, join: proto.JoinResponse) -> None:
-        self._state.rejoined(join)
-
-    async def on_restarted(self) -> None:
-        self._set_connection_state(ConnectionState.CONN_CONNECTED)
-        # Handlers of `reconnected` read the new sids of what they publish.
-        await self.local_participant._republish()
-        await self._data_track_manager.republish()
-        self._emit("reconnected")
-
-    def on_disconnected(self, reason: DisconnectReason) -> None:
-        if self._connecting:
-            return
-        if self._local_participant is not None and self._session is not None:
-            self._session.tasks.start(self._local_participant._rpc.close(), "close rpc")
-        self._release_events()
-        self._ended(reason)
-
-    def on_token(self, token: str) -> None:
-        self._token = token
-        self._emit("token_refreshed")
-
-    def wishes(self) -> proto.SyncState | None:
-        return self._state.wishes() if self.isconnected() else None
-
-    def sync_state(self) -> proto.SyncState:
-        return self._state.sync_state()
-
-    # --- for the parts ---------------------------------------------------------------------------------------------
-
-    def _participant(self, identity: str) -> Participant | None:
-        if self._local_participant is not None and identity == self._local_participant.identity:
-            return self._local_participant
-        return self._remote_participants.get(identity)
-
-    def _take_early_subscription(self, track_sid: str) -> bool:
-        return self._state.take_early_subscription(track_sid)
-
     def __repr__(self) -> str:
         return (
             f"rtc.Room(sid={self._info.sid or 'unknown'}, name={self.name}, metadata={self.metadata}, "
-            f"connection_state={self._connection_state.name})"
+            f"connection_state={self.connection_state.name})"
         )

@@ -12,42 +12,48 @@ from .transcription import TranscriptionSegment
 from .transport import RELIABLE
 
 if TYPE_CHECKING:
-    from .room import Room
+    from .participant import RemoteParticipant
+    from .room_core import RoomCore
 
 
-def route_packet(room: Room, packet: models.DataPacket, label: str) -> None:
+def route_packet(room: RoomCore, packet: models.DataPacket, label: str) -> None:
     """Hand it to streams, calls or the event it belongs to. Who sent it is what the server says."""
     from .room import DataPacket, SipDTMF
 
-    local = room._local_participant
+    local = room.local
     if local is None:
         return
+
+    def remote(identity: str) -> RemoteParticipant | None:
+        found = room.remotes.get(identity)
+        return found.view if found is not None else None
+
     kind = packet.WhichOneof("value")
     sender = packet.participant_identity
     match kind:
         case "user":
             identity = sender or packet.user.participant_identity
-            room._emit(
+            room.emit(
                 "data_received",
                 DataPacket(
                     data=packet.user.payload,
                     kind=DataPacketKind.KIND_RELIABLE if label == RELIABLE else DataPacketKind.KIND_LOSSY,
-                    participant=room._remote_participants.get(identity),
+                    participant=remote(identity),
                     topic=packet.user.topic,
                 ),
             )
         case "stream_header":
-            room._streams.handle_header(packet.stream_header, sender)
+            room.streams.handle_header(packet.stream_header, sender)
         case "stream_chunk":
-            room._streams.handle_chunk(packet.stream_chunk, sender)
+            room.streams.handle_chunk(packet.stream_chunk, sender)
         case "stream_trailer":
-            room._streams.handle_trailer(packet.stream_trailer, sender)
+            room.streams.handle_trailer(packet.stream_trailer, sender)
         case "rpc_request":
-            local._rpc.handle_request(packet.rpc_request, sender)
+            local.rpc.handle_request(packet.rpc_request, sender)
         case "rpc_ack":
-            local._rpc.handle_ack(packet.rpc_ack)
+            local.rpc.handle_ack(packet.rpc_ack)
         case "rpc_response":
-            local._rpc.handle_response(packet.rpc_response)
+            local.rpc.handle_response(packet.rpc_response)
         case "transcription":
             message = packet.transcription
             segments = [
@@ -61,16 +67,17 @@ def route_packet(room: Room, packet: models.DataPacket, label: str) -> None:
                 )
                 for s in message.segments
             ]
-            speaker = room._participant(message.transcribed_participant_identity or sender)
+            known = room.participant(message.transcribed_participant_identity or sender)
+            speaker = known.view if known is not None else None
             publication = speaker.track_publications.get(message.track_id) if speaker is not None else None
-            room._emit("transcription_received", segments, speaker, publication)
+            room.emit("transcription_received", segments, speaker, publication)
         case "sip_dtmf":
-            room._emit(
+            room.emit(
                 "sip_dtmf_received",
                 SipDTMF(
                     code=packet.sip_dtmf.code,
                     digit=packet.sip_dtmf.digit,
-                    participant=room._remote_participants.get(sender),
+                    participant=remote(sender),
                 ),
             )
         case "encrypted_packet":

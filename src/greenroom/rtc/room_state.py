@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from livekit.protocol import models, rtc as proto
 
 from .enums import ConnectionQuality, DisconnectReason, StreamState, TrackKind, from_wire
-from .local_participant import LocalParticipant
+from .local_participant import LocalParticipantCore
 from .log import logger
-from .participant import Participant, RemoteParticipant
-from .track import RemoteAudioTrack, RemoteTrack, RemoteVideoTrack
-from .track_publication import Choice, LocalTrackPublication, RemoteTrackPublication, kind_of
+from .participant import ParticipantCore, RemoteParticipantCore
+from .track import RemoteTrackCore, local_core
+from .track_publication import Choice, LocalPublicationCore, RemotePublicationCore, kind_of
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from .room import Room
+    from .room_core import RoomCore
 
 _ACTIVE = models.ParticipantInfo.State.ACTIVE
 _DISCONNECTED = models.ParticipantInfo.State.DISCONNECTED
@@ -28,7 +28,7 @@ MEANT = frozenset(
 
 
 class RoomState:
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: RoomCore) -> None:
         self._room = room
         self._sections: dict[Transport, dict[str, str]] = {}
         """What the server sends on each section: mid to track sid."""
@@ -53,9 +53,7 @@ class RoomState:
             "track_subscribed": lambda m: self._own_track_subscribed(m.track_subscribed.track_sid),
             "subscription_response": lambda m: self._subscription_failed(m.subscription_response),
             "room_moved": lambda m: self._moved(m.room_moved),
-            "data_track_subscriber_handles": lambda m: room._data_track_manager.set_handles(
-                m.data_track_subscriber_handles
-            ),
+            "data_track_subscriber_handles": lambda m: room.data_tracks.set_handles(m.data_track_subscriber_handles),
         }
 
     def handle(self, message: proto.SignalResponse) -> None:
@@ -70,58 +68,58 @@ class RoomState:
 
     def joined(self, join: proto.JoinResponse) -> None:
         room = self._room
-        self._apply_room(join.room)
-        previous = room._local_participant
+        room.set_info(join.room)
+        previous = room.local
         if previous is not None and previous.identity == join.participant.identity:
-            previous._info = join.participant
-            previous._track_publications.clear()
+            previous.info = join.participant
+            previous.publications.clear()
         else:
-            room._local_participant = LocalParticipant(join.participant, room)
+            room.local = LocalParticipantCore(join.participant, room)
             if previous is not None:
-                room._local_participant._rpc.handlers.update(previous._rpc.handlers)
-        room._remote_participants.clear()
+                room.local.rpc.handlers.update(previous.rpc.handlers)
+        room.remotes.clear()
         for info in join.other_participants:
             if info.state == _DISCONNECTED:
                 continue
-            participant = RemoteParticipant(info)
-            room._remote_participants[info.identity] = participant
+            participant = RemoteParticipantCore(info)
+            room.remotes[info.identity] = participant
             for track in info.tracks:
                 self._new_publication(participant, track)
-            room._data_track_manager.set_published(info, announce=True)
+            room.data_tracks.set_published(info, announce=True)
 
     def rejoined(self, join: proto.JoinResponse) -> None:
         """After a full reconnect: the same room seen anew. What is gone is said, tracks come again."""
-        room, local = self._room, self._room._local_participant
+        room, local = self._room, self._room.local
         assert local is not None
         self._listed = None
         self._change_room(join.room)
-        old, local._info = local._info, join.participant
+        old, local.info = local.info, join.participant
         self._tell_changes(local, old, join.participant)
         self._sections.clear()
         self._speakers.clear()
         self._tell_speakers()
-        room._data_track_manager.session_replaced()
-        local._send_permissions()
+        room.data_tracks.session_replaced()
+        local.tracks.send_permissions()
         present = {info.identity for info in join.other_participants}
-        for participant in list(room._remote_participants.values()):
+        for participant in list(room.remotes.values()):
             if participant.identity not in present:
                 self._remove(participant)
                 continue
-            for publication in participant._track_publications.values():
+            for publication in participant.publications.values():
                 self._unsubscribe(participant, publication)
         for info in join.other_participants:
-            known = room._remote_participants.get(info.identity)
+            known = room.remotes.get(info.identity)
             if known is not None:
                 if known.sid != info.sid:
                     # It came back too. To the program it is the same participant, with tracks under new sids.
                     self._keep_choices(known)
-                    known._info.sid = info.sid
-                known._info.version = 0
-                known._connection_quality = ConnectionQuality.QUALITY_UNKNOWN
+                    known.info.sid = info.sid
+                known.info.version = 0
+                known.connection_quality = ConnectionQuality.QUALITY_UNKNOWN
             self._apply_remote(info)
-        for participant in room._remote_participants.values():
-            for publication in participant._track_publications.values():
-                publication._send_choice()
+        for participant in room.remotes.values():
+            for publication in participant.publications.values():
+                publication.send_choice()
 
     def resuming(self, unsent: list[proto.SignalRequest]) -> None:
         """The server goes on with the session and now says who is there. `unsent`: what it does not know yet."""
@@ -136,48 +134,39 @@ class RoomState:
         """Whoever the server did not name left while we were away. A list without ourselves is not the whole list."""
         listed, self._listed = self._listed, None
         room = self._room
-        if listed is None or room._local_participant is None or room._local_participant.sid not in listed:
+        if listed is None or room.local is None or room.local.sid not in listed:
             return
-        for participant in list(room._remote_participants.values()):
+        for participant in list(room.remotes.values()):
             if participant.sid not in listed:
                 self._remove(participant)
-
-    def _apply_room(self, info: models.Room) -> None:
-        room = self._room
-        room._info = info
-        if info.sid:
-            waiters, room._sid_waiters = room._sid_waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(info.sid)
 
     def _room_update(self, info: models.Room) -> None:
         self._change_room(info)
         self._list_ended()
 
     def _change_room(self, info: models.Room) -> None:
-        old = self._room.metadata
-        self._apply_room(info)
+        old = self._room.info.metadata
+        self._room.set_info(info)
         if old != info.metadata:
-            self._room._emit("room_metadata_changed", old, info.metadata)
-        self._room._emit("room_updated")
+            self._room.emit("room_metadata_changed", old, info.metadata)
+        self._room.emit("room_updated")
 
     def _moved(self, moved: proto.RoomMovedResponse) -> None:
         room = self._room
-        self._apply_room(moved.room)
-        if moved.token and room._session is not None:
-            room._session.token = moved.token
+        room.set_info(moved.room)
+        if moved.token and room.session is not None:
+            room.session.token = moved.token
             room.on_token(moved.token)
-        if room._local_participant is not None and moved.HasField("participant"):
-            room._local_participant._info = moved.participant
-            if room._session is not None:
-                room._session.participant_sid = moved.participant.sid
+        if room.local is not None and moved.HasField("participant"):
+            room.local.info = moved.participant
+            if room.session is not None:
+                room.session.participant_sid = moved.participant.sid
         present = {info.identity for info in moved.other_participants}
-        for participant in list(room._remote_participants.values()):
+        for participant in list(room.remotes.values()):
             if participant.identity not in present:
                 self._remove(participant)
         self._update(moved.other_participants)
-        room._emit("moved")
+        room.emit("moved")
 
     # --- participants ----------------------------------------------------------------------------------------------
 
@@ -185,141 +174,144 @@ class RoomState:
         for info in infos:
             if self._listed is not None:
                 self._listed.add(info.sid)
-            local = self._room._local_participant
+            local = self._room.local
             if local is not None and info.identity == local.identity:
                 if info.sid == local.sid:
                     self._apply_local(local, info)
             else:
                 self._apply_remote(info)
 
-    def _apply_local(self, local: LocalParticipant, info: models.ParticipantInfo) -> None:
-        if info.version and info.version < local._info.version:
+    def _apply_local(self, local: LocalParticipantCore, info: models.ParticipantInfo) -> None:
+        if info.version and info.version < local.info.version:
             return
-        old, local._info = local._info, info
+        old, local.info = local.info, info
         for track in info.tracks:
-            publication = local._track_publications.get(track.sid)
+            publication = local.publications.get(track.sid)
             if publication is not None:
-                muted, track_muted = publication._info.muted, track.muted
-                publication._info = track
+                muted, track_muted = publication.info.muted, track.muted
+                publication.info = track
                 # Whether we are muted is our own affair; the server says otherwise with a `mute` message.
-                publication._info.muted = muted
+                publication.info.muted = muted
                 if self._listed is not None and track_muted != muted and publication.sid not in self._mutes_under_way:
                     self._agree_on_mute(publication, track_muted)
         self._tell_changes(local, old, info)
 
-    def _agree_on_mute(self, publication: LocalTrackPublication, muted: bool) -> None:
+    def _agree_on_mute(self, publication: LocalPublicationCore, muted: bool) -> None:
         """After a resume the server sees it otherwise: its `mute` or our request went into the dead socket. Whoever wants
         silence gets it."""
         track = publication.track
         if track is None:
             return
+        core = local_core(track)
         if muted:
-            track._set_muted(True)
-        elif track._publisher is not None:
-            track._publisher._send_mute(track.sid, True)
+            core.set_muted(True)
+        elif core.publisher is not None:
+            core.publisher.send_mute(core.sid, True)
 
     def _apply_remote(self, info: models.ParticipantInfo) -> None:
         room = self._room
-        participant = room._remote_participants.get(info.identity)
+        participant = room.remotes.get(info.identity)
         if info.state == _DISCONNECTED:
             if participant is not None and participant.sid == info.sid:
-                participant._info = info
+                participant.info = info
                 self._remove(participant)
             return
         if participant is not None and participant.sid != info.sid:
             self._remove(participant)
             participant = None
         if participant is None:
-            participant = RemoteParticipant(info)
-            room._remote_participants[info.identity] = participant
-            room._emit("participant_connected", participant)
+            participant = RemoteParticipantCore(info)
+            room.remotes[info.identity] = participant
+            room.emit("participant_connected", participant.view)
             if info.state == _ACTIVE:
-                room._emit("participant_active", participant)
+                room.emit("participant_active", participant.view)
             for track in info.tracks:
-                room._emit("track_published", self._new_publication(participant, track), participant)
-            room._data_track_manager.set_published(info, announce=True)
+                room.emit("track_published", self._new_publication(participant, track).view, participant.view)
+            room.data_tracks.set_published(info, announce=True)
             self._subscribe_known()
             return
-        if info.version and info.version < participant._info.version:
+        if info.version and info.version < participant.info.version:
             return
-        old, participant._info = participant._info, info
+        old, participant.info = participant.info, info
         self._tell_changes(participant, old, info)
         if old.state != _ACTIVE and info.state == _ACTIVE:
-            room._emit("participant_active", participant)
+            room.emit("participant_active", participant.view)
         self._apply_publications(participant, info)
-        room._data_track_manager.set_published(info, announce=True)
+        room.data_tracks.set_published(info, announce=True)
         self._subscribe_known()
 
-    def _apply_publications(self, participant: RemoteParticipant, info: models.ParticipantInfo) -> None:
+    def _apply_publications(self, participant: RemoteParticipantCore, info: models.ParticipantInfo) -> None:
         room = self._room
         present = {track.sid for track in info.tracks}
-        for sid, publication in list(participant._track_publications.items()):
+        for sid, publication in list(participant.publications.items()):
             if sid not in present:
                 self._unpublish(participant, publication)
         for track in info.tracks:
-            known = participant._track_publications.get(track.sid)
+            known = participant.publications.get(track.sid)
             if known is None:
-                room._emit("track_published", self._new_publication(participant, track), participant)
+                room.emit("track_published", self._new_publication(participant, track).view, participant.view)
                 continue
-            was_muted = known.muted
-            known._info = track
-            if known._track is not None:
-                known._track._muted = track.muted
+            was_muted = known.info.muted
+            known.info = track
+            if known.track is not None:
+                known.track.muted = track.muted
             if was_muted != track.muted:
-                room._emit("track_muted" if track.muted else "track_unmuted", participant, known)
+                room.emit("track_muted" if track.muted else "track_unmuted", participant.view, known.view)
 
-    def _new_publication(self, participant: RemoteParticipant, info: models.TrackInfo) -> RemoteTrackPublication:
-        publication = RemoteTrackPublication(info, participant.sid, self._room._session)
-        participant._track_publications[info.sid] = publication
+    def _new_publication(self, participant: RemoteParticipantCore, info: models.TrackInfo) -> RemotePublicationCore:
+        publication = RemotePublicationCore(info, participant.sid, self._room.session)
+        participant.publications[info.sid] = publication
         choice = self._choices.pop(_choice_key(participant, info), None)
         if choice is not None:
-            publication._choice = choice
-            publication._send_choice()
+            publication.choice = choice
+            publication.send_choice()
         return publication
 
-    def _keep_choices(self, participant: RemoteParticipant) -> None:
-        for publication in participant._track_publications.values():
-            if publication._choice:
-                self._choices[_choice_key(participant, publication._info)] = publication._choice
+    def _keep_choices(self, participant: RemoteParticipantCore) -> None:
+        for publication in participant.publications.values():
+            if publication.choice:
+                self._choices[_choice_key(participant, publication.info)] = publication.choice
         while len(self._choices) > MAX_CHOICES:
             del self._choices[next(iter(self._choices))]
 
-    def _unpublish(self, participant: RemoteParticipant, publication: RemoteTrackPublication) -> None:
+    def _unpublish(self, participant: RemoteParticipantCore, publication: RemotePublicationCore) -> None:
         self._unsubscribe(participant, publication)
-        participant._track_publications.pop(publication.sid, None)
-        self._room._emit("track_unpublished", publication, participant)
+        participant.publications.pop(publication.sid, None)
+        self._room.emit("track_unpublished", publication.view, participant.view)
 
-    def _remove(self, participant: RemoteParticipant) -> None:
+    def _remove(self, participant: RemoteParticipantCore) -> None:
         room = self._room
-        expected_back = participant.disconnect_reason not in MEANT
+        expected_back = participant.view.disconnect_reason not in MEANT
         if expected_back:
             self._keep_choices(participant)
-        for publication in list(participant._track_publications.values()):
+        for publication in list(participant.publications.values()):
             self._unpublish(participant, publication)
-        if room._remote_participants.get(participant.identity) is participant:
-            del room._remote_participants[participant.identity]
-        participant._gone()
+        if room.remotes.get(participant.identity) is participant:
+            del room.remotes[participant.identity]
+        participant.gone()
         self._speakers.pop(participant.sid, None)
-        room._streams.sender_left(participant.identity)
-        room._data_track_manager.participant_left(participant.identity, expected_back=expected_back)
-        if room._local_participant is not None:
-            room._local_participant._rpc.participant_left(participant.identity)
-        participant._info.state = _DISCONNECTED
-        room._emit("participant_disconnected", participant)
+        room.streams.sender_left(participant.identity)
+        room.data_tracks.participant_left(participant.identity, expected_back=expected_back)
+        if room.local is not None:
+            room.local.rpc.participant_left(participant.identity)
+        participant.info.state = _DISCONNECTED
+        room.emit("participant_disconnected", participant.view)
 
-    def _tell_changes(self, participant: Participant, old: models.ParticipantInfo, new: models.ParticipantInfo) -> None:
-        emit = self._room._emit
+    def _tell_changes(
+        self, participant: ParticipantCore[Any], old: models.ParticipantInfo, new: models.ParticipantInfo
+    ) -> None:
+        emit, view = self._room.emit, participant.view
         if old.metadata != new.metadata:
-            emit("participant_metadata_changed", participant, old.metadata, new.metadata)
+            emit("participant_metadata_changed", view, old.metadata, new.metadata)
         if old.name != new.name:
-            emit("participant_name_changed", participant, old.name, new.name)
+            emit("participant_name_changed", view, old.name, new.name)
         before, after = dict(old.attributes), dict(new.attributes)
         if before != after:
             changed = {key: value for key, value in after.items() if before.get(key) != value}
             changed.update({key: "" for key in before if key not in after})
-            emit("participant_attributes_changed", changed, participant)
+            emit("participant_attributes_changed", changed, view)
         if old.permission != new.permission:
-            emit("participant_permissions_changed", participant, new.permission)
+            emit("participant_permissions_changed", view, new.permission)
 
     # --- subscribed tracks -----------------------------------------------------------------------------------------
 
@@ -330,14 +322,14 @@ class RoomState:
         for mid, sid in before.items():
             if track_by_mid.get(mid) != sid:
                 participant, publication = self._find(sid)
-                if participant is not None and publication is not None and publication._track is not None:
-                    if publication._track._transport is transport and publication._track._mid == mid:
+                if participant is not None and publication is not None and publication.track is not None:
+                    if publication.track.transport is transport and publication.track.mid == mid:
                         self._unsubscribe(participant, publication)
         self._subscribe_known()
 
-    def _find(self, sid: str) -> tuple[RemoteParticipant | None, RemoteTrackPublication | None]:
-        for participant in self._room._remote_participants.values():
-            publication = participant._track_publications.get(sid)
+    def _find(self, sid: str) -> tuple[RemoteParticipantCore | None, RemotePublicationCore | None]:
+        for participant in self._room.remotes.values():
+            publication = participant.publications.get(sid)
             if publication is not None:
                 return participant, publication
         return None, None
@@ -347,47 +339,51 @@ class RoomState:
         for transport, track_by_mid in self._sections.items():
             for mid, sid in track_by_mid.items():
                 participant, publication = self._find(sid)
-                if participant is not None and publication is not None and publication._track is None:
+                if participant is not None and publication is not None and publication.track is None:
                     self._subscribe(transport, mid, participant, publication)
 
     def _subscribe(
-        self, transport: Transport, mid: str, participant: RemoteParticipant, publication: RemoteTrackPublication
+        self, transport: Transport, mid: str, participant: RemoteParticipantCore, publication: RemotePublicationCore
     ) -> None:
-        info = publication._info
-        track: RemoteTrack
-        if kind_of(info) == TrackKind.KIND_AUDIO:
-            track = RemoteAudioTrack(info.sid, info.name, muted=info.muted)
-        elif kind_of(info) == TrackKind.KIND_VIDEO:
-            track = RemoteVideoTrack(info.sid, info.name, muted=info.muted)
-        else:
+        info = publication.info
+        kind = kind_of(info)
+        if kind not in (TrackKind.KIND_AUDIO, TrackKind.KIND_VIDEO):
             return
-        track._connect(transport, mid)
-        transport.sections.setdefault(mid, ("audio" if track.kind == TrackKind.KIND_AUDIO else "video", False))
-        track._set_room(self._room)
-        publication._track = track
-        participant._track_available(publication)
-        self._room._emit("track_subscribed", track, publication, participant)
+        track = RemoteTrackCore(info.sid, info.name, kind, muted=info.muted)
+        track.connect(transport, mid)
+        transport.sections.setdefault(mid, ("audio" if kind == TrackKind.KIND_AUDIO else "video", False))
+        track.set_room(self._room)
+        publication.track = track
+        participant.track_available(publication)
+        self._room.emit("track_subscribed", track.view, publication.view, participant.view)
 
-    def _unsubscribe(self, participant: RemoteParticipant, publication: RemoteTrackPublication) -> None:
-        track = publication._track
+    def _unsubscribe(self, participant: RemoteParticipantCore, publication: RemotePublicationCore) -> None:
+        track = publication.track
         if track is None:
             return
-        publication._track = None
-        if track._transport is not None:
-            sections = self._sections.get(track._transport, {})
-            if sections.get(track._mid) == track.sid:
-                del sections[track._mid]
-        track._end()
-        self._room._emit("track_unsubscribed", track, publication, participant)
+        publication.track = None
+        if track.transport is not None:
+            sections = self._sections.get(track.transport, {})
+            if sections.get(track.mid) == track.sid:
+                del sections[track.mid]
+        track.end()
+        self._room.emit("track_unsubscribed", track.view, publication.view, participant.view)
+
+    def tell_readers(self) -> None:
+        """The room has a new token."""
+        for participant in self._room.remotes.values():
+            for publication in participant.publications.values():
+                if publication.track is not None:
+                    publication.track.tell_readers()
 
     def end_all_tracks(self) -> None:
         """The connection is gone: streams end; nothing is emitted for each."""
         self._sections.clear()
-        for participant in self._room._remote_participants.values():
-            for publication in participant._track_publications.values():
-                if publication._track is not None:
-                    publication._track._end()
-            participant._gone()
+        for participant in self._room.remotes.values():
+            for publication in participant.publications.values():
+                if publication.track is not None:
+                    publication.track.end()
+            participant.gone()
 
     def _stream_state(self, update: proto.StreamStateUpdate) -> None:
         states = {
@@ -396,40 +392,40 @@ class RoomState:
         }
         for state in update.stream_states:
             _, publication = self._find(state.track_sid)
-            if publication is not None and publication._track is not None:
-                publication._track._stream_state = states.get(state.state, StreamState.STATE_UNKNOWN)
+            if publication is not None and publication.track is not None:
+                publication.track.stream_state = states.get(state.state, StreamState.STATE_UNKNOWN)
 
     def _subscription_failed(self, response: proto.SubscriptionResponse) -> None:
         participant, _ = self._find(response.track_sid)
         if participant is not None and response.err:
             error = models.SubscriptionError.Name(response.err)
-            self._room._emit("track_subscription_failed", participant, response.track_sid, error)
+            self._room.emit("track_subscription_failed", participant.view, response.track_sid, error)
 
     # --- own tracks ------------------------------------------------------------------------------------------------
 
     def _muted_by_server(self, mute: proto.MuteTrackRequest) -> None:
-        local = self._room._local_participant
+        local = self._room.local
         # By its sid of now: while it is being published again it is still listed under the one before.
-        publications = list(local._track_publications.values()) if local is not None else []
+        publications = list(local.publications.values()) if local is not None else []
         publication = next((p for p in publications if p.sid == mute.sid), None)
         if publication is not None and publication.track is not None:
-            publication.track._set_muted(mute.muted)
+            local_core(publication.track).set_muted(mute.muted)
 
     def _unpublished_by_server(self, sid: str) -> None:
         room = self._room
-        local = room._local_participant
-        if local is not None and room._session is not None and sid in local._track_publications:
-            room._session.tasks.start(local.unpublish_track(sid), f"unpublish {sid}")
+        local = room.local
+        if local is not None and room.session is not None and sid in local.publications:
+            local.tracks.unpublish(sid)
 
     def _own_track_subscribed(self, sid: str) -> None:
-        local = self._room._local_participant
-        publication = local._track_publications.get(sid) if local is not None else None
+        local = self._room.local
+        publication = local.publications.get(sid) if local is not None else None
         if publication is None:
             if len(self._early_subscriptions) < MAX_EARLY:
                 self._early_subscriptions[sid] = None
             return
-        publication._subscribed.set()
-        self._room._emit("local_track_subscribed", publication.track)
+        publication.subscribed.set()
+        self._room.emit("local_track_subscribed", publication.track)
 
     def take_early_subscription(self, sid: str) -> bool:
         """True when somebody subscribed to this own track before it was known here; then the event follows."""
@@ -450,60 +446,54 @@ class RoomState:
 
     def _tell_speakers(self) -> None:
         room = self._room
-        by_sid: dict[str, Participant] = {p.sid: p for p in room._remote_participants.values()}
-        if room._local_participant is not None:
-            by_sid[room._local_participant.sid] = room._local_participant
+        by_sid: dict[str, ParticipantCore[Any]] = {p.sid: p for p in room.remotes.values()}
+        if room.local is not None:
+            by_sid[room.local.sid] = room.local
         loudest = sorted(self._speakers.values(), key=lambda speaker: -speaker.level)
-        speakers = [by_sid[speaker.sid] for speaker in loudest if speaker.sid in by_sid]
-        room._emit("active_speakers_changed", speakers)
+        speakers = [by_sid[speaker.sid].view for speaker in loudest if speaker.sid in by_sid]
+        room.emit("active_speakers_changed", speakers)
 
     def _connection_quality(self, update: proto.ConnectionQualityUpdate) -> None:
         room = self._room
-        by_sid: dict[str, Participant] = {p.sid: p for p in room._remote_participants.values()}
-        if room._local_participant is not None:
-            by_sid[room._local_participant.sid] = room._local_participant
+        by_sid: dict[str, ParticipantCore[Any]] = {p.sid: p for p in room.remotes.values()}
+        if room.local is not None:
+            by_sid[room.local.sid] = room.local
         for info in update.updates:
             participant = by_sid.get(info.participant_sid)
             if participant is None:
                 continue
             quality = from_wire(ConnectionQuality, info.quality, -1)
-            if participant._connection_quality != quality:
-                participant._connection_quality = quality
-                room._emit("connection_quality_changed", participant, quality)
+            if participant.connection_quality != quality:
+                participant.connection_quality = quality
+                room.emit("connection_quality_changed", participant.view, quality)
 
     def wishes(self) -> proto.SyncState:
         """The part of `SyncState` that also holds for a new session: what deviates from `auto_subscribe`, what is paused."""
         room = self._room
-        session = room._session
+        session = room.session
         assert session is not None
         auto = session.options.auto_subscribe
         publications = [
-            publication
-            for participant in room._remote_participants.values()
-            for publication in participant._track_publications.values()
+            publication for participant in room.remotes.values() for publication in participant.publications.values()
         ]
-        deviating = [p.sid for p in publications if p._choice.wanted is (not auto)]
+        deviating = [p.sid for p in publications if p.choice.wanted is (not auto)]
         return proto.SyncState(
             subscription=proto.UpdateSubscription(track_sids=deviating, subscribe=not auto),
-            track_sids_disabled=[p.sid for p in publications if p._choice.enabled is False],
+            track_sids_disabled=[p.sid for p in publications if p.choice.enabled is False],
         )
 
     def sync_state(self) -> proto.SyncState:
         """What the server needs to pick up the session after a lost socket (`SyncState`)."""
         room = self._room
-        session, local = room._session, room._local_participant
+        session, local = room.session, room.local
         assert session is not None and local is not None
         transport = session.publisher if session.single else session.subscriber
         state = self.wishes()
         state.MergeFrom(
             proto.SyncState(
-                publish_tracks=[
-                    proto.TrackPublishedResponse(cid=local._cids[publication.track], track=publication._info)
-                    for publication in local._track_publications.values()
-                    if publication.track is not None
-                ],
-                publish_data_tracks=room._data_track_manager.published(),
-                data_subscription=room._data_track_manager.subscribed(),
+                publish_tracks=local.tracks.published(),
+                publish_data_tracks=room.data_tracks.published(),
+                data_subscription=room.data_tracks.subscribed(),
                 datachannel_receive_states=session.reliable.receive_states(),
             )
         )
@@ -518,5 +508,5 @@ class RoomState:
         return state
 
 
-def _choice_key(participant: RemoteParticipant, info: models.TrackInfo) -> tuple[str, str, int, int]:
+def _choice_key(participant: RemoteParticipantCore, info: models.TrackInfo) -> tuple[str, str, int, int]:
     return participant.identity, info.name, info.source, info.type

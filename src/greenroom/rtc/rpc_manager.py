@@ -32,9 +32,10 @@ from .rpc import (
     error_from_proto,
     error_to_proto,
 )
+from .stream_sender import send_text
 
 if TYPE_CHECKING:
-    from .local_participant import LocalParticipant
+    from .local_participant import LocalParticipantCore
     from .stream_receiver import StreamReceiver
 
 REQUEST_TOPIC = "lk.rpc_request"
@@ -85,7 +86,7 @@ class _Call:
 
 
 class RpcManager:
-    def __init__(self, local: LocalParticipant, streams: StreamReceiver) -> None:
+    def __init__(self, local: LocalParticipantCore, streams: StreamReceiver) -> None:
         self._local = local
         self.handlers: dict[str, RpcHandler] = {}
         self.interceptors: list[RpcInterceptor] = []
@@ -135,7 +136,8 @@ class RpcManager:
         timeout_ms = max(1, int(timeout * 1000))
         try:
             if self._speaks_v2(call.destination_identity):
-                await self._local.send_text(
+                await send_text(
+                    self._local,
                     call.payload,
                     destination_identities=[call.destination_identity],
                     topic=REQUEST_TOPIC,
@@ -145,6 +147,8 @@ class RpcManager:
                         ATTRIBUTE_TIMEOUT: str(timeout_ms),
                         ATTRIBUTE_VERSION: "2",
                     },
+                    reply_to_id=None,
+                    compress=True,
                 )
                 return
             if len(call.payload.encode()) > MAX_V1_PAYLOAD:
@@ -277,11 +281,14 @@ class RpcManager:
                     logger.warning("call %s of %r: %s", invocation.method, caller, broken)
                     error = built_in(_Code.APPLICATION_ERROR, str(broken))
             if error is None and self._speaks_v2(caller):
-                await self._local.send_text(
+                await send_text(
+                    self._local,
                     payload,
                     destination_identities=[caller],
                     topic=RESPONSE_TOPIC,
                     attributes={ATTRIBUTE_ID: invocation.request_id},
+                    reply_to_id=None,
+                    compress=True,
                 )
                 return
             response = models.RpcResponse(request_id=invocation.request_id)
@@ -347,11 +354,11 @@ class RpcManager:
     # --- both ------------------------------------------------------------------------------------------------------
 
     def _speaks_v2(self, identity: str) -> bool:
-        participant = self._local._room_participants().get(identity)
-        return participant is not None and participant._info.client_protocol >= CLIENT_PROTOCOL_RPC_V2
+        participant = self._local.room.remotes.get(identity)
+        return participant is not None and participant.info.client_protocol >= CLIENT_PROTOCOL_RPC_V2
 
     async def _send(self, destination: str, **content: Any) -> None:
-        await self._local._send_packet(
+        await self._local.send_packet(
             models.DataPacket(
                 kind=models.DataPacket.RELIABLE,
                 participant_identity=self._local.identity,

@@ -8,7 +8,7 @@ import gzip
 import platform
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from google.protobuf.message import DecodeError
@@ -285,9 +285,3 @@ class SignalClient:
         await self._tasks.aclose()
         if http is not None:
             await http.close()
-
-    def drop(self) -> None:
-        """Lose the socket as a network failure would (for tests)."""
-        if self._socket is not None:
-            response: Any = self._socket._response
-            response.connection.transport.abort()

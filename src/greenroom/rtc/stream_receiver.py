@@ -13,9 +13,11 @@ from .data_stream import (
     ByteStreamHandler,
     ByteStreamInfo,
     ByteStreamReader,
+    IncomingStream,
     TextStreamHandler,
     TextStreamInfo,
     TextStreamReader,
+    text_decoder,
 )
 from .errors import StreamError
 from .event_emitter import handler_tasks
@@ -33,12 +35,14 @@ class _Incoming:
 
     def __init__(
         self,
-        reader: TextStreamReader | ByteStreamReader,
+        info: TextStreamInfo | ByteStreamInfo,
+        stream: IncomingStream[Any],
         sender: str,
         compressed: bool,
         max_payload: int,
     ) -> None:
-        self.reader = reader
+        self.info = info
+        self.stream = stream
         self.sender = sender
         self.next_chunk = 0
         self.received = 0
@@ -55,20 +59,20 @@ class _Incoming:
                 self._take(self.inflater.decompress(content, INFLATE_STEP))
                 content = self.inflater.unconsumed_tail
         except zlib.error as error:
-            raise StreamError(f"stream {self.reader.info.stream_id} cannot be decompressed: {error}") from None
+            raise StreamError(f"stream {self.info.stream_id} cannot be decompressed: {error}") from None
 
     def _take(self, content: bytes) -> None:
         self.received += len(content)
         if self.received > self.max_payload:
-            raise StreamError(f"stream {self.reader.info.stream_id} exceeds {self.max_payload} bytes")
-        self.reader._feed(content)
-        if self.reader._unread > MAX_UNREAD:
-            raise StreamError(f"stream {self.reader.info.stream_id} has more than {MAX_UNREAD} unread bytes")
+            raise StreamError(f"stream {self.info.stream_id} exceeds {self.max_payload} bytes")
+        self.stream.feed(content)
+        if self.stream.unread > MAX_UNREAD:
+            raise StreamError(f"stream {self.info.stream_id} has more than {MAX_UNREAD} unread bytes")
 
     def complete(self) -> StreamError | None:
-        size = self.reader.info.size
+        size = self.info.size
         if size is not None and self.received != size:
-            return StreamError(f"stream {self.reader.info.stream_id} ended after {self.received} of {size} bytes")
+            return StreamError(f"stream {self.info.stream_id} ended after {self.received} of {size} bytes")
         return None
 
 
@@ -92,6 +96,8 @@ class StreamReceiver:
         }
         kind = header.WhichOneof("content_header")
         handler: Any
+        info: TextStreamInfo | ByteStreamInfo
+        stream: IncomingStream[Any]
         reader: TextStreamReader | ByteStreamReader
 
         def forget() -> None:
@@ -99,11 +105,14 @@ class StreamReceiver:
 
         if kind == "text_header":
             handler = self.text_handlers.get(header.topic)
-            attachments = list(header.text_header.attached_stream_ids)
-            reader = TextStreamReader(TextStreamInfo(**common, attachments=attachments), on_close=forget)
+            text = IncomingStream(header.stream_id, text_decoder(), on_close=forget)
+            info = TextStreamInfo(**common, attachments=list(header.text_header.attached_stream_ids))
+            stream, reader = text, TextStreamReader(info, text)
         elif kind == "byte_header":
             handler = self.byte_handlers.get(header.topic)
-            reader = ByteStreamReader(ByteStreamInfo(**common, name=header.byte_header.name), on_close=forget)
+            data = IncomingStream(header.stream_id, bytes, on_close=forget)
+            info = ByteStreamInfo(**common, name=header.byte_header.name)
+            stream, reader = data, ByteStreamReader(info, data)
         else:
             logger.warning("dropped a data stream without a content header from %r", sender)
             return
@@ -120,13 +129,13 @@ class StreamReceiver:
             logger.warning("dropped data stream %s of %r: in use, or too many open", header.stream_id, sender)
             return
         compressed = header.compression == models.DataStream.CompressionType.DEFLATE_RAW
-        incoming = _Incoming(reader, sender, compressed, self.max_payload)
+        incoming = _Incoming(info, stream, sender, compressed, self.max_payload)
         if header.HasField("inline_content"):
             try:
                 incoming.feed(header.inline_content)
-                reader._end(incoming.complete())
+                stream.end(incoming.complete())
             except StreamError as error:
-                reader._end(error)
+                stream.end(error)
         else:
             self._open[header.stream_id] = incoming
         try:
@@ -155,7 +164,7 @@ class StreamReceiver:
         incoming = self._open.get(trailer.stream_id)
         if incoming is None or incoming.sender != sender:
             return
-        info = incoming.reader.info
+        info = incoming.info
         info.attributes = {**(info.attributes or {}), **trailer.attributes}
         error = incoming.complete()
         if trailer.reason:
@@ -174,4 +183,4 @@ class StreamReceiver:
             self._close(stream_id, StreamError(f"the room was disconnected before stream {stream_id} ended"))
 
     def _close(self, stream_id: str, error: StreamError | None) -> None:
-        self._open.pop(stream_id).reader._end(error)
+        self._open.pop(stream_id).stream.end(error)

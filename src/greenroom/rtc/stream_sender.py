@@ -19,28 +19,29 @@ from livekit.protocol import models
 from .data_stream import (
     STREAM_CHUNK_SIZE,
     ByteStreamInfo,
-    ByteStreamWriter,
+    OutgoingStream,
     TextStreamInfo,
-    TextStreamWriter,
-    new_stream_id,
+    byte_info,
+    split_bytes,
     split_utf8,
+    text_info,
 )
 
 if TYPE_CHECKING:
-    from .local_participant import LocalParticipant
+    from .local_participant import LocalParticipantCore
 
 CLIENT_PROTOCOL_STREAMS_V2 = 2
 FILE_READ_SIZE = 16 * STREAM_CHUNK_SIZE
 
 
-def _receivers(local: LocalParticipant, destinations: list[str] | None) -> Iterable[models.ParticipantInfo | None]:
-    remote = local._room_participants()
+def _receivers(local: LocalParticipantCore, destinations: list[str] | None) -> Iterable[models.ParticipantInfo | None]:
+    remote = local.room.remotes
     if not destinations:
-        return [participant._info for participant in remote.values()]
-    return [remote[identity]._info if identity in remote else None for identity in destinations]
+        return [participant.info for participant in remote.values()]
+    return [remote[identity].info if identity in remote else None for identity in destinations]
 
 
-def takes_inline(local: LocalParticipant, destinations: list[str] | None) -> bool:
+def takes_inline(local: LocalParticipantCore, destinations: list[str] | None) -> bool:
     """True when every receiver understands single-packet streams."""
     return all(
         info is not None and info.client_protocol >= CLIENT_PROTOCOL_STREAMS_V2
@@ -48,7 +49,7 @@ def takes_inline(local: LocalParticipant, destinations: list[str] | None) -> boo
     )
 
 
-def takes_compressed(local: LocalParticipant, destinations: list[str] | None) -> bool:
+def takes_compressed(local: LocalParticipantCore, destinations: list[str] | None) -> bool:
     """True when every receiver can inflate."""
     return takes_inline(local, destinations) and all(
         info is not None and models.ClientInfo.Capability.CAP_COMPRESSION_DEFLATE_RAW in info.capabilities
@@ -61,16 +62,18 @@ def _deflate(data: bytes) -> bytes:
     return deflater.compress(data) + deflater.flush()
 
 
-async def _send_inline(writer: TextStreamWriter | ByteStreamWriter, data: bytes, deflated: bytes | None) -> bool:
+async def _send_inline(
+    local: LocalParticipantCore, stream: OutgoingStream, data: bytes, deflated: bytes | None
+) -> bool:
     """Try to send the payload inside the header. False when it does not fit."""
-    header = writer._header
+    header = stream.header
     header.inline_content = data
     if deflated is not None and len(deflated) < len(data):
         header.inline_content = deflated
         header.compression = models.DataStream.CompressionType.DEFLATE_RAW
-    packet = writer._packet(stream_header=header)
+    packet = stream.packet(stream_header=header)
     if packet.ByteSize() <= STREAM_CHUNK_SIZE:
-        await writer._participant._send_stream_packet(packet)
+        await local.send_stream_packet(packet)
         return True
     header.ClearField("inline_content")
     header.ClearField("compression")
@@ -78,7 +81,7 @@ async def _send_inline(writer: TextStreamWriter | ByteStreamWriter, data: bytes,
 
 
 async def send_text(
-    local: LocalParticipant,
+    local: LocalParticipantCore,
     text: str,
     *,
     destination_identities: list[str] | None,
@@ -88,36 +91,26 @@ async def send_text(
     compress: bool,
 ) -> TextStreamInfo:
     data = text.encode()
-    writer = TextStreamWriter(
-        local,
-        topic=topic,
-        attributes=attributes,
-        total_size=len(data),
-        reply_to_id=reply_to_id,
-        destination_identities=destination_identities,
-    )
+    info = text_info(topic, attributes, len(data))
+    stream = OutgoingStream(local, info, destination_identities, reply_to_id=reply_to_id)
     compress = compress and takes_compressed(local, destination_identities)
     deflated = _deflate(data) if compress else None
-    if takes_inline(local, destination_identities) and await _send_inline(writer, data, deflated):
-        return writer.info
+    if takes_inline(local, destination_identities) and await _send_inline(local, stream, data, deflated):
+        return info
     if deflated is not None:
-        writer._header.compression = models.DataStream.CompressionType.DEFLATE_RAW
-        pieces = [deflated[i : i + STREAM_CHUNK_SIZE] for i in range(0, len(deflated), STREAM_CHUNK_SIZE)]
-    else:
-        pieces = split_utf8(text)
-    await writer._send_header()
+        stream.header.compression = models.DataStream.CompressionType.DEFLATE_RAW
+    await stream.open()
     try:
-        for piece in pieces:
-            await writer._send_chunk(piece)
+        await stream.write(split_bytes(deflated) if deflated is not None else split_utf8(text))
     except BaseException as error:
-        writer._abort(error)
+        stream.abort(error)
         raise
-    await writer.aclose()
-    return writer.info
+    await stream.close()
+    return info
 
 
 async def send_bytes(
-    local: LocalParticipant,
+    local: LocalParticipantCore,
     data: bytes,
     *,
     name: str,
@@ -137,7 +130,7 @@ async def send_bytes(
 
 
 async def send_file(
-    local: LocalParticipant,
+    local: LocalParticipantCore,
     file_path: str,
     *,
     topic: str,
@@ -162,7 +155,7 @@ async def send_file(
 
 
 async def _send_byte_pieces(
-    local: LocalParticipant,
+    local: LocalParticipantCore,
     pieces: AsyncGenerator[bytes, None],
     size: int,
     name: str,
@@ -173,21 +166,13 @@ async def _send_byte_pieces(
     stream_id: str | None,
     compress: bool,
 ) -> ByteStreamInfo:
-    writer = ByteStreamWriter(
-        local,
-        name=name,
-        topic=topic,
-        attributes=attributes,
-        stream_id=stream_id or new_stream_id(),
-        total_size=size,
-        mime_type=mime_type,
-        destination_identities=destinations,
-    )
+    info = byte_info(name, mime_type, topic, attributes, size, stream_id)
+    stream = OutgoingStream(local, info, destinations)
     compress = compress and takes_compressed(local, destinations)
     if size <= FILE_READ_SIZE and takes_inline(local, destinations):
         data = b"".join([piece async for piece in pieces])
-        if await _send_inline(writer, data, _deflate(data) if compress else None):
-            return writer.info
+        if await _send_inline(local, stream, data, _deflate(data) if compress else None):
+            return info
 
         async def again() -> AsyncGenerator[bytes, None]:
             yield data
@@ -195,16 +180,16 @@ async def _send_byte_pieces(
         pieces = again()
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS) if compress else None
     if deflater is not None:
-        writer._header.compression = models.DataStream.CompressionType.DEFLATE_RAW
-    await writer._send_header()
+        stream.header.compression = models.DataStream.CompressionType.DEFLATE_RAW
+    await stream.open()
     try:
         async with aclosing(pieces):
             async for piece in pieces:
-                await writer.write(deflater.compress(piece) if deflater is not None else piece)
+                await stream.write(split_bytes(deflater.compress(piece) if deflater is not None else piece))
         if deflater is not None:
-            await writer.write(deflater.flush())
+            await stream.write(split_bytes(deflater.flush()))
     except BaseException as error:
-        writer._abort(error)
+        stream.abort(error)
         raise
-    await writer.aclose()
-    return writer.info
+    await stream.close()
+    return info

@@ -1,105 +1,167 @@
-"""Tracks: audio or video, ours or somebody else's."""
+"""Tracks: audio or video, ours or somebody else's.
+
+A program holds a `Track`. What the SDK does with it is done to its core, which the track shows.
+"""
 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Union, cast
+from typing import TYPE_CHECKING, Any, Union, overload
 
 from .enums import StreamState, TrackKind
-from .log import logger
+from .frame_processor import StreamPlace
 from .stats import RtcStats, track_stats
 
 if TYPE_CHECKING:
-    from greenroom._native import AudioSink, VideoSink
-
     from .audio_source import AudioSource
-    from .audio_stream import AudioStream
-    from .frame_processor import FrameProcessor
-    from .local_participant import LocalParticipant
-    from .media_stream import MediaStream
-    from .room import Room
+    from .media_stream import FrameReader
+    from .participant import RemoteParticipantCore
+    from .room_core import RoomCore
+    from .track_publisher import TrackPublisher
     from .transport import Transport
     from .video_source import VideoSource
+
+
+class TrackCore:
+    """What is known of a track, and the section of a connection that carries it."""
+
+    def __init__(self, sid: str, name: str, kind: TrackKind, *, muted: bool = False) -> None:
+        self.sid = sid
+        self.name = name
+        self.kind = kind
+        self.muted = muted
+        self.stream_state = StreamState.STATE_ACTIVE
+        self.transport: Transport | None = None
+        self.mid = ""
+
+    def connect(self, transport: Transport, mid: str) -> None:
+        self.transport = transport
+        self.mid = mid
+
+
+class LocalTrackCore(TrackCore):
+    def __init__(self, name: str, kind: TrackKind) -> None:
+        super().__init__("", name, kind)
+        self.publisher: TrackPublisher | None = None
+        """Whoever publishes it hears when it is muted."""
+
+    def set_muted(self, muted: bool) -> None:
+        if self.muted == muted:
+            return
+        self.muted = muted
+        self.apply_mute()
+        if self.publisher is not None:
+            self.publisher.track_muted(self, muted)
+
+    def apply_mute(self) -> None:
+        if self.transport is not None and self.mid and not self.transport.closed:
+            self.transport.peer.set_send_muted(self.mid, self.muted)
+
+    def disconnect(self) -> None:
+        """It is not published any more, and may be published elsewhere."""
+        self.transport, self.mid, self.publisher = None, "", None
+
+
+class RemoteTrackCore(TrackCore):
+    """Somebody else's track, while it is subscribed. Its streams end when it does."""
+
+    def __init__(self, sid: str, name: str, kind: TrackKind, *, muted: bool = False) -> None:
+        super().__init__(sid, name, kind, muted=muted)
+        self.readers: weakref.WeakSet[FrameReader[Any]] = weakref.WeakSet()
+        self.ended = False
+        self.room: RoomCore | None = None
+        self.view: RemoteTrack = (RemoteAudioTrack if kind == TrackKind.KIND_AUDIO else RemoteVideoTrack)(self)
+
+    def set_room(self, room: RoomCore) -> None:
+        self.room = room
+        self.tell_readers()
+
+    def tell_readers(self) -> None:
+        """Where the track is, or the token of the room that it is in, has changed."""
+        for reader in list(self.readers):
+            reader.inform(self.place())
+
+    @property
+    def owner(self) -> RemoteParticipantCore | None:
+        """Who publishes it, while it is in a room."""
+        remotes = self.room.remotes.values() if self.room is not None else ()
+        return next((each for each in remotes if self.sid in each.publications), None)
+
+    def place(self) -> StreamPlace | None:
+        room, owner = self.room, self.owner
+        if room is None:
+            return None
+        return StreamPlace(
+            room_name=room.info.name,
+            participant_identity=owner.identity if owner is not None else "",
+            publication_sid=self.sid if owner is not None else "",
+            token=room.token,
+            url=room.server_url,
+        )
+
+    def end(self) -> None:
+        """The subscription is over: what was decoded may still be read, then the streams end."""
+        if self.ended:
+            return
+        self.ended = True
+        for reader in list(self.readers):
+            reader.track_ended(self)
+        self.readers.clear()
+        self.room = None
+        self.transport = None
 
 
 class Track:
     """What local and remote tracks have in common."""
 
-    def __init__(self, sid: str, name: str, kind: TrackKind, *, muted: bool = False) -> None:
-        self._sid = sid
-        self._name = name
-        self._kind = kind
-        self._muted = muted
-        self._stream_state = StreamState.STATE_ACTIVE
-        self._transport: Transport | None = None
-        self._mid = ""
-        self._room: weakref.ref[Room] | None = None
+    def __init__(self, core: TrackCore) -> None:
+        self._core = core
 
     @property
     def sid(self) -> str:
         """`TR_...`; of a local track: empty until it is published."""
-        return self._sid
+        return self._core.sid
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._core.name
 
     @property
     def kind(self) -> TrackKind:
-        return self._kind
+        return self._core.kind
 
     @property
     def stream_state(self) -> StreamState:
-        return self._stream_state
+        return self._core.stream_state
 
     @property
     def muted(self) -> bool:
-        return self._muted
+        return self._core.muted
 
     async def get_stats(self) -> list[RtcStats]:
         """Statistics of the track's section; empty while it is not connected."""
-        if self._transport is None:
+        core = self._core
+        if core.transport is None:
             return []
-        return track_stats(self._transport.stats(), self._mid, self._kind, outbound=isinstance(self, _LocalTrack))
-
-    def _connect(self, transport: Transport, mid: str) -> None:
-        self._transport = transport
-        self._mid = mid
-
-    def _set_room(self, room: Room | None) -> None:
-        self._room = weakref.ref(room) if room is not None else None
-
-    def _resolve_room(self) -> Room | None:
-        return self._room() if self._room is not None else None
+        return track_stats(core.transport.stats(), core.mid, core.kind, outbound=isinstance(self, _LocalTrack))
 
     def __repr__(self) -> str:
-        return f"rtc.{type(self).__name__}(sid={self._sid}, name={self._name})"
+        return f"rtc.{type(self).__name__}(sid={self.sid}, name={self.name})"
 
 
 class _LocalTrack(Track):
+    _core: LocalTrackCore
+
     def __init__(self, name: str, kind: TrackKind) -> None:
-        super().__init__("", name, kind)
-        self._publisher: LocalParticipant | None = None
+        super().__init__(LocalTrackCore(name, kind))
 
     def mute(self) -> None:
         """Stop sending. Others are told; the publication stays."""
-        self._set_muted(True)
+        self._core.set_muted(True)
 
     def unmute(self) -> None:
         """Send again."""
-        self._set_muted(False)
-
-    def _set_muted(self, muted: bool) -> None:
-        if self._muted == muted:
-            return
-        self._muted = muted
-        self._apply_mute()
-        if self._publisher is not None:
-            self._publisher._local_track_muted(cast("LocalTrack", self), muted)
-
-    def _apply_mute(self) -> None:
-        if self._transport is not None and self._mid and not self._transport.closed:
-            self._transport.peer.set_send_muted(self._mid, self._muted)
+        self._core.set_muted(False)
 
 
 class LocalAudioTrack(_LocalTrack):
@@ -125,91 +187,40 @@ class LocalVideoTrack(_LocalTrack):
 
 
 class _RemoteTrack(Track):
-    """Somebody else's track. Its streams end when it does."""
+    _core: RemoteTrackCore
 
-    def __init__(self, sid: str, name: str, kind: TrackKind, *, muted: bool = False) -> None:
-        super().__init__(sid, name, kind, muted=muted)
-        self._streams: weakref.WeakSet[MediaStream[Any]] = weakref.WeakSet()
-        self._ended = False
-
-    def _add_stream(self, stream: MediaStream[Any]) -> None:
-        self._streams.add(stream)
-
-    def _remove_stream(self, stream: MediaStream[Any]) -> None:
-        self._streams.discard(stream)
-
-    def _end(self) -> None:
-        """The subscription is over: what was decoded may still be read, then the streams end."""
-        if self._ended:
-            return
-        self._ended = True
-        for stream in list(self._streams):
-            stream._track_ended(cast("RemoteTrack", self))
-        self._streams.clear()
-        self._set_room(None)
-        self._transport = None
+    def __init__(self, core: RemoteTrackCore) -> None:
+        super().__init__(core)
 
 
 class RemoteAudioTrack(_RemoteTrack):
-    def __init__(self, sid: str, name: str, *, muted: bool = False) -> None:
-        super().__init__(sid, name, TrackKind.KIND_AUDIO, muted=muted)
-
-    def _open_sink(self, *, sample_rate: int, num_channels: int, frame_size_ms: int, capacity: int) -> AudioSink:
-        assert self._transport is not None
-        return self._transport.peer.receive_audio(
-            self._mid, sample_rate=sample_rate, channels=num_channels, frame_ms=frame_size_ms, capacity=capacity
-        )
-
-    def _set_room(self, room: Room | None) -> None:
-        previous = self._resolve_room()
-        super()._set_room(room)
-        if room is previous:
-            return
-        if previous is not None and "token_refreshed" in previous._events:
-            previous.off("token_refreshed", self._inform_processors)
-        if room is not None:
-            room.on("token_refreshed", self._inform_processors)
-        self._inform_processors()
-
-    def _inform_processors(self) -> None:
-        for stream in list(self._streams):
-            self._inform_processor(stream)  # type: ignore[arg-type]
-
-    def _inform_processor(self, stream: AudioStream) -> None:
-        processor = stream._processor
-        if processor is None:
-            return
-        try:
-            self._inform(processor)
-        except Exception:
-            logger.exception("the frame processor %r failed", processor)
-
-    def _inform(self, processor: FrameProcessor[Any]) -> None:
-        room = self._resolve_room()
-        if room is None:
-            processor._on_stream_info_cleared()
-            processor._on_credentials_cleared()
-            return
-        owner = next((p for p in room.remote_participants.values() if self._sid in p.track_publications), None)
-        processor._on_stream_info_updated(
-            room_name=room.name,
-            participant_identity=owner.identity if owner is not None else "",
-            publication_sid=self._sid if owner is not None else "",
-        )
-        if room._token is not None and room._server_url is not None:
-            processor._on_credentials_updated(token=room._token, url=room._server_url)
+    pass
 
 
 class RemoteVideoTrack(_RemoteTrack):
-    def __init__(self, sid: str, name: str, *, muted: bool = False) -> None:
-        super().__init__(sid, name, TrackKind.KIND_VIDEO, muted=muted)
-
-    def _open_sink(self, *, capacity: int) -> VideoSink:
-        assert self._transport is not None
-        return self._transport.peer.receive_video(self._mid, capacity=capacity)
+    pass
 
 
 LocalTrack = Union[LocalAudioTrack, LocalVideoTrack]  # noqa: UP007  (programs look at its __args__)
 RemoteTrack = Union[RemoteAudioTrack, RemoteVideoTrack]  # noqa: UP007
 AudioTrack = Union[LocalAudioTrack, RemoteAudioTrack]  # noqa: UP007
 VideoTrack = Union[LocalVideoTrack, RemoteVideoTrack]  # noqa: UP007
+
+
+def local_core(track: LocalTrack) -> LocalTrackCore:
+    """For the SDK: the core of a track that a program publishes."""
+    return track._core
+
+
+def remote_core(track: object) -> RemoteTrackCore | None:
+    """For the SDK: the core of a track that a program reads; None when it is no remote track."""
+    return track._core if isinstance(track, _RemoteTrack) else None
+
+
+@overload
+def source_of(track: LocalAudioTrack) -> AudioSource: ...
+@overload
+def source_of(track: LocalVideoTrack) -> VideoSource: ...
+def source_of(track: LocalTrack) -> AudioSource | VideoSource:
+    """For the SDK: where the frames of a local track come from."""
+    return track._source

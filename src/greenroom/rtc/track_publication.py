@@ -1,8 +1,12 @@
-"""Publications: what a participant offers, whether or not somebody receives it."""
+"""Publications: what a participant offers, whether or not somebody receives it.
+
+A program holds a `TrackPublication`. What the SDK does with it is done to its core, which the publication shows.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,91 +16,13 @@ from .enums import AudioTrackFeature, EncryptionType, FrameMetadataFeature, Trac
 
 if TYPE_CHECKING:
     from .session import Session
-    from .track import LocalTrack, RemoteTrack, Track
+    from .track import LocalTrack, RemoteTrack, RemoteTrackCore, Track
 
 
 def kind_of(info: models.TrackInfo) -> TrackKind:
     return {models.TrackType.AUDIO: TrackKind.KIND_AUDIO, models.TrackType.VIDEO: TrackKind.KIND_VIDEO}.get(
         info.type, TrackKind.KIND_UNKNOWN
     )
-
-
-class TrackPublication:
-    """A published track's description; `track` is the track itself, when there is one here."""
-
-    def __init__(self, info: models.TrackInfo) -> None:
-        self._info = info
-        self._track: Track | None = None
-
-    @property
-    def track(self) -> Track | None:
-        return self._track
-
-    @property
-    def sid(self) -> str:
-        return self._info.sid
-
-    @property
-    def name(self) -> str:
-        return self._info.name
-
-    @property
-    def kind(self) -> TrackKind:
-        return kind_of(self._info)
-
-    @property
-    def source(self) -> TrackSource:
-        return from_wire(TrackSource, self._info.source)
-
-    @property
-    def simulcasted(self) -> bool:
-        return self._info.simulcast
-
-    @property
-    def width(self) -> int:
-        return self._info.width
-
-    @property
-    def height(self) -> int:
-        return self._info.height
-
-    @property
-    def mime_type(self) -> str:
-        return self._info.mime_type
-
-    @property
-    def muted(self) -> bool:
-        return self._info.muted
-
-    @property
-    def encryption_type(self) -> EncryptionType:
-        return from_wire(EncryptionType, self._info.encryption)
-
-    @property
-    def audio_features(self) -> list[AudioTrackFeature]:
-        return [from_wire(AudioTrackFeature, feature) for feature in self._info.audio_features]
-
-    @property
-    def frame_metadata_features(self) -> list[FrameMetadataFeature]:
-        return [from_wire(FrameMetadataFeature, feature) for feature in self._info.packet_trailer_features]
-
-    def __repr__(self) -> str:
-        return f"rtc.{type(self).__name__}(sid={self.sid}, name={self.name}, kind={self.kind.name}, source={self.source.name})"
-
-
-class LocalTrackPublication(TrackPublication):
-    def __init__(self, info: models.TrackInfo, track: LocalTrack) -> None:
-        super().__init__(info)
-        self._track: LocalTrack | None = track
-        self._subscribed = asyncio.Event()
-
-    @property
-    def track(self) -> LocalTrack | None:
-        return self._track
-
-    async def wait_for_subscription(self) -> None:
-        """Until somebody has subscribed for the first time."""
-        await self._subscribed.wait()
 
 
 @dataclass
@@ -111,43 +37,58 @@ class Choice:
         return not (self.wanted is None and self.enabled is None and self.quality is None)
 
 
-class RemoteTrackPublication(TrackPublication):
+class PublicationCore:
+    """What the server says of a published track."""
+
+    def __init__(self, info: models.TrackInfo) -> None:
+        self.info = info
+
+    @property
+    def sid(self) -> str:
+        return self.info.sid
+
+    @property
+    def source(self) -> TrackSource:
+        return from_wire(TrackSource, self.info.source)
+
+
+class LocalPublicationCore(PublicationCore):
+    def __init__(self, info: models.TrackInfo, track: LocalTrack) -> None:
+        super().__init__(info)
+        self.track: LocalTrack | None = track
+        """None when it is not published any more."""
+        self.subscribed = asyncio.Event()
+        """Somebody subscribed for the first time."""
+        self.view = LocalTrackPublication(self)
+
+
+class RemotePublicationCore(PublicationCore):
     def __init__(self, info: models.TrackInfo, participant_sid: str, session: Session | None) -> None:
         super().__init__(info)
-        self._track: RemoteTrack | None = None
+        self.track: RemoteTrackCore | None = None
+        """While it is subscribed."""
+        self.choice = Choice()
+        self.view = RemoteTrackPublication(self)
         self._participant_sid = participant_sid
         self._session = session
-        self._choice = Choice()
 
-    @property
-    def track(self) -> RemoteTrack | None:
-        return self._track
-
-    @property
-    def subscribed(self) -> bool:
-        """True while `track` is there."""
-        return self._track is not None
-
-    def set_subscribed(self, subscribed: bool) -> None:
-        """Ask the server to send this track, or not to. `track_subscribed` or `track_unsubscribed` follows."""
-        self._choice.wanted = subscribed
+    def set_wanted(self, wanted: bool) -> None:
+        self.choice.wanted = wanted
         self._send_wanted()
 
-    def set_video_quality(self, quality: int) -> None:
-        """Prefer a layer of a simulcast video (`VideoQuality`)."""
-        self._choice.quality = int(quality)
+    def set_quality(self, quality: int) -> None:
+        self.choice.quality = quality
         self._send_settings()
 
     def set_enabled(self, enabled: bool) -> None:
-        """False pauses the media of this subscription without ending it."""
-        self._choice.enabled = enabled
+        self.choice.enabled = enabled
         self._send_settings()
 
-    def _send_choice(self) -> None:
+    def send_choice(self) -> None:
         """To a session that does not know it yet."""
-        if self._choice.wanted is not None:
+        if self.choice.wanted is not None:
             self._send_wanted()
-        if self._choice.enabled is not None or self._choice.quality is not None:
+        if self.choice.enabled is not None or self.choice.quality is not None:
             self._send_settings()
 
     def _send_wanted(self) -> None:
@@ -157,7 +98,7 @@ class RemoteTrackPublication(TrackPublication):
                 proto.SignalRequest(
                     subscription=proto.UpdateSubscription(
                         track_sids=sids,
-                        subscribe=bool(self._choice.wanted),
+                        subscribe=bool(self.choice.wanted),
                         participant_tracks=[
                             models.ParticipantTracks(participant_sid=self._participant_sid, track_sids=sids)
                         ],
@@ -168,10 +109,115 @@ class RemoteTrackPublication(TrackPublication):
     def _send_settings(self) -> None:
         """The whole of them: the server takes what is left out for the default."""
         if self._session is not None:
-            quality = self._choice.quality
+            quality = self.choice.quality
             settings = proto.UpdateTrackSettings(
                 track_sids=[self.sid],
-                disabled=self._choice.enabled is False,
+                disabled=self.choice.enabled is False,
                 quality=models.VideoQuality.HIGH if quality is None else quality,  # type: ignore[arg-type]
             )
             self._session.send(proto.SignalRequest(track_setting=settings))
+
+
+class TrackPublication(ABC):
+    """A published track's description; `track` is the track itself, when there is one here."""
+
+    def __init__(self, core: PublicationCore) -> None:
+        self._core = core
+
+    @property
+    @abstractmethod
+    def track(self) -> Track | None: ...
+
+    @property
+    def sid(self) -> str:
+        return self._core.info.sid
+
+    @property
+    def name(self) -> str:
+        return self._core.info.name
+
+    @property
+    def kind(self) -> TrackKind:
+        return kind_of(self._core.info)
+
+    @property
+    def source(self) -> TrackSource:
+        return self._core.source
+
+    @property
+    def simulcasted(self) -> bool:
+        return self._core.info.simulcast
+
+    @property
+    def width(self) -> int:
+        return self._core.info.width
+
+    @property
+    def height(self) -> int:
+        return self._core.info.height
+
+    @property
+    def mime_type(self) -> str:
+        return self._core.info.mime_type
+
+    @property
+    def muted(self) -> bool:
+        return self._core.info.muted
+
+    @property
+    def encryption_type(self) -> EncryptionType:
+        return from_wire(EncryptionType, self._core.info.encryption)
+
+    @property
+    def audio_features(self) -> list[AudioTrackFeature]:
+        return [from_wire(AudioTrackFeature, feature) for feature in self._core.info.audio_features]
+
+    @property
+    def frame_metadata_features(self) -> list[FrameMetadataFeature]:
+        return [from_wire(FrameMetadataFeature, feature) for feature in self._core.info.packet_trailer_features]
+
+    def __repr__(self) -> str:
+        return f"rtc.{type(self).__name__}(sid={self.sid}, name={self.name}, kind={self.kind.name}, source={self.source.name})"
+
+
+class LocalTrackPublication(TrackPublication):
+    _core: LocalPublicationCore
+
+    def __init__(self, core: LocalPublicationCore) -> None:
+        super().__init__(core)
+
+    @property
+    def track(self) -> LocalTrack | None:
+        return self._core.track
+
+    async def wait_for_subscription(self) -> None:
+        """Until somebody has subscribed for the first time."""
+        await self._core.subscribed.wait()
+
+
+class RemoteTrackPublication(TrackPublication):
+    _core: RemotePublicationCore
+
+    def __init__(self, core: RemotePublicationCore) -> None:
+        super().__init__(core)
+
+    @property
+    def track(self) -> RemoteTrack | None:
+        return self._core.track.view if self._core.track is not None else None
+
+    @property
+    def subscribed(self) -> bool:
+        """True while `track` is there."""
+        return self._core.track is not None
+
+    def set_subscribed(self, subscribed: bool) -> None:
+        """Ask the server to send this track, or not to. `track_subscribed` or `track_unsubscribed` follows."""
+        self._core.set_wanted(subscribed)
+
+    def set_video_quality(self, quality: int) -> None:
+        """Prefer a layer of a simulcast video (`VideoQuality`)."""
+        self._core.set_quality(int(quality))
+
+    def set_enabled(self, enabled: bool) -> None:
+        """False pauses the media of this subscription without ending it."""
+        self._core.set_enabled(enabled)

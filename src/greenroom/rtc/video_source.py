@@ -87,3 +87,12 @@ class VideoSource:
 
     def __repr__(self) -> str:
         return f"rtc.VideoSource(width={self._width}, height={self._height})"
+
+
+def video_input(source: VideoSource, loop: asyncio.AbstractEventLoop) -> VideoInput:
+    """For the SDK: the native input of a source that is published on `loop`."""
+    return source._native(loop)
+
+
+def is_screencast(source: VideoSource) -> bool:
+    return source._is_screencast

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from .enums import VideoBufferType, VideoRotation
-from .media_stream import MediaStream
-from .track import RemoteVideoTrack
+from .enums import TrackKind, VideoBufferType, VideoRotation
+from .media_stream import FrameReader, MediaStream
+from .track import RemoteTrackCore
 from .video_frame import VideoFrame, VideoFrameEvent
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ class VideoStream(MediaStream[VideoFrameEvent]):
         participant: Participant | None = None,
         track_source: int | None = None,
     ) -> None:
-        self._capacity = capacity or UNREAD_FRAMES
-        self._format = VideoBufferType(format) if format is not None else None
-        super().__init__(track, loop, participant, track_source)
+        reader = VideoReader(loop, capacity or UNREAD_FRAMES, VideoBufferType(format) if format is not None else None)
+        super().__init__(reader, track, participant, track_source)
 
     @classmethod
     def from_track(
@@ -68,13 +67,20 @@ class VideoStream(MediaStream[VideoFrameEvent]):
         """Follow the participant's track with this source, also when it is published anew; ends when they leave."""
         return cls(None, loop, capacity, format, participant=participant, track_source=track_source)
 
-    def _accepts(self, track: Any) -> bool:
-        return isinstance(track, RemoteVideoTrack)
 
-    def _open(self, track: RemoteVideoTrack) -> Any:
-        return track._open_sink(capacity=self._capacity)
+class VideoReader(FrameReader[VideoFrameEvent]):
+    kinds = frozenset((TrackKind.KIND_VIDEO,))
 
-    def _wrap(self, native_frame: Any) -> VideoFrameEvent:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, capacity: int, format: VideoBufferType | None) -> None:
+        super().__init__(loop)
+        self._capacity = capacity
+        self._format = format
+
+    def open(self, track: RemoteTrackCore) -> Any:
+        assert track.transport is not None
+        return track.transport.peer.receive_video(track.mid, capacity=self._capacity)
+
+    def wrap(self, native_frame: Any) -> VideoFrameEvent:
         width, height = native_frame.width, native_frame.height
         if self._format is None or self._format == native_frame.format:
             # Copied, because programs draw into frames.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from . import sdp, track_seam
+from . import sdp
 from .data_channel import DataChannel
 from .engine import get_engine
 from .enums import TrackKind
@@ -18,7 +18,7 @@ from .log import logger
 from .messages import TrackPublishOptions
 from .native_peer import NativePeer
 from .stats import RtcStats, peer_stats
-from .track import LocalTrack, RemoteTrack
+from .track import LocalAudioTrack, LocalTrack, LocalVideoTrack, RemoteTrack, local_core
 from .transceiver import Transceiver
 
 PeerConnectionEvent = Literal["connection_state_changed", "data_channel", "negotiation_needed", "track", "track_ended"]
@@ -166,9 +166,9 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
         self, track: LocalTrack, options: TrackPublishOptions | None, direction: str, *, addable: bool
     ) -> Transceiver:
         self._check_open()
-        if not track_seam.is_local(track):
+        if not isinstance(track, LocalAudioTrack | LocalVideoTrack):
             raise ValueError(f"{track!r} is not a local track")
-        if track_seam.is_taken(track):
+        if local_core(track).transport is not None:
             raise ValueError(f"{track!r} is sent by a connection already")
         if direction not in ("sendrecv", "sendonly"):
             raise ValueError(f"a track cannot be sent {direction!r}")
@@ -183,7 +183,7 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
         elif chosen.receive != receive:
             self._set_receiving(chosen, receive)
         chosen.local_track, chosen.options, chosen.placed = track, kept, False
-        track_seam.take(track, self._peer)
+        local_core(track).connect(self._peer, "")
         self._cids[track] = str(uuid.uuid4())
         self._ask()
         return chosen

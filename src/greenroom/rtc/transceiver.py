@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import track_seam
 from .enums import TrackKind
 from .messages import TrackPublishOptions
+from .sending import send_track
+from .track import RemoteTrackCore, local_core
 
 if TYPE_CHECKING:
     from .native_peer import NativePeer
@@ -34,8 +35,7 @@ class Transceiver:
         """What was negotiated last: sendrecv, sendonly, recvonly or inactive. Empty before that."""
         self.stopped = False
         """The other side has given the section up."""
-        self.remote_track: RemoteTrack | None = None
-        """What comes in. It ends with the stream; a section that is used again has another one."""
+        self._remote: RemoteTrackCore | None = None
         self.remote_stream_ids: tuple[str, ...] = ()
         self.remote_track_id = ""
         """Both out of the other side's `a=msid:STREAM TRACK`; empty when it says nothing."""
@@ -43,6 +43,11 @@ class Transceiver:
     @property
     def kind(self) -> TrackKind:
         return self._kind
+
+    @property
+    def remote_track(self) -> RemoteTrack | None:
+        """What comes in. It ends with the stream; a section that is used again has another one."""
+        return self._remote.view if self._remote is not None else None
 
     @property
     def direction(self) -> str:
@@ -59,11 +64,11 @@ class Transceiver:
     def mute(self) -> None:
         """Send nothing for now; no negotiation. The other side hears silence and sees its last picture."""
         if self.local_track is not None:
-            track_seam.set_muted(self.local_track, True)
+            self.local_track.mute()
 
     def unmute(self) -> None:
         if self.local_track is not None:
-            track_seam.set_muted(self.local_track, False)
+            self.local_track.unmute()
 
     # --- the connection's side ---------------------------------------------------------------------------------------
 
@@ -71,7 +76,12 @@ class Transceiver:
         """Hand our track to the native core, for the section that has `mid` or for a new one."""
         assert self.local_track is not None
         existing = self.mid or None
-        self.mid = track_seam.send(self._peer, self.local_track, cid, self.options, mid=existing, receive=self.receive)
+        self.mid = send_track(
+            self._peer, self.local_track, cid, self.options, unset=False, mid=existing, receive=self.receive
+        )
+        core = local_core(self.local_track)
+        core.connect(self._peer, self.mid)
+        core.apply_mute()
         self.placed = True
         if existing:
             self._peer.peer.set_receiving(existing, self.receive)
@@ -81,7 +91,7 @@ class Transceiver:
         track, self.local_track = self.local_track, None
         if track is None:
             return None
-        track_seam.give_back(track)
+        local_core(track).disconnect()
         if self.placed and self.mid and not self._peer.closed:
             self._peer.peer.remove_send(self.mid)
         return track
@@ -91,13 +101,15 @@ class Transceiver:
         named = (section.stream_ids, section.track_id)
         ended = began = None
         renamed = any(named) and any((self.remote_stream_ids, self.remote_track_id)) and named != self.remote_name
-        if self.remote_track is not None and (not receiving or renamed):
+        if self._remote is not None and (not receiving or renamed):
             ended = self.end_remote()
         if receiving:
             self.remote_stream_ids, self.remote_track_id = named
-            if self.remote_track is None:
+            if self._remote is None:
                 track_id = section.track_id or self.mid
-                began = self.remote_track = track_seam.remote_track(self._peer, self._kind, track_id, self.mid)
+                self._remote = RemoteTrackCore(track_id, "", self._kind)
+                self._remote.connect(self._peer, self.mid)
+                began = self._remote.view
         return ended, began
 
     @property
@@ -106,11 +118,12 @@ class Transceiver:
 
     def end_remote(self) -> RemoteTrack | None:
         """Its streams end. Returns the track that was received."""
-        track, self.remote_track = self.remote_track, None
+        core, self._remote = self._remote, None
         self.remote_stream_ids, self.remote_track_id = (), ""
-        if track is not None:
-            track_seam.end(track)
-        return track
+        if core is None:
+            return None
+        core.end()
+        return core.view
 
     def __repr__(self) -> str:
         kind = "audio" if self._kind == TrackKind.KIND_AUDIO else "video"

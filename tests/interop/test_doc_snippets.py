@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from livekit import rtc as OFFICIAL_SDK
 
 from greenroom.agents import Agent
@@ -17,6 +19,7 @@ from greenroom.api import CreateAgentDispatchRequest, LiveKitAPI
 from greenroom.server.app import RoomServer
 from tests.conftest import token, until
 
+from .peer_sides import Side, frequency
 from .rtc_pairs import Member, dominant_frequency, listen
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +30,12 @@ def blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def program(name: str) -> dict[str, Any]:
-    """The names that the only block of a page defines."""
-    [text] = blocks(ROOT / name)
-    names: dict[str, Any] = {"__name__": name}
-    exec(compile(text, name, "exec"), names)
+def program(name: str, number: int = 1, of: int = 1, **given: Any) -> dict[str, Any]:
+    """The names that a block of a page defines: the only one, or number so and so of so many."""
+    texts = blocks(ROOT / name)
+    assert len(texts) == of
+    names: dict[str, Any] = {"__name__": name, **given}
+    exec(compile(texts[number - 1], name, "exec"), names)
     return names
 
 
@@ -93,13 +97,36 @@ async def test_rtc(room_server: RoomServer):
     await ann.connect(room_server.url)
     try:
         running = asyncio.create_task(
-            program("docs/rtc.md")["main"](room_server.url.replace("http", "ws", 1), token("ben"))
+            program("docs/rtc.md", 1, of=2)["main"](room_server.url.replace("http", "ws", 1), token("ben"))
         )
         track, *_ = await ann.seen("track_subscribed")
         assert abs(dominant_frequency(await listen(ann, track, 0.5)) - 400) < 5
         await asyncio.wait_for(running, 15)
     finally:
         await ann.room.disconnect()
+
+
+async def test_rtc_without_a_room():
+    heard: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def endpoint(request: web.Request) -> web.Response:
+        assert request.content_type == "application/sdp"
+
+        @listener.pc.on("track")
+        async def on_track(track: Any) -> None:
+            heard.set_result(await frequency(track))
+
+        answer = await listener.pc.accept_offer(await request.text())
+        return web.Response(status=201, text=answer, content_type="application/sdp")
+
+    async with Side("listener") as listener, Side("singer") as singer:
+        app = web.Application()
+        app.router.add_post("/whip", endpoint)
+        async with TestServer(app) as server:
+            publish = program("docs/rtc.md", 2, of=2)["publish"]
+            running = asyncio.create_task(publish(str(server.make_url("/whip")), singer.tone(440), 1.5))
+            assert abs(await asyncio.wait_for(heard, 15) - 440) < 8
+            await asyncio.wait_for(running, 15)
 
 
 async def test_server():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -327,6 +329,8 @@ async def test_candidates_that_come_by_themselves():
 async def test_a_goodbye_and_a_second_close():
     async with Side("ann") as ann, Side("ben") as ben:
         ann.pc.add_track(ann.tone(400))
+        ours = ben.tone(700)
+        ben.pc.add_track(ours)
         chat = ben.pc.create_data_channel("chat")
         await connect(ann, ben)
         if ben.pc.negotiation_needed:
@@ -340,6 +344,9 @@ async def test_a_goodbye_and_a_second_close():
         await until(lambda: ben.pc.connection_state == "failed", "ben learns it", 3)
         assert "closed the connection" in ben.pc.failure
         assert ben.ended == [track] and chat.ready_state == "closed"
+        assert ben.pc.transceivers[0].local_track is None, "the track is free"
+        async with Side("cleo") as cleo:
+            cleo.pc.add_track(ours)
         await ends(stream)
         for call in (ben.pc.create_offer(), ben.pc.wait_connected(), ann.pc.create_offer(), ann.pc.wait_connected()):
             with pytest.raises(rtc.ConnectError, match="closed"):
@@ -347,51 +354,72 @@ async def test_a_goodbye_and_a_second_close():
         assert await ann.pc.stats() == await ben.pc.stats() == []
 
 
-VANISHING = """
+ELSEWHERE = """
 import asyncio, sys
 from greenroom import rtc
 
 async def main():
     pc = rtc.PeerConnection()
-    offer = sys.stdin.buffer.read(int(sys.stdin.buffer.readline())).decode()
-    answer = (await pc.accept_offer(offer)).encode()
-    sys.stdout.buffer.write(b"%d\\n" % len(answer) + answer)
-    sys.stdout.buffer.flush()
-    await asyncio.sleep(60)
+    while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+        offer = (await asyncio.to_thread(sys.stdin.buffer.read, int(line))).decode()
+        answer = (await pc.accept_offer(offer)).encode()
+        sys.stdout.buffer.write(b"%d\\n" % len(answer) + answer)
+        sys.stdout.buffer.flush()
 
 asyncio.run(main())
 """
 
 
-async def test_one_side_vanishes():
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", VANISHING, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdin is not None and process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
+class Elsewhere:
+    """A peer connection in a process of its own, that answers offers."""
 
-    async def exchange(offer: str) -> str:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def answer(self, offer: str) -> str:
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None and stdout is not None
         stdin.write(b"%d\n" % len(offer.encode()) + offer.encode())
         await stdin.drain()
         return (await stdout.readexactly(int(await stdout.readline()))).decode()
 
-    try:
-        async with Side("ann", disconnect_timeout=1.0) as ann:
-            ann.pc.add_track(ann.tone(400))
-            await ann.pc.negotiate(exchange)
+
+@pytest.fixture
+async def elsewhere() -> AsyncIterator[Elsewhere]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ELSEWHERE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    yield Elsewhere(process)
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+async def test_one_side_vanishes(elsewhere: Elsewhere):
+    async with Side("ann", disconnect_timeout=1.0) as ann:
+        ann.pc.add_track(ann.tone(400))
+        await ann.pc.negotiate(elsewhere.answer)
+        await ann.pc.wait_connected()
+        elsewhere.process.kill()
+        await until(lambda: "disconnected" in ann.states, "the loss is noticed", 30)
+        await until(lambda: ann.pc.connection_state == "failed", "and given up", 5)
+        with pytest.raises(rtc.ConnectError, match="did not come back within 1 s"):
             await ann.pc.wait_connected()
-            process.kill()
-            await process.wait()
-            await until(lambda: "disconnected" in ann.states, "the loss is noticed", 30)
-            await until(lambda: ann.pc.connection_state == "failed", "and given up", 5)
-            with pytest.raises(rtc.ConnectError, match="did not come back within 1 s"):
-                await ann.pc.wait_connected()
-            # The program may still try to find a new path.
-            assert "a=ice-ufrag:" in await ann.pc.create_offer(ice_restart=True)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+
+
+async def test_a_failed_connection_comes_back(elsewhere: Elsewhere):
+    async with Side("ann", disconnect_timeout=0.5) as ann:
+        chat = ann.pc.create_data_channel("chat")
+        await ann.pc.negotiate(elsewhere.answer)
+        await chat.wait_open()
+        elsewhere.process.send_signal(signal.SIGSTOP)
+        await until(lambda: ann.pc.connection_state == "failed", "the loss is noticed", 30)
+        elsewhere.process.send_signal(signal.SIGCONT)
+        await ann.pc.negotiate(elsewhere.answer, ice_restart=True)
+        await until(lambda: ann.pc.connection_state == "connected", "it is back")
+        assert not ann.pc.failure
+        await chat.send("still here")
+        await chat.wait_drained()
 
 
 async def test_nobody_is_there():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ConnectError
@@ -19,19 +20,35 @@ LOW_MARK = 64 << 10
 HIGH_MARK = 1 << 20
 """Bytes; `send` waits while more are buffered."""
 MAX_EARLY = 4 << 20
-"""Bytes of messages that wait for the first handler of "message"."""
+"""Bytes of messages of one connection that wait for the first handler of "message"."""
+EARLY_OVERHEAD = 100
+"""What such a message costs besides its bytes."""
 
 ChannelEvent = Literal["open", "message", "close"]
+
+
+@dataclass(slots=True)
+class EarlyMessages:
+    """What the channels of a connection may still keep for handlers to come."""
+
+    room: int = MAX_EARLY
 
 
 class DataChannel(EventEmitter[ChannelEvent]):
     """Messages, text (`str`) and binary (`bytes`), of 1 byte to 256 KiB each. Made by a `PeerConnection`.
 
     Events: "open"; "message" with the message; "close". Messages that come before the first handler of "message" wait for
-    it, up to 4 MiB.
+    it, up to 4 MiB of a connection.
     """
 
-    def __init__(self, peer: NativePeer, label: str, ordered: bool | None, max_retransmits: int | None) -> None:
+    def __init__(
+        self,
+        peer: NativePeer,
+        early: EarlyMessages,
+        label: str,
+        ordered: bool | None = None,
+        max_retransmits: int | None = None,
+    ) -> None:
         super().__init__()
         self._peer = peer
         self._label = label
@@ -39,7 +56,8 @@ class DataChannel(EventEmitter[ChannelEvent]):
         self._max_retransmits = max_retransmits
         self._closed = False
         self._early: deque[str | bytes] = deque()
-        self._early_bytes = 0
+        self._early_cost = 0
+        self._budget = early
 
     @property
     def label(self) -> str:
@@ -124,8 +142,7 @@ class DataChannel(EventEmitter[ChannelEvent]):
     def on(self, event: ChannelEvent, callback: Callable[..., Any] | None = None) -> Callable[..., Any]:
         registered = super().on(event, callback)
         if event == "message" and callback is not None:
-            early, self._early, self._early_bytes = self._early, deque(), 0
-            for message in early:
+            for message in self._take_early():
                 self.tell("message", message)
         return registered
 
@@ -138,11 +155,18 @@ class DataChannel(EventEmitter[ChannelEvent]):
         message = payload if binary else payload.decode("utf-8", "replace")
         if self._events.get("message"):
             self.tell("message", message)
-        elif self._early_bytes + len(payload) <= MAX_EARLY:
+        elif (cost := len(payload) + EARLY_OVERHEAD) <= self._budget.room:
             self._early.append(message)
-            self._early_bytes += len(payload)
+            self._early_cost += cost
+            self._budget.room -= cost
         else:
             logger.warning("dropped a message on data channel %r: nobody listens", self._label)
+
+    def _take_early(self) -> deque[str | bytes]:
+        early, self._early = self._early, deque()
+        self._budget.room += self._early_cost
+        self._early_cost = 0
+        return early
 
     def closed(self) -> None:
         """It is over. Twice is fine."""

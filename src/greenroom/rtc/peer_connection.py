@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal, Self
 
 from . import sdp
-from .data_channel import DataChannel
+from .data_channel import DataChannel, EarlyMessages
 from .engine import get_engine
 from .enums import TrackKind
 from .errors import ConnectError
@@ -23,6 +23,8 @@ from .transceiver import Transceiver
 
 PeerConnectionEvent = Literal["connection_state_changed", "data_channel", "negotiation_needed", "track", "track_ended"]
 KINDS = {"audio": TrackKind.KIND_AUDIO, "video": TrackKind.KIND_VIDEO}
+MAX_CHANNELS = 1000
+"""Open data channels; those that the other side opens beyond that are closed."""
 MAX_LABEL = 255
 """Bytes in UTF-8."""
 
@@ -56,7 +58,8 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
         connect_timeout: seconds from the exchange of descriptions until "failed", unless it is connected.
         disconnect_timeout: seconds from "disconnected" until "failed".
 
-    Calls on a connection that is closed or broken raise ConnectError, impossible arguments ValueError.
+    Close it with `aclose`, or use it with `async with`: until then its sockets are open. Calls on a connection that is
+    closed or broken raise ConnectError, impossible arguments ValueError.
     """
 
     def __init__(self, *, connect_timeout: float = 30.0, disconnect_timeout: float = 15.0) -> None:
@@ -68,6 +71,7 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
         self._state = PeerConnectionState.NEW
         self._transceivers: list[Transceiver] = []
         self._channels: dict[str, DataChannel] = {}
+        self._early = EarlyMessages()
         self._cids: dict[LocalTrack, str] = {}
         self._local = self._remote = self._offer = ""
         self._changed = self._offered_change = False
@@ -256,7 +260,7 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
         if max_retransmits is not None and not 0 <= max_retransmits < 1 << 16:
             raise ValueError(f"max_retransmits is 0 to 65535, not {max_retransmits}")
         self._call(self._peer.peer.add_data_channel, label, ordered, max_retransmits)
-        channel = self._channels[label] = DataChannel(self._peer, label, ordered, max_retransmits)
+        channel = self._channels[label] = DataChannel(self._peer, self._early, label, ordered, max_retransmits)
         if not self._has_data():
             self._unsaid_channels.add(label)
             self._ask()
@@ -284,7 +288,7 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
                     try:
                         await self.set_answer(await exchange(offer))
                     except BaseException:
-                        if self._offer == offer:
+                        if self._offer == offer and not self._peer.closed and not self._broken:
                             self.rollback()
                         raise
         except TimeoutError:
@@ -457,7 +461,9 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
                 old = gone.end_remote()
                 ended += [(old, gone)] if old is not None else []
                 self._transceivers.remove(gone)
-        if self._state is PeerConnectionState.NEW:
+        if self._state in (PeerConnectionState.NEW, PeerConnectionState.FAILED):
+            # After a failure: with what was agreed now it may be connected again.
+            self._peer.failure = ""
             self._set_state(PeerConnectionState.CONNECTING)
             self._set_timer(self._connect_timeout, f"no connection was made within {self._connect_timeout:g} s")
         for event, tracks in (("track_ended", ended), ("track", began)):
@@ -516,7 +522,11 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
                 channel.closed()
             return
         if channel is None:
-            channel = self._channels[label] = DataChannel(self._peer, label, None, None)
+            if len(self._channels) >= MAX_CHANNELS:
+                logger.warning("closed data channel %r: there are %d already", label, MAX_CHANNELS)
+                self._peer.peer.close_channel(label)
+                return
+            channel = self._channels[label] = DataChannel(self._peer, self._early, label)
             self._tell("data_channel", channel)
         channel.opened()
 

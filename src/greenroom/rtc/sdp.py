@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 MAX_SIZE = 1 << 20
 """Characters; a thousand sections take a quarter of it."""
+MAX_SECTIONS = 1000
 MAX_MID = 16
 """Characters; the native core keeps no more of a mid."""
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
@@ -58,6 +59,8 @@ def check(sdp: str) -> list[Section]:
     found = sections(sdp)
     if not found:
         raise ValueError("the session description has no m= section")
+    if len(found) > MAX_SECTIONS:
+        raise ValueError(f"the session description has {len(found)} sections; the limit is {MAX_SECTIONS}")
     for line in ("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:"):
         if f"\n{line}" not in sdp:
             raise ValueError(f"the session description has no {line[2:-1]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .enums import TrackKind
+from .log import logger
 from .messages import TrackPublishOptions
 from .sending import send_track
 from .track import RemoteTrackCore, local_core
@@ -93,7 +94,10 @@ class Transceiver:
             return None
         local_core(track).disconnect()
         if self.placed and self.mid and not self._peer.closed:
-            self._peer.peer.remove_send(self.mid)
+            try:
+                self._peer.peer.remove_send(self.mid)
+            except RuntimeError as error:
+                logger.debug("section %s: %s", self.mid, error)
         return track
 
     def update(self, section: Section, receiving: bool) -> tuple[RemoteTrack | None, RemoteTrack | None]:

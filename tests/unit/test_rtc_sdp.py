@@ -8,7 +8,7 @@ from greenroom.rtc.sdp import MAX_SECTIONS, check, sections
 from greenroom.rtc.transport import track_sids
 
 HEAD = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n"
-KEYS = "a=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 AB:CD\r\n"
+KEYS = "a=ice-ufrag:u\r\na=ice-pwd:p\r\na=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\r\n"
 
 
 def section(mid: str, *lines: str, kind: str = "audio", port: int = 9) -> str:
@@ -45,7 +45,8 @@ def test_port_0_means_rejected_outside_of_the_bundle_only() -> None:
         ("", "does not begin with v=0"),
         (HEAD + KEYS, "no m= section"),
         (HEAD + section("0"), "no ice-ufrag"),
-        (HEAD + KEYS.replace("fingerprint", "print") + section("0"), "no fingerprint"),
+        (HEAD + KEYS.replace("fingerprint", "print") + section("0"), "no SHA-256 fingerprint"),
+        (HEAD + KEYS.replace(":AB", ":XY") + section("0"), "no SHA-256 fingerprint"),
         (HEAD + KEYS + section(""), "section 1 needs an a=mid"),
         (HEAD + KEYS + section("0") + section("x" * 17), "section 2 needs an a=mid"),
         (HEAD + KEYS + section("0") + section("0"), "two sections"),

@@ -137,13 +137,12 @@ impl Negotiation {
         Ok(())
     }
 
-    fn sends(&self, mid: &str) -> bool {
-        self.sections.iter().any(|wanted| wanted.direction.is_sending() && wanted.mid.to_string() == mid)
-    }
-
-    /// True unless the program has said that it does not want it.
-    fn receives(&self, mid: &str) -> bool {
-        self.sections.iter().find(|wanted| wanted.mid.to_string() == mid).is_none_or(|w| w.direction.is_receiving())
+    /// Whether we send on a section, and receive: true unless the program has said that it does not want it.
+    fn takes_part(&self, mid: Mid) -> (bool, bool) {
+        match self.sections.iter().find(|wanted| wanted.mid == mid) {
+            Some(wanted) => (wanted.direction.is_sending(), wanted.direction.is_receiving()),
+            None => (false, true),
+        }
     }
 
     /// Take the pending offer back; its changes go into the next one. str0m has not made them yet.
@@ -171,10 +170,9 @@ impl Negotiation {
         if !self.app || self.pending.is_some() {
             return;
         }
-        let (channels, rest) =
-            std::mem::take(&mut self.changes).into_iter().partition(|c| matches!(c, Change::Channel(_)));
+        let changes = std::mem::take(&mut self.changes);
+        let (channels, rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(|c| matches!(c, Change::Channel(_)));
         self.changes = rest;
-        let channels: Vec<Change> = channels;
         let mut api = rtc.sdp_api();
         for change in channels {
             if let Change::Channel(config) = change {
@@ -223,6 +221,9 @@ impl Negotiation {
                 Change::Section { seed, mid, section } => {
                     fastrand::seed(seed);
                     let NewSection { kind, direction, stream_id, track_id, simulcast } = section;
+                    // It may have been stopped while an offer that was taken back was under way.
+                    let wanted = self.sections.iter().find(|wanted| wanted.mid == mid);
+                    let direction = wanted.map_or(direction, |wanted| wanted.direction);
                     let drawn = api.add_media(kind, direction, stream_id, track_id, simulcast);
                     fastrand::seed(entropy());
                     if drawn != mid {
@@ -295,7 +296,7 @@ impl Negotiation {
 
     pub fn accept_offer(&mut self, rtc: &mut Rtc, offer: &str) -> Result<String, PeerError> {
         // str0m mirrors what is offered; we take part only where something is sent and wanted.
-        let offer = sdp::restrict(&sdp::tidy_remote(offer, true), |mid| (self.sends(mid), self.receives(mid)));
+        let offer = sdp::restrict(&sdp::tidy_remote(offer, true), |mid| self.takes_part(Mid::from(mid)));
         let app = offer.lines().any(|line| line.starts_with("m=application "));
         let offer = SdpOffer::from_sdp_string(&offer)
             .map_err(|error| PeerError::invalid(format!("the offer cannot be read: {error}")))?;

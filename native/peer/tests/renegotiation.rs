@@ -244,4 +244,11 @@ fn an_offer_that_is_taken_back_comes_again() {
     let (offer, answer) = negotiate(&a, &b);
     assert_eq!(sections(&offer)[1], ("audio".into(), mid, "sendonly".into()));
     assert_eq!(sections(&answer)[1].2, "recvonly");
+    // What stops while the offer is under way is not sent by the next one.
+    let late = a.send_audio(&source, "late", "stream", 24_000, true, false).unwrap();
+    a.create_offer(false).unwrap();
+    a.remove_send(&late).unwrap();
+    a.rollback().unwrap();
+    let (offer, _) = negotiate(&a, &b);
+    assert_eq!(sections(&offer)[2], ("audio".into(), late, "inactive".into()));
 }

@@ -354,8 +354,8 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
     async def accept_offer(self, offer: str) -> str:
         """Apply the other side's offer. Returns our answer.
 
-        An offer of ours that waits is taken back first; its changes go into the next one. Whoever must not give way does
-        not call this while `signaling_state` is "have-local-offer".
+        An offer of ours that waits is taken back first, also when theirs then cannot be used; its changes go into the next
+        one. Whoever must not give way does not call this while `signaling_state` is "have-local-offer".
 
         Raises:
             ValueError: the offer cannot be read, or not be used; the connection stays as it was.
@@ -373,7 +373,7 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
         except ValueError:
             known = {section.mid for section in sdp.sections(self._local)} if self._local else set()
             for transceiver, section in placed:
-                self._peer.peer.remove_send(section.mid)
+                self._call(self._peer.peer.remove_send, section.mid)
                 transceiver.mid, transceiver.placed = (section.mid if section.mid in known else ""), False
             raise
         self._local, self._remote = answer, offer

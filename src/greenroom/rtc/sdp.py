@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 MAX_SIZE = 1 << 20
@@ -9,6 +10,7 @@ MAX_SIZE = 1 << 20
 MAX_SECTIONS = 1000
 MAX_MID = 16
 """Characters; the native core keeps no more of a mid."""
+FINGERPRINT = re.compile(r"^a=fingerprint:sha-256 [0-9a-f]{2}(:[0-9a-f]{2}){31}\s*$", re.IGNORECASE | re.MULTILINE)
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 
@@ -61,9 +63,11 @@ def check(sdp: str) -> list[Section]:
         raise ValueError("the session description has no m= section")
     if len(found) > MAX_SECTIONS:
         raise ValueError(f"the session description has {len(found)} sections; the limit is {MAX_SECTIONS}")
-    for line in ("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:"):
+    for line in ("a=ice-ufrag:", "a=ice-pwd:"):
         if f"\n{line}" not in sdp:
             raise ValueError(f"the session description has no {line[2:-1]}")
+    if not FINGERPRINT.search(sdp):
+        raise ValueError("the session description has no SHA-256 fingerprint")
     mids: set[str] = set()
     for number, section in enumerate(found, 1):
         if not section.mid or len(section.mid) > MAX_MID:

@@ -8,11 +8,13 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 
 from greenroom import rtc
 from greenroom.rtc import sdp as descriptions
 from tests.conftest import until
+from tests.unit.rtc_link import Link
 
 from .peer_sides import Side, connect, ends, frequency, quiet, shows
 
@@ -503,3 +505,35 @@ async def test_impossible_arguments():
         assert not ann.pc.transceivers and not ann.pc.negotiation_needed
     with pytest.raises(rtc.ConnectError, match="closed"):
         ann.pc.add_track(track)
+
+
+async def test_a_track_is_sent_by_one_connection_at_a_time():
+    room = Link(alice=2)["alice"]
+    async with Side("ann") as ann, Side("ben") as ben:
+        track = ann.tone(400)
+        ann.pc.add_track(track)
+        with pytest.raises(ValueError, match="sent by a connection already"):
+            ben.pc.add_track(track)
+        with pytest.raises(rtc.PublishTrackError, match="sent by a peer connection"):
+            await room.publish_track(track)
+        await ann.pc.aclose()
+        ben.pc.add_track(track)
+
+
+async def test_simulcast_on_a_section_of_its_own():
+    async with Side("ann") as ann, Side("ben") as ben:
+        source = rtc.VideoSource(640, 480)
+        pixels = np.full((480, 640, 4), 255, np.uint8)
+        pixels[:, :320, :3], pixels[:, 320:, :3] = RED, BLUE
+
+        async def show() -> None:
+            while True:
+                source.capture_frame(rtc.VideoFrame(640, 480, rtc.VideoBufferType.RGBA, pixels.tobytes()))
+                await asyncio.sleep(0.1)
+
+        ann.feed(show())
+        track = rtc.LocalVideoTrack.create_video_track("camera", source)
+        ann.pc.add_track(track, rtc.TrackPublishOptions(simulcast=True), direction="sendonly")
+        await connect(ann, ben)
+        assert "a=simulcast:send" in ann.pc.local_description
+        await shows(await ben.track(Video), RED, BLUE)

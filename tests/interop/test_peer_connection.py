@@ -245,6 +245,35 @@ async def test_data_channels():
             await theirs["chat"].send("gone")
 
 
+async def test_a_label_is_used_again():
+    async with Side("ann") as ann, Side("ben") as ben:
+        first = ann.pc.create_data_channel("chat")
+        await connect(ann, ben)
+        await first.wait_open()
+        got: list[str | bytes] = []
+        for round in range(3):
+            await until(lambda: ben.channels and ben.channels[-1].ready_state == "open", "ben has the channel")
+            await first.aclose()
+
+            def free() -> rtc.DataChannel | None:
+                try:
+                    return ann.pc.create_data_channel("chat")
+                except ValueError:
+                    return None
+
+            # The new one may be there before the old one's end: then both are one object for the other side.
+            first = await until(free, "the label is free")
+            await first.wait_open()
+            await first.send(f"round {round}")
+
+            def heard(wanted: str = f"round {round}") -> bool:
+                ben.channels[-1].on("message", got.append)
+                return wanted in got
+
+            await until(heard, "the message")
+            assert first.ready_state == ben.channels[-1].ready_state == "open"
+
+
 async def test_a_new_path_while_media_flow():
     async with Side("ann") as ann, Side("ben") as ben:
         ann.pc.add_track(ann.tone(400))

@@ -42,14 +42,16 @@ impl DataChannels {
         }
     }
 
-    /// Returns the label of a channel that was open.
+    /// Returns the label when no channel of that label is open any more.
     pub fn closed(&mut self, id: ChannelId) -> Option<String> {
         let label = self.labels.remove(&id)?;
-        if self.open.get(&label) == Some(&id) {
-            self.open.remove(&label);
-            if let Some(waiting) = self.waiting.remove(&label) {
-                self.total -= waiting.bytes;
-            }
+        if self.open.get(&label) != Some(&id) {
+            // A newer one of that label took its place and lives on.
+            return None;
+        }
+        self.open.remove(&label);
+        if let Some(waiting) = self.waiting.remove(&label) {
+            self.total -= waiting.bytes;
         }
         Some(label)
     }

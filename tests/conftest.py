@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from greenroom.api import AccessToken, LiveKitAPI, VideoGrants
 from greenroom.server.app import RoomServer
 from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("greenroom", deadline=None)
+settings.load_profile("greenroom")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,7 +59,11 @@ async def api(room_server: RoomServer) -> AsyncIterator[LiveKitAPI]:
 
 
 class WorkerProcess:
-    """A worker that serves an app file, in a process of its own as in production."""
+    """A worker that serves an app file, in a process of its own as in production.
+
+    Its output is that of several processes. An app whose output is looked for prints each line as one string: unbuffered,
+    `print(a, b)` is four writes, and another process's line may come between them.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process

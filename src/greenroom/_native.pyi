@@ -121,7 +121,7 @@ class PeerEngine:
           `("drained", id, label)` buffered amount fell below the low mark (64 KiB)
         - `("media", id, mid)`: first media arrived on a receiving section
         - `("keyframe_request", source)`: somebody needs a key frame (native already acts; for statistics)
-        - `("audio", sink)` / `("video", sink)`: frames wait in a sink (coalesced: one until `read` was called)
+        - `("audio", sink)` / `("video", sink)` / `("encoded", sink)`: frames wait in a sink (coalesced: one until `read` was called)
         - `("end", sink)`: no more frames will come
         - `("room", source)`: an audio source that was full has room again; `("silent", source)`: its queue ran empty
         """
@@ -164,11 +164,13 @@ class Peer:
         stream_id: str,
         codec: str,
         layers: Sequence[tuple[str, float, int, float]],
+        trailers: bool = False,
         mid: str | None = None,
         receive: bool = False,
     ) -> str:
         """A sendonly video section. codec "vp8" or "h264". layers: (rid, scale_down_by, max_bitrate, max_fps), largest
-        first; one layer with rid "" means no simulcast, and a section that exists takes no other. `mid`, `receive`: as above."""
+        first; one layer with rid "" means no simulcast, and a section that exists takes no other. `mid`, `receive`: as above.
+        `trailers`: the frames' metadata goes along, behind each encoded frame, which the other side must have been told."""
     def set_receiving(self, mid: str, receiving: bool) -> None:
         """What the next offer says, and answers from now on."""
     def remove_send(self, mid: str) -> None:
@@ -185,6 +187,10 @@ class Peer:
         """Attach a sink to a receiving section; several sinks may be attached. capacity: frames, 0 = unbounded for a
         reader that keeps up (hard limit 10 s), else the oldest are dropped."""
     def receive_video(self, mid: str, *, capacity: int) -> VideoSink: ...
+    def receive_encoded(self, mid: str, kind: str, *, group: str, capacity: int) -> EncodedSink:
+        """Attach a sink for frames as they come, of a section of this kind ("audio", "video"); nothing is decoded for it.
+        `group`: sections with the same are one participant's, their times are made comparable. capacity: frames, 0 = about
+        10 s; 32 MiB wait at most; the oldest are dropped."""
     def send(self, label: str, payload: bytes) -> int:
         """Queue a binary message. Returns the bytes buffered after it. RuntimeError when the channel is not open,
         BufferError when more than 16 MiB wait."""
@@ -193,8 +199,8 @@ class Peer:
         """False when no channel of that label is open."""
     def buffered(self, label: str) -> int: ...
     def stats(self) -> dict[str, Any]:
-        """rtt_ms, bytes_in, bytes_out, and per mid: packets, bytes, lost, jitter_ms, concealed_ms, nacks, plis, codec, ssrc.
-        A section that does both has what it sends, and what it receives under "received"."""
+        """rtt_ms, bytes_in, bytes_out, and per mid: packets, bytes, lost, jitter_ms, concealed_ms, decoded, nacks, plis,
+        codec, ssrc. A section that does both has what it sends, and what it receives under "received"."""
     def close(self) -> None:
         """Send close_notify, drop everything. Sinks get "end". Twice is fine."""
 
@@ -213,13 +219,26 @@ class AudioInput:
     def clear(self) -> None: ...
     def close(self) -> None: ...
 
+FrameWords = tuple[int | None, int | None, bytes]
+"""What is said about a picture: timestamp in microseconds (64 bits), frame id (32 bits), user data."""
+
 @final
 class VideoInput:
     def __init__(self, engine: PeerEngine, width: int, height: int, screencast: bool = False) -> None: ...
     @property
     def id(self) -> int: ...
-    def push(self, data: Buffer, width: int, height: int, format: int, timestamp_us: int, rotation: int) -> None:
-        """`format`: VideoBufferType value. Latest wins: an unencoded older frame is dropped."""
+    def push(
+        self,
+        data: Buffer,
+        width: int,
+        height: int,
+        format: int,
+        timestamp_us: int,
+        rotation: int,
+        metadata: FrameWords | None = None,
+    ) -> None:
+        """`format`: VideoBufferType value. Latest wins: an unencoded older frame is dropped. `metadata` takes 255 bytes at
+        most with 2 for each of its fields and 5 more: ValueError beyond."""
     def close(self) -> None: ...
 
 @final
@@ -249,6 +268,7 @@ class NativeVideoFrame:
     format: int
     timestamp_us: int
     rotation: int
+    metadata: FrameWords | None
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
@@ -256,6 +276,38 @@ class VideoSink:
     @property
     def id(self) -> int: ...
     def read(self) -> list[NativeVideoFrame]: ...
+    def close(self) -> None: ...
+
+@final
+class NativeEncodedFrame:
+    """Times in microseconds; sizes are 0 when unknown."""
+
+    mime_type: str
+    data: bytes
+    """A new object at each reading."""
+    rtp_timestamp: int
+    clock_rate: int
+    presentation_us: int
+    """CLOCK_MONOTONIC."""
+    duration_us: int
+    key_frame: bool
+    width: int
+    height: int
+    rotation: int
+    discontinuity: bool
+    metadata: FrameWords | None
+
+@final
+class EncodedSink:
+    @property
+    def id(self) -> int: ...
+    @property
+    def dropped(self) -> int:
+        """Frames that made room for newer ones."""
+    def read(self) -> list[NativeEncodedFrame]:
+        """When frames were dropped before them, the first says `discontinuity`; a key frame is asked for if they have none."""
+    def request_keyframe(self) -> None:
+        """Ask the sender, until one comes."""
     def close(self) -> None: ...
 
 def convert_video(

@@ -73,7 +73,7 @@ async def test_every_reported_state_is_what_happened(tmp_path, room_server, star
             await room_server.dispatcher.create(request)
             if cut:  # the worker's socket breaks while jobs are at every stage
                 await until(lambda: jobs(room), "the job is assigned", 30)
-                for worker in list(room_server._hub.workers.values()):
+                for worker in list(room_server.workers.by_id.values()):
                     await worker.close(1001, "chaos")
 
             def ended() -> bool:

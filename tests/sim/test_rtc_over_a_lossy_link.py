@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,42 @@ async def test_pictures_keep_coming(room_server: RoomServer, link: LossyLink, co
                     if good == 100:
                         break
             assert link.lost > 5
+
+
+async def test_encoded_frames_name_what_is_lost(room_server: RoomServer, link: LossyLink) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM) as (alice, bob):
+        _, tone = await alice.publish_tone(440)
+        async with feeding(tone):
+            track, *_ = await bob.seen("track_subscribed")
+            packets: list[rtc.EncodedFrame] = []
+            async with asyncio.timeout(60), rtc.EncodedFrameStream(track) as stream:
+                async for packet in stream:
+                    packets.append(packet)
+                    if len(packets) >= 300 and any(p.discontinuity for p in packets):
+                        break
+    # A hole is where the sender's clock jumps over packets, and nowhere else.
+    for one, two in pairwise(packets):
+        step = (two.rtp_timestamp - one.rtp_timestamp) % 2**32
+        assert step % 960 == 0
+        assert two.discontinuity == (step > 960)
+        assert two.presentation_us > one.presentation_us
+
+
+@pytest.mark.parametrize("codec", [rtc.VideoCodec.VP8, rtc.VideoCodec.H264])
+async def test_encoded_pictures_recover(room_server: RoomServer, link: LossyLink, codec: rtc.VideoCodec) -> None:
+    async with in_room(room_server, GREENROOM, GREENROOM) as (alice, bob):
+        _, task = await alice.publish_picture((220, 30, 30), (30, 30, 220), video_codec=codec)
+        async with feeding(task):
+            track, *_ = await bob.seen("track_subscribed")
+            frames: list[rtc.EncodedFrame] = []
+            async with asyncio.timeout(60), rtc.EncodedFrameStream(track) as stream:
+                async for frame in stream:
+                    frames.append(frame)
+                    if len(frames) >= 150:
+                        break
+    assert frames[0].key_frame and not frames[0].discontinuity
+    assert all(one.presentation_us < two.presentation_us for one, two in pairwise(frames))
+    # Whatever is lost for good is followed by a key frame within the second, because one is asked for.
+    for index, frame in enumerate(frames[:-30]):
+        if frame.discontinuity:
+            assert any(later.key_frame for later in frames[index : index + 30])

@@ -1,4 +1,5 @@
-"""A room server whose media is a fake and whose signalling is real; a conversation whose providers are fakes."""
+"""A room server whose media is a fake and whose signalling is real; a dispatcher whose rooms are fakes; a conversation whose
+providers are."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import pytest
 from greenroom.server.app import RoomServer
 from greenroom.server.config import ServerConfig
 
+from .dispatch_stage import QUICK, Stage, open_stage
 from .scene import Scene
 from .server_fakes import FakeMediaServer
 
@@ -28,6 +30,13 @@ async def server(media: FakeMediaServer) -> AsyncIterator[RoomServer]:
         yield one
     finally:
         await one.stop()
+
+
+@pytest.fixture
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """A dispatcher that waits for nobody long. Times of its own: `parametrize("stage", [JobTimes(...)], indirect=True)`."""
+    async with open_stage(getattr(request, "param", QUICK)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -144,6 +144,7 @@ def test_a_minute_of_clock_difference_is_forgiven():
         (signed({"exp": int(time.time()) - 120}), "invalid token: token is expired"),
         (jwt.encode({"iss": KEY, "sub": "ann", "exp": int(time.time()) + 3600}, None, "none"), "invalid token"),
     ],
+    ids=["empty", "garbage", "dots", "nested", "infinite", "stranger", "nobody", "forged", "expired", "unsigned"],
 )
 def test_the_server_says_why_a_token_is_refused(text, message):
     with pytest.raises(AuthError) as caught:

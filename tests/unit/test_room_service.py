@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
+import aiohttp
 import pytest
 from livekit.protocol import models, rtc
 
@@ -175,3 +177,34 @@ async def test_agents_named_in_a_token_are_dispatched_by_the_join_that_creates_t
         async with LiveKitAPI(server.url, "devkey", "secret") as one:
             listed = await one.agent_dispatch.list_dispatch("test")
         assert [(dispatch.agent_name, dispatch.metadata) for dispatch in listed] == [("kitt", "m")]
+
+
+TOO_LONG = [{"metadata": "x" * 17}, {"attributes": {"key": "x" * 14}}, {"deployment": "a b"}]
+
+
+@pytest.mark.parametrize("wish", TOO_LONG, ids=["metadata", "attributes", "deployment"])
+async def test_what_an_agent_is_told_has_a_limit_however_it_is_asked_for(server, media, rooms, wish):
+    limits = {"max_metadata_size": 16, "max_attributes_size": 16}
+    server.manager.settings = dataclasses.replace(server.manager.settings, **limits)
+    agent = api.RoomAgentDispatch(agent_name="kitt", **wish)
+    async with LiveKitAPI(server.url, "devkey", "secret") as one:
+        request = api.CreateAgentDispatchRequest(agent_name="kitt", room="test", **wish)
+        code, text = await refused(one.agent_dispatch.create_dispatch(request))
+    assert code == "invalid_argument" and ("exceeds limits" in text or text == "invalid deployment")
+    assert (await refused(rooms.create_room(api.CreateRoomRequest(name="test", agents=[agent]))))[0] == code
+    builder = api.AccessToken("devkey", "secret").with_identity("alice")
+    builder.with_grants(api.VideoGrants(room_join=True, room="test"))
+    jwt = builder.with_room_config(api.RoomConfiguration(agents=[agent])).to_jwt()
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        async with client(server, media, "alice", jwt=jwt):
+            pass
+    assert caught.value.status == 400
+    assert not server.manager.rooms
+
+
+async def test_what_an_agent_is_told_may_be_as_long_as_the_limit(server, rooms):
+    async with LiveKitAPI(server.url, "devkey", "secret") as one:
+        longest = {"metadata": "x" * 512 * 1024, "attributes": {"a": "x" * (64 * 1024 - 1)}, "deployment": "d" * 64}
+        request = api.CreateAgentDispatchRequest(agent_name="kitt", room="test", **longest)
+        created = await one.agent_dispatch.create_dispatch(request)
+    assert created.metadata == longest["metadata"]

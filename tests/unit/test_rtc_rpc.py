@@ -183,3 +183,10 @@ async def test_unsupported_version() -> None:
     async with asyncio.timeout(5):
         assert (await got.get()).WhichOneof("value") == "rpc_ack"
         assert (await got.get()).rpc_response.error.code == Code.UNSUPPORTED_VERSION
+
+
+async def test_calls_are_answered_when_the_room_is_joined_again() -> None:
+    link = Link(alice=2, bob=2)
+    link["bob"].register_rpc_method("m", lambda data: "yes")
+    await link["bob"]._core.rpc.close()
+    assert await _call(link) == "yes"

@@ -46,7 +46,7 @@ def test_dual_query() -> None:
     query = dual_query(proto.ConnectionSettings(auto_subscribe=True), participant_sid="PA_x", reason=1)
     assert (query["protocol"], query["client_protocol"], query["auto_subscribe"]) == ("17", "2", "1")
     assert (query["reconnect"], query["sid"], query["reconnect_reason"]) == ("1", "PA_x", "1")
-    assert query["capabilities"] == "CAP_COMPRESSION_DEFLATE_RAW"
+    assert query["capabilities"] == "CAP_PACKET_TRAILER,CAP_COMPRESSION_DEFLATE_RAW"
 
 
 def test_track_sids_of_a_description() -> None:

@@ -74,16 +74,16 @@ class Answered:
     """Counts the answers that participants were given."""
 
     def __init__(self, server: RoomServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        from greenroom.server.participant import Participant
+        from greenroom.server.negotiation import Negotiation
 
         self.by_identity: Counter[str] = Counter()
-        take = Participant.take_offer
+        take = Negotiation.take_offer
 
-        def counted(participant: Participant, *offered: Any) -> None:
-            self.by_identity[participant.identity] += 1
-            take(participant, *offered)
+        def counted(negotiation: Negotiation, *offered: Any) -> None:
+            self.by_identity[negotiation.participant.identity] += 1
+            take(negotiation, *offered)
 
-        monkeypatch.setattr(Participant, "take_offer", counted)
+        monkeypatch.setattr(Negotiation, "take_offer", counted)
 
     @property
     def total(self) -> int:

@@ -11,7 +11,8 @@ from livekit.protocol import models, room
 from greenroom.api import AccessToken, ServerError, VideoGrants
 from greenroom.api.twirp import TwirpClient
 from greenroom.server.auth import Auth, Authenticator
-from greenroom.server.twirp import Rpc, TwirpError, TwirpRouter
+from greenroom.server.router import LocalRouter
+from greenroom.server.twirp import Rpc, Services, TwirpError, TwirpRouter
 
 PATH = "/twirp/livekit.RoomService"
 
@@ -29,9 +30,8 @@ async def echo(auth: Auth, request: room.CreateRoomRequest) -> models.Room:
 
 @pytest.fixture
 async def client():
-    router = TwirpRouter(
-        Authenticator({"devkey": "secret"}), {"RoomService": {"CreateRoom": Rpc(room.CreateRoomRequest, echo)}}
-    )
+    services = Services({"RoomService": {"CreateRoom": Rpc(room.CreateRoomRequest, echo)}})
+    router = TwirpRouter(Authenticator({"devkey": "secret"}), services, LocalRouter())
     app = web.Application(client_max_size=1024)
     app.router.add_route("*", "/twirp/{service}/{method}", router.handle)
     async with TestClient(TestServer(app)) as test_client:

@@ -165,3 +165,20 @@ def test_a_receiver_takes_only_what_is_signed_for_this_body():
         receive("{}", token)
     with pytest.raises(ValueError, match="no sha256"):
         receive("{}", AccessToken("devkey", "secret").to_jwt())
+
+
+async def test_an_error_while_delivering_is_told_and_ends_no_later_event(hooked, monkeypatch, caplog):
+    hooked.start()
+
+    def broken(*_args, **_options):
+        raise RuntimeError("cannot be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(webhooks_module, "MessageToJson", broken)
+        hooked.emit("room_started", hooked.room)
+        async with asyncio.timeout(WAIT):
+            while "cannot be written" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert "webhooks of room den to" in caplog.text
+    hooked.emit("room_finished", hooked.room)
+    assert (await hooked.receiver.next()).event == "room_finished"

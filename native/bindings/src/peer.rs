@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod audio;
 pub(crate) mod buffer;
 mod connection;
+mod encoded;
 mod engine;
 mod error;
 mod video;
@@ -19,6 +20,8 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<video::VideoInput>()?;
     m.add_class::<video::VideoSink>()?;
     m.add_class::<video::NativeVideoFrame>()?;
+    m.add_class::<encoded::EncodedSink>()?;
+    m.add_class::<encoded::NativeEncodedFrame>()?;
     m.add_function(wrap_pyfunction!(video::convert_video, m)?)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use greenroom_codecs::video::VideoCodec;
 use str0m::config::DtlsCert;
@@ -18,6 +18,8 @@ use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc
 use crate::audio::input::AudioPacket;
 use crate::audio::receiver::AudioReceiver;
 use crate::data::{DataChannels, MAX_MESSAGE};
+use crate::encoded::receiver::{Arrival, EncodedReceiver};
+use crate::encoded::timeline::{GroupClock, SenderTime};
 use crate::error::PeerError;
 use crate::event::{Event, EventQueue, Id};
 use crate::negotiate::Negotiation;
@@ -25,6 +27,7 @@ use crate::pool::CodecPool;
 use crate::sockets::Socket;
 use crate::stats::{PeerSnapshot, StatsBook};
 use crate::video::input::{VideoInput, VideoPacket};
+use crate::video::metadata;
 use crate::video::receiver::{CodedFrame, VideoReceiver};
 
 /// More rounds than this at one instant would be a loop.
@@ -63,6 +66,9 @@ pub(crate) struct Connection {
     stats: StatsBook,
     audio_receivers: HashMap<Mid, Arc<AudioReceiver>>,
     video_receivers: HashMap<Mid, Arc<VideoReceiver>>,
+    encoded_receivers: HashMap<Mid, Arc<EncodedReceiver>>,
+    /// One for the sections of a participant, while any of them is received encoded.
+    group_clocks: HashMap<String, Weak<GroupClock>>,
     video_sending: HashMap<Mid, Arc<VideoSending>>,
     /// What arrives on a section; nothing has arrived on the others.
     codecs: HashMap<Mid, Codec>,
@@ -93,6 +99,8 @@ impl Connection {
             stats: StatsBook::default(),
             audio_receivers: HashMap::new(),
             video_receivers: HashMap::new(),
+            encoded_receivers: HashMap::new(),
+            group_clocks: HashMap::new(),
             video_sending: HashMap::new(),
             codecs: HashMap::new(),
             shown_rids: HashMap::new(),
@@ -216,8 +224,13 @@ impl Connection {
         if self.codecs.insert(data.mid, data.params.spec().codec).is_none() {
             self.events.push(Event::Media(self.id, data.mid.to_string()));
         }
+        let arrival = arrival(&data);
+        let encoded = self.encoded_receivers.get(&data.mid);
         let codec = match data.params.spec().codec {
             Codec::Opus => {
+                if let Some(receiver) = encoded {
+                    receiver.packet(**data.seq_range.start(), arrival, &data.data);
+                }
                 if let Some(receiver) = self.audio_receivers.get(&data.mid) {
                     let time = data.time.rebase(Frequency::FORTY_EIGHT_KHZ).numer();
                     receiver.packet(**data.seq_range.start(), time, data.network_time, data.data);
@@ -228,18 +241,28 @@ impl Connection {
             Codec::H264 => VideoCodec::H264,
             _ => return,
         };
-        if let Some(receiver) = self.video_receivers.get(&data.mid) {
+        let decoded = self.video_receivers.get(&data.mid);
+        if decoded.is_some() || encoded.is_some() {
             if data.rid.is_some_and(|rid| *self.shown_rids.entry(data.mid).or_insert(rid) != rid) {
                 return;
             }
-            receiver.frame(CodedFrame {
+            let (picture_len, metadata) = metadata::split(&data.data);
+            let frame = CodedFrame {
                 codec,
                 contiguous: data.contiguous,
                 key: data.is_keyframe(),
                 timestamp_us: data.time.rebase(Frequency::MICROS).numer() as i64,
                 rotation: data.ext_vals.video_orientation.map_or(0, |orientation| orientation as u8),
                 data: data.data,
-            });
+                picture_len,
+                metadata: metadata.map(Arc::new),
+            };
+            if let Some(receiver) = encoded {
+                receiver.frame(arrival, &frame);
+            }
+            if let Some(receiver) = decoded {
+                receiver.frame(frame);
+            }
         }
     }
 
@@ -253,11 +276,25 @@ impl Connection {
         self.video_receivers.entry(mid).or_insert_with(make).clone()
     }
 
+    /// The receiver of a section's encoded frames, made at the first wish for them by `make`, and the clock of its group.
+    pub fn encoded_receiver(
+        &mut self,
+        mid: Mid,
+        group: &str,
+        make: impl FnOnce() -> Arc<EncodedReceiver>,
+    ) -> (Arc<EncodedReceiver>, Arc<GroupClock>) {
+        self.group_clocks.retain(|_, clock| clock.strong_count() > 0);
+        let clock = self.group_clocks.get(group).and_then(Weak::upgrade).unwrap_or_default();
+        self.group_clocks.insert(group.to_owned(), Arc::downgrade(&clock));
+        (self.encoded_receivers.entry(mid).or_insert_with(make).clone(), clock)
+    }
+
     /// Everything that has sinks, to be ended outside of the peer's lock.
     pub fn take_receivers(&mut self) -> Receivers {
         Receivers {
             audio: self.audio_receivers.drain().map(|(_, receiver)| receiver).collect(),
             video: self.video_receivers.drain().map(|(_, receiver)| receiver).collect(),
+            encoded: self.encoded_receivers.drain().map(|(_, receiver)| receiver).collect(),
         }
     }
 
@@ -273,6 +310,12 @@ impl Connection {
             if let Some(section) = section.filter(|section| !section.sending) {
                 section.concealed_ms = receiver.concealed_ms();
                 section.lost = receiver.jitter_stats().lost;
+                section.decoded = receiver.decoded();
+            }
+        }
+        for (mid, receiver) in &self.video_receivers {
+            if let Some(section) = snapshot.sections.get_mut(&mid.to_string()) {
+                section.decoded = receiver.decoded();
             }
         }
         if let Some(rtc) = rtc {
@@ -381,13 +424,23 @@ impl Connection {
 pub(crate) struct Receivers {
     audio: Vec<Arc<AudioReceiver>>,
     video: Vec<Arc<VideoReceiver>>,
+    encoded: Vec<Arc<EncodedReceiver>>,
 }
 
 impl Receivers {
     pub fn end(&self) {
         self.audio.iter().for_each(|receiver| receiver.end());
         self.video.iter().for_each(|receiver| receiver.end());
+        self.encoded.iter().for_each(|receiver| receiver.end());
     }
+}
+
+fn arrival(data: &MediaData) -> Arrival {
+    let report = data.last_sender_info.and_then(|info| {
+        let at = info.ntp_time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(SenderTime { rtp: info.rtp_time.numer() as u32, at_us: i64::try_from(at.as_micros()).ok()? })
+    });
+    Arrival { rtp: data.time.numer(), at: data.network_time, report }
 }
 
 fn rtc_codec(codec: VideoCodec) -> Codec {

@@ -33,6 +33,7 @@ pub enum Event {
     /// Frames wait in the sink; said once until they are read.
     Audio(Id),
     Video(Id),
+    Encoded(Id),
     /// No more frames will come.
     End(Id),
     /// A full source has room again.

@@ -6,8 +6,10 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod audio;
+mod clock;
 mod connection;
 pub mod data;
+pub mod encoded;
 mod engine;
 mod error;
 mod event;
@@ -28,7 +30,7 @@ pub use engine::Engine;
 pub use error::PeerError;
 pub use event::{Event, EventQueue, Id};
 pub use peer::{Peer, Place};
-pub use sinks::{AudioSink, VideoSink};
+pub use sinks::{AudioSink, EncodedSink, VideoSink};
 pub use stats::{PeerSnapshot, SectionStats};
 pub use str0m::media::MediaKind;
 

@@ -10,12 +10,14 @@ use str0m::{Candidate, Rtc};
 use crate::audio::input::{AudioInput, AudioSending};
 use crate::audio::sink::{AudioFormat, AudioRing, HARD_LIMIT_MS, SinkFeed};
 use crate::connection::{Connection, VideoSending};
+use crate::encoded::frame::{EncodedRing, MAX_WAITING_BYTES};
+use crate::encoded::receiver::EncodedReceiver;
 use crate::error::PeerError;
 use crate::event::{Event, Id};
 use crate::negotiate::{Negotiation, NewSection};
 use crate::sending::{AudioSection, Sending, VideoSection};
 use crate::shared::PeerShared;
-use crate::sinks::{AudioSink, VideoSink};
+use crate::sinks::{AudioSink, EncodedSink, VideoSink};
 use crate::stats::PeerSnapshot;
 use crate::video::input::{VideoInput, VideoLayer};
 use crate::video::receiver::{VideoReceiver, VideoRing};
@@ -110,6 +112,7 @@ impl Peer {
     }
 
     /// A sendonly video section in the next offer. `layers` largest first; one with an empty rid means no simulcast.
+    /// `trailers`: what is said about pictures goes along, which the other side must know of.
     pub fn send_video(
         &self,
         source: &Arc<VideoInput>,
@@ -117,11 +120,13 @@ impl Peer {
         stream_id: &str,
         codec: VideoCodec,
         layers: &[VideoLayer],
+        trailers: bool,
     ) -> Result<String, PeerError> {
-        self.send_video_at(Place::New { receive: false }, source, cid, stream_id, codec, layers)
+        self.send_video_at(Place::New { receive: false }, source, cid, stream_id, codec, layers, trailers)
     }
 
     /// The same on a section that the program chooses. One that exists has one layer.
+    #[allow(clippy::too_many_arguments, reason = "those of send_video and the place")]
     pub fn send_video_at(
         &self,
         place: Place<'_>,
@@ -130,6 +135,7 @@ impl Peer {
         stream_id: &str,
         codec: VideoCodec,
         layers: &[VideoLayer],
+        trailers: bool,
     ) -> Result<String, PeerError> {
         if layers.is_empty() || layers.len() > 4 {
             return Err(PeerError::invalid(format!("{} video layers; 1 to 4 are possible", layers.len())));
@@ -160,7 +166,7 @@ impl Peer {
             Ok(mid)
         })?;
         let section = Arc::new(VideoSection::new(&self.shared, mid, codec, sending));
-        source.attach(section.clone(), codec, layers);
+        source.attach(section.clone(), codec, layers, trailers);
         lock(&self.sending).push(Sending::Video(section));
         Ok(mid.to_string())
     }
@@ -246,23 +252,60 @@ impl Peer {
         let host = &self.shared.host;
         let ring = Arc::new(VideoRing::new(host.next_id(), capacity, Event::Video, host.events.clone()));
         let mid = Mid::from(mid);
-        let peer = Arc::downgrade(&self.shared);
         let receiver = self.shared.with(|connection, _| {
             check_section(connection, mid, MediaKind::Video)?;
-            Ok(connection.video_receiver(mid, || {
-                let request = move || {
-                    let Some(peer) = peer.upgrade() else { return };
-                    // A closed peer needs no key frame.
-                    let _ = peer.with(|connection, _| {
-                        connection.request_keyframe(mid);
-                        Ok(())
-                    });
-                };
-                VideoReceiver::new(&host.pool, Box::new(request))
-            }))
+            Ok(connection.video_receiver(mid, || VideoReceiver::new(&host.pool, self.keyframe_request(mid))))
         })?;
         receiver.attach(ring.clone());
         Ok(VideoSink { ring, receiver })
+    }
+
+    /// Attach a sink for a receiving section's frames as they come, undecoded. Pictures begin with a key frame, which is
+    /// asked for. `group`: sections with the same are one participant's, and their times are made comparable. `capacity` in
+    /// frames, the oldest are dropped; 0: about ten seconds. No more than [`MAX_WAITING_BYTES`] wait.
+    pub fn receive_encoded(
+        &self,
+        mid: &str,
+        kind: MediaKind,
+        group: &str,
+        capacity: usize,
+    ) -> Result<EncodedSink, PeerError> {
+        let is_audio = kind == MediaKind::Audio;
+        let capacity = match capacity {
+            0 if is_audio => 500,
+            0 => 300,
+            some => some.min(10_000),
+        };
+        let host = &self.shared.host;
+        let ring = Arc::new(EncodedRing::weighed(
+            host.next_id(),
+            capacity,
+            |frame| frame.data().len(),
+            MAX_WAITING_BYTES,
+            Event::Encoded,
+            host.events.clone(),
+        ));
+        let mid = Mid::from(mid);
+        let (receiver, clock) = self.shared.with(|connection, _| {
+            check_section(connection, mid, kind)?;
+            let make = || EncodedReceiver::new(&host.pool, self.keyframe_request(mid));
+            Ok(connection.encoded_receiver(mid, group, make))
+        })?;
+        receiver.attach(ring.clone(), is_audio, clock);
+        Ok(EncodedSink { ring, receiver, is_audio })
+    }
+
+    /// Asks the sender of a section for a key frame, when it is called.
+    fn keyframe_request(&self, mid: Mid) -> Box<dyn Fn() + Send + Sync> {
+        let peer = Arc::downgrade(&self.shared);
+        Box::new(move || {
+            let Some(peer) = peer.upgrade() else { return };
+            // A closed peer needs no key frame.
+            let _ = peer.with(|connection, _| {
+                connection.request_keyframe(mid);
+                Ok(())
+            });
+        })
     }
 
     /// Queue a binary message. Returns the bytes that wait on the channel after it.

@@ -8,13 +8,19 @@ use crate::lock;
 
 struct State<T> {
     frames: VecDeque<T>,
+    weight: usize,
     announced: bool,
     ended: bool,
+    /// Frames that made room for others: since the last read, and in all.
+    unsaid: u64,
+    dropped: u64,
 }
 
 pub struct FrameRing<T> {
     id: Id,
     capacity: usize,
+    weigh: fn(&T) -> usize,
+    max_weight: usize,
     ready: fn(Id) -> Event,
     events: Arc<EventQueue>,
     state: Mutex<State<T>>,
@@ -22,23 +28,40 @@ pub struct FrameRing<T> {
 
 impl<T> FrameRing<T> {
     pub(crate) fn new(id: Id, capacity: usize, ready: fn(Id) -> Event, events: Arc<EventQueue>) -> Self {
-        let state = Mutex::new(State { frames: VecDeque::new(), announced: false, ended: false });
-        Self { id, capacity: capacity.max(1), ready, events, state }
+        Self::weighed(id, capacity, |_| 0, usize::MAX, ready, events)
+    }
+
+    /// Bounded by what its frames weigh together, too.
+    pub(crate) fn weighed(
+        id: Id,
+        capacity: usize,
+        weigh: fn(&T) -> usize,
+        max_weight: usize,
+        ready: fn(Id) -> Event,
+        events: Arc<EventQueue>,
+    ) -> Self {
+        let state = State { frames: VecDeque::new(), weight: 0, announced: false, ended: false, unsaid: 0, dropped: 0 };
+        Self { id, capacity: capacity.max(1), weigh, max_weight, ready, events, state: Mutex::new(state) }
     }
 
     pub fn id(&self) -> Id {
         self.id
     }
 
-    /// Add a frame; the oldest makes room when the ring is full.
+    /// Add a frame; the oldest make room when the ring is full.
     pub(crate) fn push(&self, frame: T) {
+        let weight = (self.weigh)(&frame);
         let mut state = lock(&self.state);
         if state.ended {
             return;
         }
-        if state.frames.len() >= self.capacity {
-            state.frames.pop_front();
+        while state.frames.len() >= self.capacity || state.weight.saturating_add(weight) > self.max_weight {
+            let Some(oldest) = state.frames.pop_front() else { break };
+            state.weight -= (self.weigh)(&oldest);
+            state.unsaid += 1;
+            state.dropped += 1;
         }
+        state.weight += weight;
         state.frames.push_back(frame);
         if !std::mem::replace(&mut state.announced, true) {
             self.events.push((self.ready)(self.id));
@@ -47,9 +70,20 @@ impl<T> FrameRing<T> {
 
     /// Take all frames that wait.
     pub fn read(&self) -> VecDeque<T> {
+        self.read_counting().0
+    }
+
+    /// All frames that wait, and how many before them made room since the last read.
+    pub(crate) fn read_counting(&self) -> (VecDeque<T>, u64) {
         let mut state = lock(&self.state);
         state.announced = false;
-        std::mem::take(&mut state.frames)
+        state.weight = 0;
+        (std::mem::take(&mut state.frames), std::mem::take(&mut state.unsaid))
+    }
+
+    /// Frames that nobody read in time.
+    pub fn dropped(&self) -> u64 {
+        lock(&self.state).dropped
     }
 
     /// No more frames: said once, after the frames that still wait.

@@ -18,6 +18,8 @@ pub struct SectionStats {
     pub nacks: u64,
     pub plis: u64,
     pub concealed_ms: u64,
+    /// Packets of sound, or frames, that went to a decoder.
+    pub decoded: u64,
     pub codec: String,
     pub ssrc: Option<u32>,
 }

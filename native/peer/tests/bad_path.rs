@@ -32,7 +32,7 @@ fn call(path: Path) {
     let camera = left.engine.video_input(false);
     let sound = a.send_audio(&microphone, "mic", "s", 32_000, false, false).unwrap();
     let layer = VideoLayer { rid: String::new(), scale_down_by: 1.0, max_bitrate: 1_000_000, max_fps: 0.0 };
-    let picture = a.send_video(&camera, "cam", "s", VideoCodec::Vp8, &[layer]).unwrap();
+    let picture = a.send_video(&camera, "cam", "s", VideoCodec::Vp8, &[layer], false).unwrap();
     a.add_data_channel("_reliable", true, None).unwrap();
     let relay = negotiate_over(path, &a, &b);
     left.wait_for(Event::Connected(a.id()));

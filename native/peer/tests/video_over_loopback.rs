@@ -51,9 +51,9 @@ fn both_ways(codec: VideoCodec) {
     let (mut left, mut right) = (Side::new(), Side::new());
     let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
     let (red, blue) = (left.engine.video_input(false), right.engine.video_input(false));
-    let sent = a.send_video(&red, "cid", "stream", codec, &one_layer()).unwrap();
+    let sent = a.send_video(&red, "cid", "stream", codec, &one_layer(), false).unwrap();
     negotiate(&a, &b);
-    let back = b.send_video(&blue, "cid2", "stream2", codec, &one_layer()).unwrap();
+    let back = b.send_video(&blue, "cid2", "stream2", codec, &one_layer(), false).unwrap();
     negotiate(&b, &a);
     left.wait_for(Event::Connected(a.id()));
     right.wait_for(Event::Connected(b.id()));
@@ -90,7 +90,7 @@ fn a_still_picture_reaches_whoever_comes_late() {
     let (mut left, mut right) = (Side::new(), Side::new());
     let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
     let source = left.engine.video_input(true);
-    let mid = a.send_video(&source, "cid", "stream", VideoCodec::Vp8, &one_layer()).unwrap();
+    let mid = a.send_video(&source, "cid", "stream", VideoCodec::Vp8, &one_layer(), false).unwrap();
     // Pushed once, before anybody is there.
     source.push(&flat(64, 48, [200, 200, 20]), 64, 48, PixelFormat::Rgba, 0, 0).unwrap();
     negotiate(&a, &b);
@@ -110,7 +110,7 @@ fn muted_video_stops_and_comes_back() {
     let (mut left, mut right) = (Side::new(), Side::new());
     let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
     let source = left.engine.video_input(false);
-    let mid = a.send_video(&source, "cid", "stream", VideoCodec::Vp8, &one_layer()).unwrap();
+    let mid = a.send_video(&source, "cid", "stream", VideoCodec::Vp8, &one_layer(), false).unwrap();
     negotiate(&a, &b);
     left.wait_for(Event::Connected(a.id()));
     let sink = b.receive_video(&mid, 0).unwrap();
@@ -134,7 +134,7 @@ fn simulcast_sends_three_sizes() {
         max_fps: 0.0,
     };
     let layers = [layer("f", 1.0, 800_000), layer("h", 2.0, 300_000), layer("q", 4.0, 100_000)];
-    let mid = a.send_video(&source, "cid", "stream", VideoCodec::Vp8, &layers).unwrap();
+    let mid = a.send_video(&source, "cid", "stream", VideoCodec::Vp8, &layers, false).unwrap();
     let (offer, answer) = negotiate(&a, &b);
     assert!(offer.contains("a=simulcast:send f;h;q\r\n") && offer.contains("a=rid:q send\r\n"), "{offer}");
     assert!(answer.contains("a=simulcast:recv f;h;q\r\n"), "{answer}");
@@ -157,10 +157,10 @@ fn mistakes_are_errors() {
     let left = Side::new();
     let a = left.engine.add_peer().unwrap();
     let source = left.engine.video_input(false);
-    assert!(a.send_video(&source, "c", "s", VideoCodec::Vp8, &[]).is_err());
+    assert!(a.send_video(&source, "c", "s", VideoCodec::Vp8, &[], false).is_err());
     let mut two = one_layer();
     two.extend(one_layer());
-    assert!(a.send_video(&source, "c", "s", VideoCodec::Vp8, &two).is_err());
+    assert!(a.send_video(&source, "c", "s", VideoCodec::Vp8, &two, false).is_err());
     assert!(a.receive_video("x", 0).is_err());
     let mids = a.add_receive(MediaKind::Video, 1).unwrap();
     assert!(a.receive_video(&mids[0], 0).is_ok(), "a section may be listened to before its offer is made");

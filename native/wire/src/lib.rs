@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used)]
 
+pub mod annexb;
 pub mod av1;
 pub mod demux;
 pub mod ext;
@@ -17,6 +18,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod seq;
 pub mod stun;
+pub mod trailer;
 pub mod vp8;
 pub mod vp9;
 

@@ -43,6 +43,17 @@ pub struct Temporal {
     pub layer_sync: bool,
 }
 
+/// Width and height that a key frame states (RFC 6386 section 9.1), without the scaling that a viewer may apply. `frame` is
+/// whole and begins behind the payload descriptor. None for other frames and for what is no VP8.
+pub fn picture_size(frame: &[u8]) -> Option<(u16, u16)> {
+    let head: &[u8; 10] = frame.first_chunk()?;
+    if head[0] & 1 != 0 || head[3..6] != [0x9d, 0x01, 0x2a] {
+        return None;
+    }
+    let side = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]) & 0x3fff;
+    Some((side(6), side(8))).filter(|(width, height)| *width > 0 && *height > 0)
+}
+
 /// A parsed payload descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Descriptor {
@@ -146,5 +157,20 @@ impl Descriptor {
             w.u8(layer | self.key_idx.unwrap_or(0) & 0x1f)?;
         }
         Ok(w.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_key_frames() {
+        let key = [0x10, 2, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x40];
+        assert_eq!(picture_size(&key), Some((320, 240)));
+        assert_eq!(picture_size(&key[..9]), None);
+        assert_eq!(picture_size(&[0x11, 2, 0, 0x9d, 0x01, 0x2a, 0x40, 0x01, 0xf0, 0x40]), None);
+        assert_eq!(picture_size(&[0x10, 2, 0, 0x9d, 0x01, 0x2b, 0x40, 0x01, 0xf0, 0x40]), None);
+        assert_eq!(picture_size(&[0x10, 2, 0, 0x9d, 0x01, 0x2a, 0, 0, 0xf0, 0x40]), None);
     }
 }

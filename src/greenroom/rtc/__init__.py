@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
         RemoteDataTrack as RemoteDataTrack,
     )
     from .e2ee import E2EEManager as E2EEManager, E2EEOptions as E2EEOptions, KeyProviderOptions as KeyProviderOptions
+    from .encoded_frames import EncodedFrame as EncodedFrame, EncodedFrameStream as EncodedFrameStream
     from .enums import (
         AudioTrackFeature as AudioTrackFeature,
         ConnectionQuality as ConnectionQuality,
@@ -148,6 +149,7 @@ _HOMES = {
     ),
     "data_track": ("DataTrackFrame", "DataTrackInfo", "DataTrackStream", "LocalDataTrack", "RemoteDataTrack"),
     "e2ee": ("E2EEManager", "E2EEOptions", "KeyProviderOptions"),
+    "encoded_frames": ("EncodedFrame", "EncodedFrameStream"),
     "enums": (
         "AudioTrackFeature",
         "ConnectionQuality",

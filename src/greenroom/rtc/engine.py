@@ -25,7 +25,7 @@ _inherited: list[dict[asyncio.AbstractEventLoop, Engine]] = []
 """Engines of a parent process, kept so that nobody drops them: their threads are not here to be joined."""
 
 _PEER_EVENTS = ("connected", "disconnected", "failed", "channel", "channel_closed", "data", "drained", "media")
-_SINK_EVENTS = ("audio", "video", "end")
+_SINK_EVENTS = ("audio", "video", "encoded", "end")
 _SOURCE_EVENTS = ("room", "silent", "keyframe_request")
 
 

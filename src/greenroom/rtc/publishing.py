@@ -112,6 +112,7 @@ def add_track_request(track: LocalTrack, cid: str, options: TrackPublishOptions)
             request.audio_features.append(models.AudioTrackFeature.TF_PRECONNECT_BUFFER)
         return request
     request.type = models.TrackType.VIDEO
+    request.packet_trailer_features.extend(map(int, options.frame_metadata_features))  # type: ignore[arg-type]
     source = source_of(track)
     request.width, request.height = source.width, source.height
     layers = [

@@ -52,6 +52,7 @@ def send_track(
         stream_id=stream_id,
         codec=codec_name(options),
         layers=layers_of(track, options),
+        trailers=bool(options.frame_metadata_features),
         mid=mid,
         receive=receive,
     )

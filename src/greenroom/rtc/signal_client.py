@@ -33,7 +33,10 @@ CLOSE_TIMEOUT = 1.0
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
 ROOM_MISSING = "requested room does not exist"
 
-_CAPABILITIES = (models.ClientInfo.Capability.CAP_COMPRESSION_DEFLATE_RAW,)
+_CAPABILITIES = (
+    models.ClientInfo.Capability.CAP_PACKET_TRAILER,
+    models.ClientInfo.Capability.CAP_COMPRESSION_DEFLATE_RAW,
+)
 
 
 class PathNotFound(ConnectError):

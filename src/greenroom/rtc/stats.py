@@ -29,6 +29,8 @@ class ReceivedRtpStreamStats(Record):
 
 
 class InboundRtpStreamStats(Record):
+    """`frames_decoded`: pictures, or packets of sound, that went to a decoder; 0 while nobody wants them decoded."""
+
     __slots__ = ()
     FIELDS = {  # noqa: RUF012
         "mid": "",
@@ -36,6 +38,7 @@ class InboundRtpStreamStats(Record):
         "nack_count": 0,
         "pli_count": 0,
         "concealed_samples": 0,
+        "frames_decoded": 0,
     }
 
 
@@ -146,6 +149,7 @@ def _section_stats(mid: str, section: dict[str, Any], kind: str, outbound: bool)
                     nack_count=nacks,
                     pli_count=plis,
                     concealed_samples=int(section.get("concealed_ms", 0) * 48),
+                    frames_decoded=section.get("decoded", 0),
                 ),
             )
         )

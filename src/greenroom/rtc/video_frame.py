@@ -131,7 +131,8 @@ class VideoFrame:
 
 @dataclass(slots=True)
 class VideoFrameEvent:
-    """What a `VideoStream` yields. `timestamp_us`: capture time on the sender's media clock, in microseconds."""
+    """What a `VideoStream` yields. `timestamp_us`: capture time on the sender's media clock, in microseconds. `metadata`: what
+    the sender says about this picture; None when it says nothing."""
 
     frame: VideoFrame
     timestamp_us: int

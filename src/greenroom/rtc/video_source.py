@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from .engine import Engine, get_engine
 from .enums import VideoRotation
+from .frame_metadata import to_native
 from .messages import FrameMetadata
 from .video_frame import VideoFrame, plane_sizes
 
 if TYPE_CHECKING:
-    from greenroom._native import VideoInput
+    from greenroom._native import FrameWords, VideoInput
 
 
 class VideoSource:
@@ -31,7 +32,7 @@ class VideoSource:
         self._is_screencast = is_screencast
         self._engine: Engine | None = None
         self._input: VideoInput | None = None
-        self._pending: tuple[VideoFrame, int, int] | None = None
+        self._pending: tuple[VideoFrame, int, int, FrameWords | None] | None = None
         self._closed = False
 
     @property
@@ -62,19 +63,26 @@ class VideoSource:
         rotation: int = VideoRotation.VIDEO_ROTATION_0,
         metadata: FrameMetadata | None = None,
     ) -> None:
-        """Hand over a picture; returns at once. `timestamp_us` 0 means now. `metadata` is not transmitted."""
+        """Hand over a picture; returns at once. `timestamp_us` 0 means now.
+
+        `metadata` goes along on tracks that were published with `frame_metadata_features`. User data that does not fit is
+        left out, with a warning.
+
+        Raises:
+            ValueError: a timestamp or an id in `metadata` is out of range.
+        """
         if self._closed:
             return
         timestamp_us = timestamp_us or time.monotonic_ns() // 1000
         if self._input is None:
-            self._pending = (frame, timestamp_us, int(rotation))
+            self._pending = (frame, timestamp_us, int(rotation), to_native(metadata))
         else:
-            self._push(frame, timestamp_us, int(rotation))
+            self._push(frame, timestamp_us, int(rotation), to_native(metadata))
 
-    def _push(self, frame: VideoFrame, timestamp_us: int, rotation: int) -> None:
+    def _push(self, frame: VideoFrame, timestamp_us: int, rotation: int, words: FrameWords | None) -> None:
         assert self._input is not None
         data = frame.data[: sum(plane_sizes(frame.width, frame.height, frame.type))]
-        self._input.push(data, frame.width, frame.height, int(frame.type), timestamp_us, rotation)
+        self._input.push(data, frame.width, frame.height, int(frame.type), timestamp_us, rotation, words)
 
     async def aclose(self) -> None:
         """Stop. Twice is fine."""

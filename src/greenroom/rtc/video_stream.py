@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from .enums import TrackKind, VideoBufferType, VideoRotation
+from .frame_metadata import from_native
 from .media_stream import FrameReader, MediaStream
 from .track import RemoteTrackCore
 from .video_frame import VideoFrame, VideoFrameEvent
@@ -87,4 +88,5 @@ class VideoReader(FrameReader[VideoFrameEvent]):
             frame = VideoFrame(width, height, native_frame.format, bytearray(native_frame))
         else:
             frame = VideoFrame(width, height, native_frame.format, memoryview(native_frame)).convert(self._format)
-        return VideoFrameEvent(frame, native_frame.timestamp_us, VideoRotation(native_frame.rotation))
+        rotation = VideoRotation(native_frame.rotation)
+        return VideoFrameEvent(frame, native_frame.timestamp_us, rotation, from_native(native_frame.metadata))

@@ -130,7 +130,7 @@ class Accounts:
             del self._sessions[participant]
         now = asyncio.get_running_loop().time()
         moved = {True: 0, False: 0}
-        for peer in participant.peers():
+        for peer in participant.negotiation:
             stats = self._manager.media.peer_stats(peer.number)
             for entry in (stats or {}).get("tracks") or ():
                 stream = (peer.number, entry.get("track"), entry.get("layer"), entry.get("ssrc"))

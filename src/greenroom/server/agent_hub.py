@@ -1,4 +1,4 @@
-"""`/agent`: the WebSocket that agent workers hold open. Knows workers, not rooms; `dispatch` decides who gets what.
+"""`/agent`: the WebSockets that agent workers hold open. What comes of them is told to `workers`.
 
 Reference 4.1 and 4.2. Binary `livekit.WorkerMessage` in, `livekit.ServerMessage` out.
 """
@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from google.protobuf.message import DecodeError
 from livekit.protocol import agent, models
 
 from .auth import Authenticator, AuthError
+from .bounds import DEPLOYMENT
 from .ids import new_id
+from .workers import Workers
 
-__all__ = ["AgentHub", "Worker", "WorkerListener"]
+__all__ = ["AgentHub", "SocketWorker"]
 
 logger = logging.getLogger("greenroom.server.agents")
 
@@ -29,7 +28,6 @@ OFFER_SECONDS = 10.0
 SEND_SECONDS = 5.0
 """A worker that takes longer to read a message is disconnected."""
 HEARTBEAT_SECONDS = 30.0
-DEPLOYMENT = re.compile(r"[^\s_]{0,64}")
 JOB_TYPES = (agent.JobType.JT_ROOM, agent.JobType.JT_PUBLISHER, agent.JobType.JT_PARTICIPANT)
 
 
@@ -37,8 +35,8 @@ class BadFrame(Exception):
     """The worker sent something that ends its connection. The text is the close reason."""
 
 
-class Worker:
-    """One registered worker, as long as its socket is open."""
+class SocketWorker:
+    """A `Worker` whose socket this is."""
 
     def __init__(self, socket: web.WebSocketResponse, api_key: str, request: agent.RegisterWorkerRequest) -> None:
         self.id = new_id("AW")
@@ -114,26 +112,11 @@ class Worker:
         await self._socket.close(code=code, message=reason.encode()[:120])
 
 
-class WorkerListener(Protocol):
-    """What the dispatcher wants to know. Called on the event loop; must not block."""
-
-    def worker_ready(self, worker: Worker) -> None:
-        """It registered, or stopped being full."""
-
-    def worker_gone(self, worker: Worker) -> None: ...
-
-    def job_updated(self, worker: Worker, update: agent.UpdateJobStatus) -> None: ...
-
-    def jobs_kept(self, worker: Worker, job_ids: Sequence[str]) -> None:
-        """After a reconnect: jobs that the worker still runs."""
-
-
 class AgentHub:
-    def __init__(self, authenticator: Authenticator, server_info: models.ServerInfo) -> None:
-        self.workers: dict[str, Worker] = {}
-        self.listener: WorkerListener | None = None
-        self.registered = asyncio.Event()
-        """Set while there are workers."""
+    """Takes workers in and tells `workers` of them."""
+
+    def __init__(self, authenticator: Authenticator, server_info: models.ServerInfo, workers: Workers) -> None:
+        self._workers = workers
         self._authenticator = authenticator
         self._server_info = server_info
         self._sockets: set[web.WebSocketResponse] = set()
@@ -153,7 +136,7 @@ class AgentHub:
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT_SECONDS, timeout=2.0)
         await socket.prepare(request)
         self._sockets.add(socket)
-        worker: Worker | None = None
+        worker: SocketWorker | None = None
         try:
             worker = await self._register(socket, auth.api_key)
             await self._serve(socket, worker)
@@ -168,7 +151,7 @@ class AgentHub:
                 await socket.close()
         return socket
 
-    async def _register(self, socket: web.WebSocketResponse, api_key: str) -> Worker:
+    async def _register(self, socket: web.WebSocketResponse, api_key: str) -> SocketWorker:
         try:
             message = await asyncio.wait_for(_receive(socket), REGISTER_SECONDS)
         except TimeoutError as error:
@@ -180,56 +163,49 @@ class AgentHub:
             raise BadFrame("invalid job type")
         if not DEPLOYMENT.fullmatch(request.deployment):
             raise BadFrame("invalid deployment")
-        worker = Worker(socket, api_key, request)
+        worker = SocketWorker(socket, api_key, request)
         response = agent.RegisterWorkerResponse(worker_id=worker.id, server_info=self._server_info)
         if not await worker.send(agent.ServerMessage(register=response)):
             raise BadFrame("gone while registering")
-        self.workers[worker.id] = worker
-        self.registered.set()
         logger.info("agent worker %s registered as %r (%s)", worker.id, worker.agent_name, worker.version)
-        if self.listener:
-            self.listener.worker_ready(worker)
+        self._workers.add(worker)
         return worker
 
-    async def _serve(self, socket: web.WebSocketResponse, worker: Worker) -> None:
+    async def _serve(self, socket: web.WebSocketResponse, worker: SocketWorker) -> None:
         while (message := await _receive(socket)) is not None:
             kind = message.WhichOneof("message")
             if kind == "availability":
                 worker.answered(message.availability)
             elif kind == "update_worker":
                 self._update_worker(worker, message.update_worker)
-            elif kind == "update_job" and self.listener:
-                self.listener.job_updated(worker, message.update_job)
-            elif kind == "migrate_job" and self.listener:
-                self.listener.jobs_kept(worker, message.migrate_job.job_ids)
+            elif kind == "update_job":
+                self._workers.job_updated(worker, message.update_job)
+            elif kind == "migrate_job":
+                asked = list(dict.fromkeys(message.migrate_job.job_ids))
+                claimed = await self._workers.claim(worker, asked)
+                for job_id in asked:
+                    if job_id not in claimed:
+                        await worker.terminate(job_id)
             elif kind == "ping":
                 pong = agent.WorkerPong(last_timestamp=message.ping.timestamp, timestamp=int(time.time() * 1000))
                 await worker.send(agent.ServerMessage(pong=pong))
             elif kind == "register":
                 raise BadFrame("already registered")
 
-    def _update_worker(self, worker: Worker, update: agent.UpdateWorkerStatus) -> None:
+    def _update_worker(self, worker: SocketWorker, update: agent.UpdateWorkerStatus) -> None:
         worker.load = min(max(update.load, 0.0), 1.0) if update.load == update.load else 1.0  # NaN is full
         worker.job_count = update.job_count
         was_full = worker.full
         if update.HasField("status"):
             worker.full = update.status == agent.WorkerStatus.WS_FULL
         worker.full = worker.full or update.draining
-        if was_full and not worker.full and self.listener:
-            self.listener.worker_ready(worker)
+        if was_full and not worker.full:
+            self._workers.ready(worker)
 
-    def _forget(self, worker: Worker) -> None:
-        self.workers.pop(worker.id, None)
-        if not self.workers:
-            self.registered.clear()
+    def _forget(self, worker: SocketWorker) -> None:
         worker.lost()
         logger.info("agent worker %s (%r) is gone", worker.id, worker.agent_name)
-        if self.listener and not self._closing:
-            self.listener.worker_gone(worker)
-
-    def matching(self, agent_name: str, deployment: str) -> Iterable[Worker]:
-        """Workers, full ones too, that jobs of such a dispatch may run on."""
-        return (w for w in self.workers.values() if w.agent_name == agent_name and w.deployment == deployment)
+        self._workers.remove(worker)
 
     async def close(self) -> None:
         self._closing = True

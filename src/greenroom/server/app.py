@@ -18,6 +18,7 @@ from livekit.protocol.room import RoomConfiguration
 
 from . import signal
 from .accounts import Accounts
+from .admission import Admissions
 from .agent_hub import AgentHub
 from .auth import Authenticator
 from .bounds import MAX_OWN_BYTES
@@ -26,23 +27,26 @@ from .dispatch import DEV_MAX_LOSSES, MAX_LOSSES, Dispatcher
 from .gate import Gate, GuardedSite, add_admission, add_gate
 from .http import add_cors, add_dev_token, add_health, add_page, collapse_slashes, http_logger, page_folder
 from .manager import MediaFailed, RoomManager
+from .node import LocalNode
 from .prometheus import Metrics, MetricsServer
+from .router import LocalRouter, Router
 from .rules import Rules, load_rules
 from .services.dispatch_service import dispatch_rpcs
 from .services.not_connected import not_connected_rpcs
 from .services.room_service import room_rpcs
 from .settings import RoomSettings
-from .twirp import Rpc, TwirpRouter
+from .twirp import Rpc, Services, TwirpRouter
 from .webhooks import Webhooks
+from .workers import Workers
 
 if TYPE_CHECKING:
     from greenroom._native import MediaServer
 
-__all__ = ["RoomServer", "Services", "StartError"]
+__all__ = ["RoomServer", "ServiceMaker", "StartError"]
 
 logger = logging.getLogger("greenroom.server")
 
-Services = Callable[["RoomServer"], Mapping[str, Mapping[str, Rpc]]]
+ServiceMaker = Callable[["RoomServer"], Mapping[str, Mapping[str, Rpc]]]
 
 MAX_BODY = 10 * 1024 * 1024
 KEEPALIVE_SECONDS = 75.0
@@ -62,6 +66,8 @@ class RoomServer:
     `media` replaces the native core and is closed with the server. `rules`: the application's own, in place of those that the
     configuration names. `services(server)` is called as it starts and returns API services (`{"Egress": {"StartEgress":
     Rpc(...)}}`), in place of its own where the name is the same; a service that needs to end does so before `stop`.
+    `router` finds the nodes of rooms that live elsewhere, and is started and closed with the server; without one all rooms
+    live here.
 
     When media fails for good, everybody is sent away, joins are refused with 503, and `failed` returns: whoever runs the
     server ends the process then. As a context manager it raises MediaFailed at its end.
@@ -73,13 +79,17 @@ class RoomServer:
         *,
         media: MediaServer | None = None,
         rules: Rules | None = None,
-        services: Services | None = None,
+        services: ServiceMaker | None = None,
+        router: Router | None = None,
     ) -> None:
         self.config = config or ServerConfig.dev()
         self.config.check()
         self._services = services or (lambda _server: {})
         self._rules = rules or _rules(self.config)
         self.authenticator = Authenticator(self.config.keys)
+        self.workers = Workers()
+        """The agent workers that the rooms here may be given."""
+        self.router: Router = router or LocalRouter()
         self.port = 0
         self._media = media
         self._runner: web.AppRunner | None = None
@@ -138,27 +148,29 @@ class RoomServer:
         settings = room_settings(config)
         self._media = self._media or _native_media(config)
         self._manager = RoomManager(settings, self._media, self.authenticator, self._rules)
-        self._accounts = Accounts(self._manager, self._manager.referee)
+        manager = self._manager
+        self._accounts = Accounts(manager, manager.referee)
         gate = Gate(config.limit, config.trusted_proxies, self._manager.limited, loopback_is_free=config.development)
-        self._hub = AgentHub(self.authenticator, settings.server_info())
+        self._hub = AgentHub(self.authenticator, settings.server_info(), self.workers)
         losses = DEV_MAX_LOSSES if config.development else MAX_LOSSES
-        self._dispatcher = Dispatcher(self._manager, self._hub, self.authenticator, max_losses=losses)
+        self._dispatcher = Dispatcher(self._manager, self.workers, self.authenticator, max_losses=losses)
         metrics = Metrics(self._manager, self._media, node_id=settings.node_id)
-        twirp = TwirpRouter(
-            self.authenticator,
+        services = Services(
             {
-                "RoomService": room_rpcs(self._manager, config.limit),
-                "AgentDispatchService": dispatch_rpcs(self._dispatcher),
+                "RoomService": room_rpcs(manager, config.limit),
+                "AgentDispatchService": dispatch_rpcs(self._dispatcher, manager),
                 **not_connected_rpcs(),
                 **self._services(self),
-            },
-            gate.api_call,
+            }
         )
+        admissions = Admissions(manager, self._accounts)
+        await self.router.start(LocalNode(settings.node_id, manager, self.workers, admissions, services))
+        twirp = TwirpRouter(self.authenticator, services, self.router, gate.api_call)
         twirp.observe(metrics.twirp_call)
         if config.webhook.urls:
             self._webhooks = Webhooks(config.webhook, self.authenticator, self._manager)
         self._runner = web.AppRunner(
-            self._app(twirp, gate, self._accounts),
+            self._app(twirp, gate),
             access_log=None,
             logger=http_logger,
             max_line_size=_line_bytes(settings),
@@ -180,19 +192,19 @@ class RoomServer:
         self._accounts.start()
         self._dispatcher.start()
 
-    def _app(self, twirp: TwirpRouter, gate: Gate, accounts: Accounts) -> web.Application:
+    def _app(self, twirp: TwirpRouter, gate: Gate) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY)
         add_gate(app, gate)  # first, so that nothing is done for a request that is one too many
         if self.manager.referee.asks_admission:
             add_admission(app, gate, self.manager.referee)
         add_cors(app)
         page = page_folder() if self.config.serve_playground else None
-        add_health(app, lambda: not (self._draining or self.failure), page)
+        add_health(app, lambda: self.router.ready and not (self._draining or self.failure), page)
         if page:
             add_page(app, page)
         if self.config.development:
             add_dev_token(app, self.authenticator)
-        signal.add_routes(app, self.manager, self.authenticator, gate, accounts)
+        signal.add_routes(app, self.router, self.authenticator, gate, lambda: self.manager.settings)
         assert self._hub is not None
         app.router.add_get("/agent", self._hub.handle)
         app.router.add_route("*", "/twirp/{service}/{method}", twirp.handle)
@@ -202,6 +214,7 @@ class RoomServer:
     async def drain(self, seconds: float) -> bool:
         """Report not ready, and wait until everybody left. False when `seconds` passed first."""
         self._draining = True
+        self.router.drain()
         manager = self.manager
         gone = asyncio.Event()
 
@@ -225,6 +238,7 @@ class RoomServer:
     async def stop(self) -> None:
         """Send everybody away, close every socket and thread."""
         self._draining = True
+        self.router.drain()
         if self._dispatcher:
             await self._dispatcher.close()
         if self._manager:
@@ -235,6 +249,7 @@ class RoomServer:
             await self._hub.close()
         if self._runner:
             await self._runner.cleanup()
+        await self.router.close()
         if self._metrics_server:
             await self._metrics_server.stop()
         if self._webhooks:

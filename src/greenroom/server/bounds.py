@@ -6,7 +6,10 @@ Rates are in `budgets`; what one description may hold is in `sdp.parse`, because
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
+    "DEPLOYMENT",
     "MAX_ATTRIBUTES",
     "MAX_DATA_TRACKS",
     "MAX_DATA_TRACK_REQUEST",
@@ -33,6 +36,10 @@ MAX_JSON_MESSAGE = 256 * 1024
 """The same for JSON, which costs about ten times as much to read."""
 MAX_MALFORMED = 16
 """Messages that cannot be read before the connection is ended."""
+
+# Agents.
+DEPLOYMENT = re.compile(r"[^\s_]{0,64}")
+"""What a deployment may be called, by a worker and by those who ask for it."""
 
 # One participant.
 MAX_ATTRIBUTES = 512

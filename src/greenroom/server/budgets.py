@@ -1,8 +1,8 @@
 """Budgets: how much of the server one connection, one participant or one address may use.
 
 Everything here is arithmetic on a time that the caller passes in (seconds of any monotonic clock). A budget is a token
-bucket: tokens come at a steady rate, up to `BURST_SECONDS` worth of them, and whatever costs something takes some. Two
-ways to ask: `take` refuses what there are no tokens for (HTTP), `charge` always books and says how long the caller has to
+bucket: tokens come at a steady rate, up to `BURST_SECONDS` worth of them (joins: `JOIN_BURST_SECONDS`), and whatever costs
+something takes some. Two ways to ask: `take` refuses what there are no tokens for (HTTP), `charge` always books and says how long the caller has to
 wait first (signalling, where waiting loses nothing).
 """
 
@@ -12,10 +12,25 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-__all__ = ["BURST_SECONDS", "PATIENCE", "Bucket", "BucketTable", "DataBudget", "Rates", "SignalBudget", "offer_weight"]
+__all__ = [
+    "BURST_SECONDS",
+    "JOIN_BURST_SECONDS",
+    "PATIENCE",
+    "Bucket",
+    "BucketTable",
+    "DataBudget",
+    "Rates",
+    "SignalBudget",
+    "offer_weight",
+]
 
 BURST_SECONDS = 4.0
 """What was not used for this long may be used at once."""
+
+JOIN_BURST_SECONDS = 20.0
+"""The same for the joins of one identity. Somebody who comes back quickly, again and again, is a tab that is reloaded or a
+connection that flaps, and means it. What an identity costs in the long run is bounded by the rate, and what all behind one
+address cost by theirs."""
 
 PATIENCE = 10.0
 """Seconds after which a budget that never recovered counts as a flood: four times the burst that is allowed anyway."""
@@ -41,7 +56,7 @@ class Rates:
 
     # One identity, one API key.
     identity_joins: int = 2
-    """Sessions that one identity begins or resumes in one room."""
+    """Sessions that one identity begins or resumes in one room; `JOIN_BURST_SECONDS` of them may come at once."""
     key_requests: int = 0
     """API calls signed by one key."""
 
@@ -130,8 +145,10 @@ class BucketTable:
 
     A forgotten bucket would be full again anyway unless more than `most` keys are active at once."""
 
-    def __init__(self, rate: float, *, most: int = 65536) -> None:
+    def __init__(self, rate: float, *, burst: float = 0.0, most: int = 65536) -> None:
+        """`rate`, `burst`: of each bucket."""
         self._rate = rate
+        self._burst = burst
         self._most = most
         self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
 
@@ -141,7 +158,7 @@ class BucketTable:
     def bucket(self, key: Hashable) -> Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(self._rate)
+            bucket = self._buckets[key] = Bucket(self._rate, self._burst)
             if len(self._buckets) > self._most:
                 self._buckets.popitem(last=False)
         else:

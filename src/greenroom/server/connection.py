@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from typing import Protocol
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, WSMessage
 from google.protobuf.json_format import MessageToJson
 from livekit.protocol import rtc
 
-__all__ = ["Frame", "SignalConnection"]
+__all__ = ["Frame", "SignalConnection", "SignalSocket"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +45,30 @@ class Frame:
         return self._text
 
 
+class SignalSocket(Protocol):
+    """A WebSocket as far as signalling needs one: aiohttp's own, or this node's end of a relay."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def __aiter__(self) -> AsyncIterator[WSMessage]:
+        """What comes, pings and pongs included, until it is closed."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Raises ConnectionError. Waits while the other end does not read."""
+
+    async def send_str(self, data: str) -> None: ...
+
+    async def pong(self, message: bytes) -> None: ...
+
+    async def close(self, *, code: int, message: bytes) -> object: ...
+
+
 class SignalConnection:
     """Queues messages for a WebSocket; `run` writes them. A closed connection swallows what is sent."""
 
-    def __init__(self, ws: web.WebSocketResponse) -> None:
-        self._ws = ws
+    def __init__(self, socket: SignalSocket) -> None:
+        self._socket = socket
         self._queue: asyncio.Queue[tuple[Frame, int] | None] = asyncio.Queue()
         """Messages, and the bytes that count as waiting."""
         self._queued = 0
@@ -96,12 +117,12 @@ class SignalConnection:
                 frame, size = waiting
                 self._queued -= size
                 if self.json:
-                    await self._ws.send_str(frame.text)
+                    await self._socket.send_str(frame.text)
                 else:
-                    await self._ws.send_bytes(frame.binary)
+                    await self._socket.send_bytes(frame.binary)
             flood = self._close_code == WSCloseCode.POLICY_VIOLATION
             async with asyncio.timeout(FLOOD_CLOSE_TIMEOUT if flood else CLOSE_TIMEOUT):
-                await self._ws.close(code=self._close_code, message=self._close_text.encode()[:123])
+                await self._socket.close(code=self._close_code, message=self._close_text.encode()[:123])
         except (ConnectionError, RuntimeError, TimeoutError) as error:
             logger.debug("signalling socket ended: %s", error)
         finally:

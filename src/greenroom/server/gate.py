@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from .budgets import Bucket, BucketTable, Rates
+from .budgets import JOIN_BURST_SECONDS, Bucket, BucketTable, Rates
 from .rules import Referee, Refused, Visitor
-from .twirp import TwirpError
+from .twirp import REFUSALS, TwirpError
 
 __all__ = ["Gate", "GuardedSite", "add_admission", "add_gate"]
 
@@ -24,16 +24,6 @@ logger = logging.getLogger("greenroom.server")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-TWIRP_CODES = {
-    400: "invalid_argument",
-    401: "unauthenticated",
-    403: "permission_denied",
-    404: "not_found",
-    429: "resource_exhausted",
-    503: "unavailable",
-}
-"""Status of a refusal to Twirp's word for it."""
 
 REFUSED_CONNECTION = (
     b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -59,7 +49,7 @@ class Gate:
         self._accepts = BucketTable(rates.address_requests)
         self._requests = BucketTable(rates.address_requests)
         self._joins = BucketTable(rates.address_joins)
-        self._identity_joins = BucketTable(rates.identity_joins)
+        self._identity_joins = BucketTable(rates.identity_joins, burst=rates.identity_joins * JOIN_BURST_SECONDS)
         self._keys = BucketTable(rates.key_requests)
 
     # --- addresses -----------------------------------------------------------------------------------------------
@@ -200,7 +190,7 @@ def add_admission(app: web.Application, gate: Gate, referee: Referee) -> None:
             referee.admit(visitor)
         except Refused as refused:
             if request.path.lstrip("/").startswith("twirp/"):
-                return TwirpError(TWIRP_CODES[refused.status], str(refused)).response()
+                return TwirpError(REFUSALS[refused.status], str(refused)).response()
             return web.Response(status=refused.status, text=str(refused))
         return await handler(request)
 

@@ -6,13 +6,12 @@ import ipaddress
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from aiohttp import web
-from aiohttp.abc import AbstractMatchInfo
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -70,17 +69,44 @@ def add_cors(app: web.Application) -> None:
 
 def collapse_slashes(app: web.Application) -> None:
     """`//rtc` is `/rtc`: a base URL with a trailing slash is a common mistake that clients used to get away with."""
-    resolve = app.router.resolve
+    app.router.register_resource(_DoubledSlashes(app.router))
 
-    async def collapsed(request: web.Request) -> AbstractMatchInfo:
+
+class _DoubledSlashes(web.AbstractResource):
+    """Stands for every path that begins with two slashes or more: finds what the path with one of them leads to."""
+
+    def __init__(self, router: web.UrlDispatcher) -> None:
+        super().__init__()
+        self._router = router
+
+    @property
+    def canonical(self) -> str:
+        return "/"  # the dispatcher comes here for every path that it has found nothing for
+
+    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
         raw = request.rel_url.raw_path
-        if raw.startswith("//"):
-            path = "/" + raw.lstrip("/")
-            url = URL.build(path=path, query_string=request.rel_url.raw_query_string, encoded=True)
-            request = request.clone(rel_url=url)
-        return await resolve(request)
+        if not raw.startswith("//"):
+            return None, set()
+        url = URL.build(path="/" + raw.lstrip("/"), query_string=request.rel_url.raw_query_string, encoded=True)
+        return await self._router.resolve(request.clone(rel_url=url)), set()
 
-    app.router.resolve = collapsed  # type: ignore[method-assign,assignment]
+    def raw_match(self, path: str) -> bool:
+        return False  # no route is ever added to it
+
+    def url_for(self, **kwargs: str) -> NoReturn:
+        raise RuntimeError("doubled slashes are taken, never given")
+
+    def add_prefix(self, prefix: str) -> NoReturn:
+        raise RuntimeError("doubled slashes collapse at the root only")
+
+    def get_info(self) -> Any:
+        return {"path": self.canonical}
+
+    def __len__(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[web.AbstractRoute]:
+        return iter(())
 
 
 def page_folder() -> Path | None:

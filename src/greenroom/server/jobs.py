@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from livekit.protocol import agent, agent_dispatch
 
-from .agent_hub import Worker
 from .ids import new_id
+from .workers import Worker
 
-__all__ = ["Dispatch", "JobRecord", "Slot", "SlotKey"]
+__all__ = ["Dispatch", "JobRecord", "JobTimes", "Slot", "SlotKey", "now_ns"]
 
 ENDED = (agent.JobStatus.JS_SUCCESS, agent.JobStatus.JS_FAILED)
 KEPT_JOBS = 64
@@ -19,6 +19,24 @@ KEPT_JOBS = 64
 
 SlotKey: TypeAlias = tuple[int, str, str]
 """Job type, namespace, participant sid ("" for a room's job)."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobTimes:
+    """How long who is waited for, in seconds."""
+
+    settle: float = 1.0
+    """How long the room may trail a worker's report: then what a finished job left behind is removed."""
+    back: float = 3.0
+    """Time a worker whose socket broke has to come back, before jobs without an agent in the room go to others."""
+    afterwork: float = 300.0
+    """Time a job may go on after its agent left the room, before it is asked to end."""
+    last_word: float = 60.0
+    """Time its worker has to say, after that, how it ended."""
+    orphan: float = 2.0
+    """How often an agent without a worker is looked at. Twice in a row without signalling, and it died with its worker."""
+    remove: float = 3.0
+    """Time an agent has to leave by itself after its dispatch was deleted."""
 
 
 def now_ns() -> int:

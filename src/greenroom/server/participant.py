@@ -1,4 +1,4 @@
-"""One participant of a room: who it is, what it may do, its peer connections and its signalling."""
+"""One participant of a room: who it is, what it may do, how it is told things, and when it ends."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from aiohttp import WSCloseCode
 from livekit.protocol import models, rtc
 
 from . import ids
-from .bounds import MAX_ATTRIBUTES
 from .budgets import Bucket, DataBudget, SignalBudget
 from .client_rules import client_configuration, publishable_codecs, receivable_codecs
 from .connection import Frame, SignalConnection
-from .echoes import Echoes
 from .join import joined_attributes
+from .negotiation import Negotiation
 from .permissions import Grants
+from .profile import LimitExceeded, Profile
 from .publishing import Publications
-from .returning import Will, key_of
-from .sdp import SdpError, SessionDescription
+from .returning import ApiMutes, Will, key_of
 from .subscriptions import SubscriptionSet
 from .tracks import PublishedTrack
 from .transport import Answerer, Offerer
@@ -71,10 +70,6 @@ _BROKEN = frozenset(
 """Ends that a client does not mean: it comes back with a full reconnect."""
 
 
-class LimitExceeded(ValueError):
-    """Name, metadata or attributes are longer than configured."""
-
-
 def kind_of(claims: Claims) -> models.ParticipantInfo.Kind:
     return KINDS.get(claims.kind, models.ParticipantInfo.Kind.STANDARD)
 
@@ -94,9 +89,8 @@ class Participant:
         self.join = join
         self.identity = identity
         self.sid = ids.new_id("PA")
-        self.name = self.claims.name
-        self.metadata = join.metadata or self.claims.metadata
-        self.attributes = joined_attributes(self.claims, join)
+        own = joined_attributes(self.claims, join)
+        self.profile = Profile(self.claims.name, join.metadata or self.claims.metadata, own)
         self.grants = Grants(auth.video, publish_only=bool(join.publish_only))
         self.kind = kind_of(self.claims)
         self.kind_details = [
@@ -127,41 +121,29 @@ class Participant:
         """When its last message came: what was sent to it since then is perhaps lost."""
         self.away_since = self.heard_at
         """`heard_at` as it was before the last resume."""
-        self._changed_at = 0
-        """Unix second of the last change of name, metadata, attributes or permission."""
-        self._muted_by_api: dict[str, tuple[float, bool]] = {}
-        """Track sid to when, and what it was told to be."""
+        self._api_mutes = ApiMutes()
         self.drop_signal_on_resume = ""
         """Set by `SimulateScenario`: "after" or "before" the messages of the next resume."""
         self.resumable = True
         """False once there is nothing left to come back to: the client has to join anew."""
         self._connection: SignalConnection | None = connection
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._echoes = Echoes()
         self._closed = False
-        addresses = room.settings.node_ips
-        self.publisher_pc = Answerer(
-            room.media,
-            room.next_number(),
-            room.number,
-            addresses,
-            ask=self._ask_sections,
-            until_offer=self.signal_budget.until_offer,
-        )
-        self.subscriber_pc: Offerer | None = None
-        if not join.single:
-            self.subscriber_pc = Offerer(
-                room.media,
-                room.next_number(),
-                room.number,
-                addresses,
-                enabled=self.receivable,
-                pace=Bucket(rates.server_offers),
-                send_offer=self._send_offer,
-                stuck=self._negotiation_stuck,
-            )
+        self.negotiation = Negotiation(self, single=join.single)
 
     # --- what others see -----------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.profile.name
+
+    @property
+    def metadata(self) -> str:
+        return self.profile.metadata
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        return self.profile.attributes
 
     @property
     def tracks(self) -> dict[str, PublishedTrack]:
@@ -202,21 +184,20 @@ class Participant:
         return wanted and self.protocol > 9 and self.join.client.browser != "firefox"
 
     @property
-    def downlink(self) -> Answerer | Offerer:
-        """The peer connection on which this participant receives."""
-        return self.subscriber_pc or self.publisher_pc
+    def publisher_pc(self) -> Answerer:
+        return self.negotiation.publisher
 
     @property
-    def subscriber_primary(self) -> bool:
-        return self.subscriber_pc is not None and self.permission.can_subscribe
+    def subscriber_pc(self) -> Offerer | None:
+        return self.negotiation.subscriber
+
+    @property
+    def downlink(self) -> Answerer | Offerer:
+        return self.negotiation.downlink
 
     @property
     def primary(self) -> Answerer | Offerer:
-        """The peer connection whose state is the participant's, and which carries data to it."""
-        return self.downlink if self.subscriber_primary else self.publisher_pc
-
-    def peers(self) -> list[Answerer | Offerer]:
-        return [self.publisher_pc] + ([self.subscriber_pc] if self.subscriber_pc else [])
+        return self.negotiation.primary
 
     def to_proto(self) -> models.ParticipantInfo:
         return models.ParticipantInfo(
@@ -314,73 +295,10 @@ class Participant:
         elif self._connection:
             self._connection.abort()
 
-    # --- negotiation ---------------------------------------------------------------------------------------------
-
-    def take_offer(self, offered: rtc.SessionDescription, offer: SessionDescription | SdpError) -> None:
-        """The client's offer, read, or why it cannot be. What cannot be answered is told as a full reconnect: the client
-        would wait in vain."""
-        try:
-            if isinstance(offer, SdpError):
-                raise offer
-            matches = self.publications.match(offer)
-            answer = self.publisher_pc.answer(
-                offer,
-                enabled=self.receivable,
-                publishable=self.publishable,
-                options=self.publications.options(matches),
-            )
-        except SdpError as error:
-            logger.warning("%s in %s: offer refused: %s", self.identity, self.room.name, error)
-            self.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
-            return
-        self.publications.negotiated(matches, answer.sections)
-        self.receivers_changed()
-        self.send(
-            answer=rtc.SessionDescription(
-                type="answer", sdp=answer.text, id=offered.id, mid_to_track_id=answer.mid_to_track
-            )
-        )
-        self.publisher_pc.apply()
-        self.subscriptions.bound(answer.bound)
-        self.subscriptions.refused(answer.refused)
-
-    def expects_answer(self, answered: rtc.SessionDescription) -> bool:
-        """Whether it is worth reading."""
-        return self.subscriber_pc is not None and self.subscriber_pc.expects(answered.id)
-
-    def take_answer(self, answered: rtc.SessionDescription, answer: SessionDescription | SdpError) -> None:
-        if self.subscriber_pc is None:
-            return
-        try:
-            if isinstance(answer, SdpError):
-                raise answer
-            bound, refused = self.subscriber_pc.take_answer(answer, answered.id)
-        except SdpError as error:
-            logger.warning("%s in %s: answer refused: %s", self.identity, self.room.name, error)
-            self.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
-            return
-        self.subscriptions.bound(bound)
-        self.subscriptions.refused(refused)
-
-    def receivers_changed(self) -> None:
-        self.publisher_pc.set_receivers(list(self.tracks.values()))
-
-    def _ask_sections(self, audios: int, videos: int) -> None:
-        self.send(media_sections_requirement=rtc.MediaSectionsRequirement(num_audios=audios, num_videos=videos))
-
-    def _send_offer(self, sdp: str, offer_id: int, mid_to_track: dict[str, str]) -> None:
-        self.send(offer=rtc.SessionDescription(type="offer", sdp=sdp, id=offer_id, mid_to_track_id=mid_to_track))
-
-    def _negotiation_stuck(self) -> None:
-        if self.downlink.connected:
-            self.send_leave(Reason.STATE_MISMATCH, Action.RECONNECT)
-
     # --- transport events ----------------------------------------------------------------------------------------
 
     def peer_connected(self, number: int) -> None:
-        for peer in self.peers():
-            if peer.number == number:
-                peer.connected = True
+        self.negotiation.set_connected(number, True)
         if self.primary.connected:
             self.cancel_timer("return")
             self.cancel_timer("join")
@@ -392,9 +310,7 @@ class Participant:
 
     def peer_lost(self, number: int, *, resumable: bool) -> None:
         """Media is gone: ask the client to come back, and wait for it a little while."""
-        for peer in self.peers():
-            if peer.number == number:
-                peer.connected = False
+        self.negotiation.set_connected(number, False)
         if self.primary.number != number and resumable:
             return
         if not self.connected_signal:
@@ -407,9 +323,7 @@ class Participant:
         """The core forgot the peer connections: there is nothing to resume, so the client joins anew."""
         self.resumable = False
         self.room.forget_peers(self)
-        for peer in self.peers():
-            peer.connected = False
-            peer.close()
+        self.negotiation.lose()
         if self.connected_signal:
             self._send_back(Reason.STATE_MISMATCH, Action.RECONNECT)
         else:
@@ -444,45 +358,23 @@ class Participant:
         permission: models.ParticipantPermission | None = None,
     ) -> None:
         """Change what is given. An attribute with an empty value goes. Raises LimitExceeded and then changes nothing."""
-        limits = self.room.settings
-        merged = {key: value for key, value in {**self.attributes, **(attributes or {})}.items() if value}
-        if name is not None and limits.max_name_length and len(name) > limits.max_name_length:
-            raise LimitExceeded("name exceeds the limit")
-        if metadata is not None and limits.max_metadata_size and len(metadata.encode()) > limits.max_metadata_size:
-            raise LimitExceeded("metadata size exceeds the limit")
-        if attributes and len(merged) > MAX_ATTRIBUTES:
-            raise LimitExceeded(f"more than {MAX_ATTRIBUTES} attributes")
-        size = sum(len(key.encode()) + len(value.encode()) for key, value in merged.items())
-        if attributes and limits.max_attributes_size and size > limits.max_attributes_size:
-            raise LimitExceeded("attributes size exceeds the limit")
-        if name is not None:
-            self.name = name
-        if metadata is not None:
-            self.metadata = metadata
-        self.attributes = merged
+        self.profile.change(self.room.settings, name=name, metadata=metadata, attributes=attributes)
         if permission is not None:
             self._set_permission(permission)
             self.room.presence_changed()
-        self._changed_at = int(time.time())
         self.changed()
         self.refresh_token()
 
     def update_by_client(self, request: rtc.UpdateParticipantMetadata) -> None:
         """The client's own `UpdateParticipantMetadata`; empty name and metadata mean: not this one. Raises LimitExceeded."""
-        now = asyncio.get_running_loop().time()
-        own = {"name": self.name, "metadata": self.metadata}
-        asked = {"name": request.name, "metadata": request.metadata}
-        meant = self._echoes.meant(now, own, asked, otherwise=bool(request.attributes))
+        meant = self.profile.meant(request, asyncio.get_running_loop().time())
         self.update(name=meant["name"], metadata=meant["metadata"], attributes=dict(request.attributes))
 
     def update_by_api(self, **changes: Any) -> None:
         """`update` by somebody else than the client, which does not know of it yet."""
-        before = {"name": self.name, "metadata": self.metadata}
+        before = self.profile.own()
         self.update(**changes)
-        now = asyncio.get_running_loop().time()
-        for field, value in before.items():
-            if getattr(self, field) != value:
-                self._echoes.replaced(now, field, value)
+        self.profile.replaced(before, asyncio.get_running_loop().time())
 
     def _set_permission(self, permission: models.ParticipantPermission) -> None:
         was_hidden = self.permission.hidden
@@ -493,7 +385,7 @@ class Participant:
             self.room.data.tracks.withdraw(self)
         if not permission.can_publish:
             self.is_publisher = False
-        self.receivers_changed()
+        self.negotiation.receivers_changed()
         self.subscriptions.reconcile()
         self.room.data.tracks.reconcile(self)
         if was_hidden != permission.hidden:
@@ -510,18 +402,15 @@ class Participant:
         if not muted and not self.room.settings.enable_remote_unmute:
             raise PermissionError("remote unmute not enabled")
         if info.muted != muted:
-            known = self.publications.tracks
-            self._muted_by_api = {sid: told for sid, told in self._muted_by_api.items() if sid in known}
-            self._muted_by_api[track_sid] = (asyncio.get_running_loop().time(), muted)
+            self._api_mutes.add(track_sid, muted, asyncio.get_running_loop().time(), self.tracks)
             self.send(mute=rtc.MuteTrackRequest(sid=track_sid, muted=muted))
             self.set_muted(track_sid, muted)
         return info
 
     def send_missed_mutes(self) -> None:
-        """After a resume: the API's mutes that the client perhaps never heard of. No snapshot tells it: clients take
-        being muted for their own affair."""
-        for sid, (when, muted) in self._muted_by_api.items():
-            if when >= self.away_since and sid in self.publications.tracks:
+        """After a resume: the API's mutes that the client perhaps never heard of."""
+        for sid, muted in self._api_mutes.since(self.away_since).items():
+            if sid in self.tracks:
                 self.send(mute=rtc.MuteTrackRequest(sid=sid, muted=muted))
 
     def update_subscriptions(
@@ -541,15 +430,15 @@ class Participant:
 
     def _will(self) -> Will:
         allowed, sids = self.publications.bequeath()
-        unheard = {sid for sid, (when, muted) in self._muted_by_api.items() if muted and when >= self.heard_at}
+        unheard = {sid for sid, muted in self._api_mutes.since(self.heard_at).items() if muted}
         return Will(
             allowed=allowed,
             sids=sids,
             name=self.name,
             metadata=self.metadata,
-            attributes=self.attributes,
+            attributes=dict(self.attributes),
             permission=self.permission,
-            changed_at=self._changed_at,
+            changed_at=self.profile.changed_at,
             muted={key_of(track.info) for sid, track in self.tracks.items() if sid in unheard and track.info.muted},
         )
 
@@ -558,9 +447,9 @@ class Participant:
         never heard of that."""
         self.publications.inherit(will)
         if will.changed_at and will.changed_at >= self.claims.issued:
-            self.name, self.metadata, self.attributes = will.name, will.metadata, dict(will.attributes)
+            self.profile = Profile(will.name, will.metadata, will.attributes)
+            self.profile.changed_at = will.changed_at
             self.grants.update(will.permission)
-            self._changed_at = will.changed_at
 
     def set_timer(self, name: str, delay: float, callback: Any, *args: Any) -> None:
         """One named timer; setting it again replaces it. All end with the participant."""
@@ -601,7 +490,6 @@ class Participant:
             self.room.wills.leave(self.identity, self._will())
         self.subscriptions.close()
         self.publications.close()
-        for peer in self.peers():
-            peer.close()
+        self.negotiation.close()
         self.state = State.DISCONNECTED
         self.room.participant_closed(self)

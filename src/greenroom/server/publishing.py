@@ -70,7 +70,7 @@ class Publications:
         if mid is not None:
             offered, answered = self._unmatched.pop(mid)
             self._publish(pending, offered, answered)
-            participant.receivers_changed()
+            participant.negotiation.receivers_changed()
 
     def _refusal(self, request: rtc.AddTrackRequest) -> rtc.RequestResponse.Reason | None:
         reason = rtc.RequestResponse.Reason

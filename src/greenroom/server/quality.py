@@ -69,7 +69,7 @@ class QualityReporter:
         if not participant.primary.connected:
             return 0.0
         media = self._room.media
-        return min(score_of(media.peer_stats(peer.number)) for peer in participant.peers())
+        return min(score_of(media.peer_stats(peer.number)) for peer in participant.negotiation)
 
     def _report_to(self, receiver: Participant, infos: Mapping[str, rtc.ConnectionQualityInfo]) -> None:
         told = self._told.setdefault(receiver.sid, {})

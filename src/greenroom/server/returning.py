@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Container
 from dataclasses import dataclass
 
 from livekit.protocol import models
 
-__all__ = ["Departures", "Permissions", "TrackKey", "Will", "Wills", "key_of"]
+__all__ = ["ApiMutes", "Departures", "Permissions", "TrackKey", "Will", "Wills", "key_of"]
 
 MAX_DEPARTURES = 2000
 MAX_WILLS = 1000
@@ -27,6 +28,24 @@ Permissions = dict[tuple[str, str], set[str] | None]
 
 def key_of(info: models.TrackInfo) -> TrackKey:
     return info.name, info.source, info.type
+
+
+class ApiMutes:
+    """The API's mutes of one participant's tracks, of which its client perhaps never heard. No snapshot tells it: clients take
+    being muted for their own affair."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, bool]] = {}
+        """Track sid to when, and what it was told to be."""
+
+    def add(self, sid: str, muted: bool, now: float, published: Container[str]) -> None:
+        """`published`: the tracks that there are; what was told of others is forgotten."""
+        self._told = {told: what for told, what in self._told.items() if told in published}
+        self._told[sid] = (now, muted)
+
+    def since(self, when: float) -> dict[str, bool]:
+        """What was told from then on, by track."""
+        return {sid: muted for sid, (told, muted) in self._told.items() if told >= when}
 
 
 class Departures:

@@ -174,7 +174,7 @@ class Room:
         others = [p.to_proto() for p in self.participants.values() if not p.hidden]
         self.participants[identity] = participant
         self.presence_changed()
-        for peer in participant.peers():
+        for peer in participant.negotiation:
             self.manager.register_peer(peer.number, participant)
         if self.settings.top_speakers:
             # The core forgets a room with its last peer.
@@ -198,7 +198,7 @@ class Room:
         if participant.subscriber_pc:
             participant.subscriber_pc.offer_now()
         if join.offer and join.description:
-            participant.take_offer(join.offer, join.description)
+            participant.negotiation.take_offer(join.offer, join.description)
         self._start_ticking()
         return participant
 
@@ -232,7 +232,7 @@ class Room:
         for request in join.add_tracks:
             participant.publications.add(request)
         if join.offer and join.description:
-            participant.take_offer(join.offer, join.description)
+            participant.negotiation.take_offer(join.offer, join.description)
         if join.sync_state:
             self.manager.sync_state(participant, join.sync_state)
         if participant.drop_signal_on_resume == "after":
@@ -278,7 +278,7 @@ class Room:
 
     def forget_peers(self, participant: Participant) -> None:
         """The core's events about them concern nobody any more."""
-        for peer in participant.peers():
+        for peer in participant.negotiation:
             self.manager.forget_peer(peer.number)
 
     def _join_response(self, participant: Participant, others: list[models.ParticipantInfo]) -> rtc.JoinResponse:
@@ -291,7 +291,7 @@ class Room:
             server_info=settings.server_info(),
             server_region=settings.region,
             ice_servers=settings.ice_servers,
-            subscriber_primary=participant.subscriber_primary,
+            subscriber_primary=participant.negotiation.subscriber_primary,
             client_configuration=participant.configuration,
             ping_timeout=settings.ping_timeout,
             ping_interval=settings.ping_interval,

@@ -63,12 +63,12 @@ async def handle_request(participant: Participant, request: rtc.SignalRequest) -
     if kind == "offer":
         offer = await read_description(participant.room.manager.turns, participant.room.name, request.offer.sdp)
         if not participant.closed:
-            participant.take_offer(request.offer, offer)
+            participant.negotiation.take_offer(request.offer, offer)
     elif kind == "answer":
-        if participant.expects_answer(request.answer):
+        if participant.negotiation.expects_answer(request.answer):
             answer = await read_description(participant.room.manager.turns, participant.room.name, request.answer.sdp)
             if not participant.closed:
-                participant.take_answer(request.answer, answer)
+                participant.negotiation.take_answer(request.answer, answer)
     elif kind == "add_track":
         await _add_track(participant, request.add_track)
     elif handler := HANDLERS.get(kind or ""):

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from livekit.protocol import models, room, rtc
+from livekit.protocol import agent_dispatch, models, room, rtc
 
+from .bounds import DEPLOYMENT
 from .budgets import Rates
 
 __all__ = ["PROTOCOL", "VERSION", "RoomSettings"]
@@ -81,6 +82,20 @@ class RoomSettings:
     """A session whose peer connection is not up by then is removed."""
     max_subscribers_uncoalesced: int = 30
     """Rooms up to this size get participant updates at once; larger ones get them in batches."""
+
+    def check_metadata(self, metadata: str) -> None:
+        """Of a room or an agent's dispatch. ValueError when it is longer than it may be."""
+        if self.max_metadata_size and len(metadata.encode()) > self.max_metadata_size:
+            raise ValueError(f"metadata size exceeds limits: max size {self.max_metadata_size}")
+
+    def check_wish(self, wish: agent_dispatch.RoomAgentDispatch | agent_dispatch.CreateAgentDispatchRequest) -> None:
+        """An agent that somebody wants in a room: its worker is sent all that stands here. ValueError when it may not be."""
+        self.check_metadata(wish.metadata)
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in wish.attributes.items())
+        if self.max_attributes_size and size > self.max_attributes_size:
+            raise ValueError(f"attributes size exceeds limits: max size {self.max_attributes_size}")
+        if not DEPLOYMENT.fullmatch(wish.deployment):
+            raise ValueError("invalid deployment")
 
     def publish_codecs(self, publishable: tuple[str, ...]) -> list[models.Codec]:
         """`JoinResponse.enabled_publish_codecs`: VP8 and H264 first, then other video, then audio; RTX left out."""

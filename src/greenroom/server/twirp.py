@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from .auth import PERMISSION_DENIED, Auth, Authenticator, AuthError
+from .router import Node, Router
+from .rules import Refused
 
-__all__ = ["Rpc", "TwirpError", "TwirpRouter"]
+__all__ = ["REFUSALS", "Rpc", "Services", "TwirpError", "TwirpRouter"]
 
 logger = logging.getLogger("greenroom.server")
 
@@ -41,6 +43,16 @@ STATUS = {
     "dataloss": 500,
 }
 """Error code to HTTP status (Twirp specification, "Error Codes")."""
+
+REFUSALS = {
+    400: "invalid_argument",
+    401: "unauthenticated",
+    403: "permission_denied",
+    404: "not_found",
+    429: "resource_exhausted",
+    503: "unavailable",
+}
+"""Status of a `Refused` to Twirp's word for it."""
 
 MAX_SECONDS = 60.0
 """No call takes longer, whatever `X-Twirp-Timeout-Ms` asks for."""
@@ -68,10 +80,41 @@ class TwirpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """One method: its request's type, and what to do. The handler checks the grants and raises TwirpError."""
+    """One method: its request's type, what to do, and on which node. The handler checks the grants and raises TwirpError."""
 
     request: type[Message]
     handler: Callable[[Auth, Any], Awaitable[Message]]
+    room: Callable[[Any], str] | None = None
+    """The room that a request is about: it is answered where that lives. None: where it came in."""
+    opens: bool = False
+    """It makes the room when there is none, so one that lives nowhere gets a place."""
+    gather: Callable[[Sequence[Any]], Message] | None = None
+    """All nodes answer, and this makes one answer of theirs."""
+
+
+class Services:
+    """The services of this node: `{"RoomService": {"CreateRoom": Rpc(...)}}`."""
+
+    def __init__(self, services: Mapping[str, Mapping[str, Rpc]]) -> None:
+        self._services = services
+
+    def find(self, service: str, method: str) -> Rpc | None:
+        return self._services.get(service, {}).get(method)
+
+    async def call(self, auth: Auth, service: str, method: str, request: Message) -> Message:
+        """Answer here. Raises TwirpError, and TimeoutError for what a handler waited for in vain."""
+        rpc = self.find(service, method)
+        if rpc is None:
+            raise TwirpError("bad_route", f"no handler for {service}/{method}")
+        try:
+            return await rpc.handler(auth, request)
+        except (TwirpError, TimeoutError):
+            raise
+        except AuthError as error:
+            raise TwirpError("unauthenticated", str(error)) from error
+        except Exception as error:
+            logger.exception("%s/%s failed", service, method)
+            raise TwirpError("internal", "internal server error") from error
 
 
 Observer = Callable[[str, str, str, float], None]
@@ -79,18 +122,20 @@ Observer = Callable[[str, str, str, float], None]
 
 
 class TwirpRouter:
-    """Holds the services (`{"RoomService": {"CreateRoom": Rpc(...)}}`) and answers their requests."""
+    """Reads requests, has them answered by the node that they are for, and writes the answers."""
 
     def __init__(
         self,
         authenticator: Authenticator,
-        services: Mapping[str, Mapping[str, Rpc]],
+        services: Services,
+        router: Router,
         admit: Callable[[str, float], None] = lambda _api_key, _now: None,
     ) -> None:
-        """`admit(api_key, now)` raises TwirpError for a key that calls too often."""
+        """`services`: of this node. `router`: where the others are. `admit(api_key, now)` raises TwirpError for a key that calls too often."""
         self._authenticator = authenticator
         self._admit = admit
         self._services = services
+        self._router = router
         self._observers: list[Observer] = []
 
     def observe(self, observer: Observer) -> None:
@@ -110,16 +155,13 @@ class TwirpRouter:
         except TwirpError as error:
             outcome = error.code
             response = error.response()
-        except AuthError as error:
-            outcome = "unauthenticated"
-            response = TwirpError("unauthenticated", str(error)).response()
         if outcome != "bad_route":  # what a scanner asks for must not become a metric's label
             for observer in self._observers:
                 observer(service, method, outcome, time.perf_counter() - started)
         return response
 
     async def _answer(self, request: web.Request, auth: Auth | None, service: str, method: str) -> web.Response:
-        rpc = self._services.get(service, {}).get(method)
+        rpc = self._services.find(service, method)
         if rpc is None:
             raise TwirpError("bad_route", f"no handler for path {request.path}")
         if request.method != "POST":
@@ -131,7 +173,7 @@ class TwirpRouter:
         self._admit(auth.api_key, asyncio.get_running_loop().time())
         as_json = request.content_type == "application/json"
         message = _parse(rpc.request, await request.read(), as_json)
-        answer = await self._run(rpc, auth, message, _time_limit(request), f"{service}/{method}")
+        answer = await self._run(rpc, auth, service, method, message, _time_limit(request))
         if not as_json:
             return web.Response(body=answer.SerializeToString(), content_type="application/protobuf")
         text = json_format.MessageToJson(
@@ -139,19 +181,37 @@ class TwirpRouter:
         )
         return web.Response(text=text, content_type="application/json")
 
-    async def _run(self, rpc: Rpc, auth: Auth, message: Message, seconds: float, name: str) -> Message:
+    async def _run(self, rpc: Rpc, auth: Auth, service: str, method: str, message: Message, seconds: float) -> Message:
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await rpc.handler(auth, message)
+                return await self._route(rpc, auth, service, method, message)
         except TimeoutError as error:
+            name = f"{service}/{method}"
             if limit.expired():
                 raise TwirpError("deadline_exceeded", f"{name} took longer than {seconds:g} s") from error
             raise TwirpError("deadline_exceeded", str(error) or f"{name} timed out") from error
-        except (TwirpError, AuthError):
-            raise
-        except Exception as error:
-            logger.exception("%s failed", name)
-            raise TwirpError("internal", "internal server error") from error
+        except Refused as refused:
+            raise TwirpError(REFUSALS[refused.status], str(refused)) from refused
+
+    async def _route(self, rpc: Rpc, auth: Auth, service: str, method: str, message: Message) -> Message:
+        if rpc.gather is not None:
+            nodes = await self._router.nodes()
+            return rpc.gather(await _all([node.call(auth, service, method, message) for node in nodes]))
+        if rpc.room is None or not (room := rpc.room(message)):
+            return await self._services.call(auth, service, method, message)
+        node: Node = await (self._router.place(room) if rpc.opens else self._router.locate(room))
+        return await node.call(auth, service, method, message)
+
+
+async def _all(calls: Sequence[Coroutine[Any, Any, Message]]) -> Sequence[Message]:
+    """All answers, in order; without one of them there is none. A single call is not given to a task."""
+    if len(calls) == 1:
+        return [await calls[0]]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, BaseException)]
 
 
 def _parse(kind: type[Message], body: bytes, as_json: bool) -> Message:

@@ -19,6 +19,7 @@ from livekit.protocol import models, webhook
 
 from greenroom.api.grants import Claims
 from greenroom.api.webhook import body_hash
+from greenroom.tasks import Tasks
 
 from .auth import Authenticator
 from .config import WebhookConfig
@@ -56,7 +57,6 @@ NAMES = {
 class _Queue:
     waiting: deque[tuple[float, webhook.WebhookEvent]] = field(default_factory=deque)
     dropped: int = 0
-    task: asyncio.Task[None] | None = None
 
 
 class Webhooks:
@@ -67,6 +67,8 @@ class Webhooks:
         self._queues: dict[tuple[str, str], _Queue] = {}
         self._session: aiohttp.ClientSession | None = None
         self._unsubscribe = manager.on(self._on_event)
+        self._tasks = Tasks(logger)
+        """One a queue that is not empty."""
         self._closed = False
 
     def _on_event(self, event: RoomEvent) -> None:
@@ -84,27 +86,30 @@ class Webhooks:
     def _enqueue(self, room: str, url: str, message: webhook.WebhookEvent) -> None:
         if self._closed:
             return
-        queue = self._queues.setdefault((room, url), _Queue())
+        queue = self._queues.get((room, url))
+        if queue is None:
+            queue = self._queues[room, url] = _Queue()
+            self._tasks.start(self._deliver(room, url, queue), f"webhooks of room {room} to {url}")
         if len(queue.waiting) >= MAX_WAITING:
             queue.waiting.popleft()
             queue.dropped += 1
         queue.waiting.append((time.monotonic(), message))
-        if queue.task is None:
-            queue.task = asyncio.get_running_loop().create_task(self._deliver(room, url, queue))
 
     async def _deliver(self, room: str, url: str, queue: _Queue) -> None:
-        while queue.waiting:
-            since, event = queue.waiting.popleft()
-            if time.monotonic() - since > MAX_AGE:
-                queue.dropped += 1
-                continue
-            message = webhook.WebhookEvent(num_dropped=queue.dropped)
-            message.MergeFrom(event)
-            if await self._post(url, message):
-                queue.dropped = 0
-            else:
-                queue.dropped += 1
-        del self._queues[(room, url)]
+        try:
+            while queue.waiting:
+                since, event = queue.waiting.popleft()
+                if time.monotonic() - since > MAX_AGE:
+                    queue.dropped += 1
+                    continue
+                message = webhook.WebhookEvent(num_dropped=queue.dropped)
+                message.MergeFrom(event)
+                if await self._post(url, message):
+                    queue.dropped = 0
+                else:
+                    queue.dropped += 1
+        finally:  # whatever ended it, the next event begins anew
+            del self._queues[room, url]
 
     async def _post(self, url: str, message: webhook.WebhookEvent) -> bool:
         body = MessageToJson(message, indent=None).encode()
@@ -129,15 +134,12 @@ class Webhooks:
         return False
 
     async def close(self) -> None:
-        """Deliver what waits, for a moment; then give up."""
+        """Deliver what waits, for a moment; then give up. Twice is fine."""
         self._closed = True
         self._unsubscribe()
-        tasks = [queue.task for queue in self._queues.values() if queue.task]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=FLUSH_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        if delivering := list(self._tasks):
+            await asyncio.wait(delivering, timeout=FLUSH_SECONDS)
+        await self._tasks.aclose()
         if self._session:
             await self._session.close()
 

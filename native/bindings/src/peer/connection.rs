@@ -9,6 +9,7 @@ use greenroom_peer::{MediaKind, Place, SectionStats};
 
 use super::audio::{AudioInput, AudioSink};
 use super::buffer::Bytes;
+use super::encoded::EncodedSink;
 use super::engine::PeerEngine;
 use super::error::raise;
 use super::video::{VideoInput, VideoSink};
@@ -76,7 +77,7 @@ impl Peer {
         py.detach(|| self.peer.send_audio_at(place, &source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
     }
 
-    #[pyo3(signature = (source, *, cid, stream_id, codec, layers, mid = None, receive = false))]
+    #[pyo3(signature = (source, *, cid, stream_id, codec, layers, trailers = false, mid = None, receive = false))]
     #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn send_video(
         &self,
@@ -86,6 +87,7 @@ impl Peer {
         stream_id: &str,
         codec: &str,
         layers: Vec<(String, f64, u32, f64)>,
+        trailers: bool,
         mid: Option<&str>,
         receive: bool,
     ) -> PyResult<String> {
@@ -99,7 +101,8 @@ impl Peer {
             .into_iter()
             .map(|(rid, scale_down_by, max_bitrate, max_fps)| VideoLayer { rid, scale_down_by, max_bitrate, max_fps })
             .collect();
-        py.detach(|| self.peer.send_video_at(place, &source.input, cid, stream_id, codec, &layers)).map_err(raise)
+        let input = &source.input;
+        py.detach(|| self.peer.send_video_at(place, input, cid, stream_id, codec, &layers, trailers)).map_err(raise)
     }
 
     fn remove_send(&self, py: Python<'_>, mid: &str) -> PyResult<()> {
@@ -156,6 +159,20 @@ impl Peer {
         Ok(VideoSink { sink })
     }
 
+    #[pyo3(signature = (mid, kind, *, group, capacity))]
+    fn receive_encoded(
+        &self,
+        py: Python<'_>,
+        mid: &str,
+        kind: &str,
+        group: &str,
+        capacity: usize,
+    ) -> PyResult<EncodedSink> {
+        let kind = media_kind(kind)?;
+        let sink = py.detach(|| self.peer.receive_encoded(mid, kind, group, capacity)).map_err(raise)?;
+        Ok(EncodedSink { sink })
+    }
+
     fn send(&self, py: Python<'_>, label: &str, payload: &Bound<'_, PyAny>) -> PyResult<usize> {
         let bytes = Bytes::of(payload)?;
         py.detach(|| self.peer.send(label, bytes.as_slice())).map_err(raise)
@@ -202,6 +219,7 @@ fn section_dict<'py>(py: Python<'py>, section: &SectionStats) -> PyResult<Bound<
     dict.set_item("lost", section.lost)?;
     dict.set_item("jitter_ms", section.jitter_ms)?;
     dict.set_item("concealed_ms", section.concealed_ms)?;
+    dict.set_item("decoded", section.decoded)?;
     dict.set_item("nacks", section.nacks)?;
     dict.set_item("plis", section.plis)?;
     dict.set_item("codec", &section.codec)?;

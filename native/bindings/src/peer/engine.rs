@@ -54,6 +54,7 @@ fn tuple(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>>> {
         Event::KeyframeRequest(id) => ("keyframe_request", id).into_py_any(py),
         Event::Audio(id) => ("audio", id).into_py_any(py),
         Event::Video(id) => ("video", id).into_py_any(py),
+        Event::Encoded(id) => ("encoded", id).into_py_any(py),
         Event::End(id) => ("end", id).into_py_any(py),
         Event::Room(id) => ("room", id).into_py_any(py),
         Event::Silent(id) => ("silent", id).into_py_any(py),

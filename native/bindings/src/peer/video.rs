@@ -4,12 +4,13 @@ use std::sync::Arc;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyByteArray;
+use pyo3::types::{PyByteArray, PyBytes};
 
 use greenroom_codecs::CodecError;
 use greenroom_codecs::pixels::{self, PixelFormat};
 use greenroom_codecs::video::MAX_SIDE;
 use greenroom_peer::video::input;
+use greenroom_peer::video::metadata::FrameMetadata;
 use greenroom_peer::video::receiver::VideoFrame;
 
 use super::buffer::{Bytes, Export};
@@ -41,6 +42,7 @@ impl VideoInput {
         self.input.id()
     }
 
+    #[pyo3(signature = (data, width, height, format, timestamp_us, rotation, metadata = None))]
     #[allow(clippy::too_many_arguments, reason = "the seam's arguments")]
     fn push(
         &self,
@@ -51,15 +53,27 @@ impl VideoInput {
         format: i64,
         timestamp_us: i64,
         rotation: u8,
+        metadata: Option<(Option<u64>, Option<u32>, Vec<u8>)>,
     ) -> PyResult<()> {
+        let (user_timestamp, frame_id, user_data) = metadata.unwrap_or_default();
+        let metadata = FrameMetadata { timestamp_us: user_timestamp, frame_id, user_data };
         let format = PixelFormat::from_value(format).map_err(codec_error)?;
         let bytes = Bytes::of(data)?;
-        py.detach(|| self.input.push(bytes.as_slice(), width, height, format, timestamp_us, rotation)).map_err(raise)
+        py.detach(|| self.input.push_with(bytes.as_slice(), width, height, format, timestamp_us, rotation, &metadata))
+            .map_err(raise)
     }
 
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.input.close());
     }
+}
+
+/// `(timestamp, frame id, user data)`, as `VideoInput.push` takes it.
+pub fn metadata_tuple<'py>(
+    py: Python<'py>,
+    metadata: &FrameMetadata,
+) -> (Option<u64>, Option<u32>, Bound<'py, PyBytes>) {
+    (metadata.timestamp_us, metadata.frame_id, PyBytes::new(py, &metadata.user_data))
 }
 
 /// Buffer protocol: read-only bytes, planes tightly packed.
@@ -94,6 +108,11 @@ impl NativeVideoFrame {
     #[getter]
     fn rotation(&self) -> u8 {
         self.frame.rotation
+    }
+
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> Option<(Option<u64>, Option<u32>, Bound<'py, PyBytes>)> {
+        self.frame.metadata.as_deref().map(|metadata| metadata_tuple(py, metadata))
     }
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use greenroom_wire::av1::{self, DependencyDescriptor};
 use greenroom_wire::rtcp::{self, Builder, Packet, ReportBlock, SenderInfo, TwccHeader, XrBlock};
 use greenroom_wire::stun::{self, BindingRequest, IceRole, TransactionId};
-use greenroom_wire::{Ssrc, demux, ext, h264, h265, red, rtp, vp8, vp9};
+use greenroom_wire::{Ssrc, annexb, demux, ext, h264, h265, red, rtp, trailer, vp8, vp9};
 
 use super::target::{Target, hex_seeds};
 
@@ -23,6 +23,8 @@ pub fn targets() -> Vec<Target> {
         }),
         Target::new("av1", hex_seeds(&["180a", "200212000a01", "00023200020a01"]), |b| seen(av1::is_keyframe(b))),
         Target::new("dependency-descriptor", descriptor_seeds(), run_descriptor),
+        Target::new("trailer", trailer_seeds(), run_trailer),
+        Target::new("annexb", annexb_seeds(), run_annexb),
     ]
 }
 
@@ -38,6 +40,50 @@ fn checksum(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
         out[i % 20] = out[i % 20].rotate_left(3) ^ b;
     }
     out
+}
+
+/// A picture with both numbers, one with user data, and one with fields of tomorrow.
+fn trailer_seeds() -> Vec<Vec<u8>> {
+    hex_seeds(&[
+        "10020009 fef7fffffffff8a432ea fdfbffffffb2 ea4c4b5453",
+        "65889988 fcfd9796 f64c4b5453",
+        "9d012a f6fcfefdfc fdfbfffffffe fcff ed4c4b5453",
+    ])
+}
+
+fn run_trailer(bytes: &[u8]) {
+    let Some(found) = trailer::Trailer::parse(bytes) else { return };
+    assert!((7..=trailer::MAX_LEN.min(bytes.len())).contains(&found.len));
+    let data: Vec<u8> = found.user_data().map(Iterator::collect).unwrap_or_default();
+    // What was read can be said again, in no more bytes, and reads the same.
+    let mut buf = [0; trailer::MAX_LEN];
+    let len = trailer::write(found.timestamp_us, found.frame_id, &data, &mut buf).expect("it was there before");
+    assert!(len <= found.len);
+    if len > 0 {
+        let again = trailer::Trailer::parse(&buf[..len]).expect("what was written reads");
+        assert_eq!((again.timestamp_us, again.frame_id), (found.timestamp_us, found.frame_id));
+        assert!(again.user_data().map(Iterator::collect::<Vec<u8>>).unwrap_or_default() == data);
+    }
+}
+
+fn annexb_seeds() -> Vec<Vec<u8>> {
+    hex_seeds(&[
+        "00000001 6742c00d 8c8d40a0f980 00000001 68ce3c80 000001 658884",
+        "00000001 6764001f acd9405005bb0110000003001000000303c8f183196000 00000168ebe3cb",
+    ])
+}
+
+fn run_annexb(bytes: &[u8]) {
+    let mut total = 0;
+    for unit in annexb::units(bytes) {
+        assert!(!unit.is_empty() && !annexb::has_start_code(unit));
+        total += unit.len() + 3;
+        if let Some((width, height)) = annexb::picture_size(unit) {
+            assert!(annexb::kind(unit) == annexb::SPS && width > 0 && height > 0);
+        }
+    }
+    assert!(total <= bytes.len());
+    seen((annexb::picture_size(bytes), vp8::picture_size(bytes)));
 }
 
 fn rtp_seeds() -> Vec<Vec<u8>> {

@@ -41,6 +41,7 @@ pub struct AudioReceiver {
     playout: Mutex<Playout>,
     task: TaskHandle,
     concealed_us: AtomicU64,
+    decoded: AtomicU64,
     stats: Mutex<JitterStats>,
 }
 
@@ -57,6 +58,7 @@ impl AudioReceiver {
             }),
             task: pool.adopt(weak.clone()),
             concealed_us: AtomicU64::new(0),
+            decoded: AtomicU64::new(0),
             stats: Mutex::default(),
         })
     }
@@ -112,6 +114,11 @@ impl AudioReceiver {
         self.concealed_us.load(Ordering::Relaxed) / 1000
     }
 
+    /// Packets that went to the decoder.
+    pub fn decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
     pub fn jitter_stats(&self) -> JitterStats {
         *lock(&self.stats)
     }
@@ -137,6 +144,7 @@ impl Task for AudioReceiver {
         }
         while playout.jitter.due().is_some_and(|due| due <= now) {
             let action = playout.jitter.next(now);
+            self.decoded.fetch_add(u64::from(matches!(action, Action::Play { .. })), Ordering::Relaxed);
             playout.perform(action, &self.concealed_us);
         }
         *lock(&self.stats) = playout.jitter.stats();

@@ -11,6 +11,7 @@ use crate::error::PeerError;
 use crate::event::Id;
 use crate::lock;
 use crate::pool::{CodecPool, Task, TaskHandle};
+use crate::video::metadata::{self, FrameMetadata};
 
 /// One layer of a section. `rid` is empty without simulcast.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +48,15 @@ struct Raw {
     format: PixelFormat,
     timestamp_us: i64,
     rotation: u8,
+    trailer: Vec<u8>,
+}
+
+/// What is encoded, and what goes with it.
+struct Shown {
+    picture: I420,
+    rotation: u8,
+    /// Behind every encoded frame of the picture, on sections that want it.
+    trailer: Vec<u8>,
 }
 
 struct Layer {
@@ -59,6 +69,8 @@ struct Output {
     target: Arc<dyn VideoTarget>,
     codec: VideoCodec,
     layers: Vec<Layer>,
+    /// Trailers were announced to the other side.
+    trailers: bool,
 }
 
 struct Slot {
@@ -71,7 +83,7 @@ struct Slot {
 struct Encoding {
     outputs: Vec<Output>,
     /// For a key frame that is asked for while no new picture comes.
-    last: Option<(I420, u8)>,
+    last: Option<Shown>,
     last_timestamp_us: i64,
 }
 
@@ -110,6 +122,22 @@ impl VideoInput {
         timestamp_us: i64,
         rotation: u8,
     ) -> Result<(), PeerError> {
+        self.push_with(data, width, height, format, timestamp_us, rotation, &FrameMetadata::default())
+    }
+
+    /// [`push`](Self::push) with words that reach whoever decodes this picture, on sections that carry them.
+    #[allow(clippy::too_many_arguments, reason = "a picture and what is said about it")]
+    pub fn push_with(
+        &self,
+        data: &[u8],
+        width: usize,
+        height: usize,
+        format: PixelFormat,
+        timestamp_us: i64,
+        rotation: u8,
+        metadata: &FrameMetadata,
+    ) -> Result<(), PeerError> {
+        let trailer = metadata.trailer()?;
         let Some(expected) = format.checked_size(width, height) else {
             return Err(PeerError::invalid(format!("a picture of {width}x{height}")));
         };
@@ -133,7 +161,7 @@ impl VideoInput {
         };
         buffer.clear();
         buffer.extend_from_slice(data);
-        slot.newest = Some(Raw { data: buffer, width, height, format, timestamp_us, rotation });
+        slot.newest = Some(Raw { data: buffer, width, height, format, timestamp_us, rotation, trailer });
         drop(slot);
         self.task.wake();
         Ok(())
@@ -151,12 +179,19 @@ impl VideoInput {
         self.task.wake();
     }
 
-    pub(crate) fn attach(&self, target: Arc<dyn VideoTarget>, codec: VideoCodec, layers: &[VideoLayer]) {
+    /// `trailers`: send what is said about pictures along.
+    pub(crate) fn attach(
+        &self,
+        target: Arc<dyn VideoTarget>,
+        codec: VideoCodec,
+        layers: &[VideoLayer],
+        trailers: bool,
+    ) {
         let layers = layers
             .iter()
             .map(|config| Layer { config: config.clone(), encoder: None, next_due_us: i64::MIN / 2 })
             .collect();
-        lock(&self.encoding).outputs.push(Output { target, codec, layers });
+        lock(&self.encoding).outputs.push(Output { target, codec, layers, trailers });
     }
 }
 
@@ -167,7 +202,9 @@ impl Task for VideoInput {
         let fresh = raw.is_some();
         if let Some(raw) = raw {
             match to_i420(&raw.data, raw.width, raw.height, raw.format) {
-                Ok(picture) => encoding.last = Some((picture, raw.rotation)),
+                Ok(picture) => {
+                    encoding.last = Some(Shown { picture, rotation: raw.rotation, trailer: raw.trailer });
+                }
                 Err(error) => log::warn!("picture not taken: {error}"),
             }
             encoding.last_timestamp_us = raw.timestamp_us.max(encoding.last_timestamp_us + 1);
@@ -187,7 +224,7 @@ impl Task for VideoInput {
 
 impl Encoding {
     fn encode(&mut self, fresh: bool, screencast: bool) {
-        let Some((picture, rotation)) = self.last.take() else {
+        let Some(shown) = self.last.take() else {
             self.outputs.retain(|output| output.target.layers_wanted().is_some());
             return;
         };
@@ -209,8 +246,12 @@ impl Encoding {
                 if !key && (!fresh || !layer.is_due(timestamp_us)) {
                     continue;
                 }
-                match layer.encode(output.codec, &picture, timestamp_us, key, screencast) {
-                    Ok(Some(data)) => {
+                match layer.encode(output.codec, &shown.picture, timestamp_us, key, screencast) {
+                    Ok(Some(mut data)) => {
+                        if output.trailers && metadata::fits(output.codec, &shown.trailer) {
+                            data.extend_from_slice(&shown.trailer);
+                        }
+                        let rotation = shown.rotation;
                         output.target.send(VideoPacket { layer: index, data, timestamp_us, rotation });
                     }
                     Ok(None) => {}
@@ -222,7 +263,7 @@ impl Encoding {
             }
             true
         });
-        self.last = Some((picture, rotation));
+        self.last = Some(shown);
     }
 }
 

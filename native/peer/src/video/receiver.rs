@@ -1,6 +1,7 @@
 //! A receiving video section: whole frames are decoded in order on a codec thread and handed to every sink.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use greenroom_codecs::video::{VideoCodec, VideoDecoder, decoder};
 use crate::lock;
 use crate::pool::{CodecPool, Task, TaskHandle};
 use crate::ring::FrameRing;
+use crate::video::metadata::FrameMetadata;
 
 /// Key frames are asked for at most this often.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
@@ -24,6 +26,8 @@ pub struct VideoFrame {
     pub timestamp_us: i64,
     /// Quarter turns clockwise that show it upright, 0 to 3.
     pub rotation: u8,
+    /// What the sender says about this picture.
+    pub metadata: Option<Arc<FrameMetadata>>,
 }
 
 pub type VideoRing = FrameRing<VideoFrame>;
@@ -32,6 +36,9 @@ pub type VideoRing = FrameRing<VideoFrame>;
 pub(crate) struct CodedFrame {
     pub codec: VideoCodec,
     pub data: Arc<[u8]>,
+    /// So many bytes of it are picture; the sender's words follow.
+    pub picture_len: usize,
+    pub metadata: Option<Arc<FrameMetadata>>,
     /// Nothing is missing between this frame and the one before.
     pub contiguous: bool,
     pub key: bool,
@@ -61,6 +68,7 @@ pub struct VideoReceiver {
     playout: Mutex<Playout>,
     task: TaskHandle,
     request_keyframe: Box<dyn Fn() + Send + Sync>,
+    decoded: AtomicU64,
 }
 
 impl VideoReceiver {
@@ -71,6 +79,7 @@ impl VideoReceiver {
             playout: Mutex::new(Playout { wants_key: true, ..Playout::default() }),
             task: pool.adopt(weak.clone()),
             request_keyframe,
+            decoded: AtomicU64::new(0),
         })
     }
 
@@ -112,6 +121,11 @@ impl VideoReceiver {
         ring.end();
     }
 
+    /// Frames that went to the decoder.
+    pub fn decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
     pub fn end(&self) {
         let sinks = std::mem::take(&mut lock(&self.playout).sinks);
         *lock(&self.inbox) = Inbox::default();
@@ -131,7 +145,7 @@ impl Task for VideoReceiver {
                 inbox.frames.pop_front()
             };
             let Some(frame) = next else { break };
-            playout.decode(frame);
+            playout.decode(frame, &self.decoded);
         }
         if playout.sinks.is_empty() || !playout.wants_key {
             return None;
@@ -152,7 +166,7 @@ impl Task for VideoReceiver {
 }
 
 impl Playout {
-    fn decode(&mut self, frame: CodedFrame) {
+    fn decode(&mut self, frame: CodedFrame, decoded: &AtomicU64) {
         if !frame.contiguous && !frame.key {
             self.wants_key = true;
         }
@@ -171,7 +185,8 @@ impl Playout {
         let Some((_, decoder)) = self.decoder.as_mut() else { return };
         // Senders put the orientation on some frames only.
         self.rotation = if frame.key || frame.rotation != 0 { frame.rotation } else { self.rotation };
-        match decoder.decode(&frame.data) {
+        decoded.fetch_add(1, Ordering::Relaxed);
+        match decoder.decode(&frame.data[..frame.picture_len]) {
             Ok(Some(picture)) => {
                 self.wants_key = false;
                 let frame = VideoFrame {
@@ -180,6 +195,7 @@ impl Playout {
                     data: picture.data.into(),
                     timestamp_us: frame.timestamp_us,
                     rotation: self.rotation,
+                    metadata: frame.metadata,
                 };
                 self.sinks.iter().for_each(|sink| sink.push(frame.clone()));
             }

@@ -1,8 +1,9 @@
-"""`livekit.RoomService` on top of the room manager."""
+"""`livekit.RoomService` on top of the room manager. Each method runs on the node of its room."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from livekit.protocol import models, room
 
@@ -23,22 +24,30 @@ MAX_RPC_SECONDS = 55.0
 
 def room_rpcs(manager: RoomManager, limits: LimitConfig) -> dict[str, Rpc]:
     api = _RoomService(manager, limits)
+
+    def named(request: Any) -> str:
+        return str(request.room)
+
     return {
-        "CreateRoom": Rpc(room.CreateRoomRequest, api.create_room),
-        "ListRooms": Rpc(room.ListRoomsRequest, api.list_rooms),
-        "DeleteRoom": Rpc(room.DeleteRoomRequest, api.delete_room),
-        "ListParticipants": Rpc(room.ListParticipantsRequest, api.list_participants),
-        "GetParticipant": Rpc(room.RoomParticipantIdentity, api.get_participant),
-        "RemoveParticipant": Rpc(room.RoomParticipantIdentity, api.remove_participant),
-        "MutePublishedTrack": Rpc(room.MuteRoomTrackRequest, api.mute_published_track),
-        "UpdateParticipant": Rpc(room.UpdateParticipantRequest, api.update_participant),
-        "UpdateSubscriptions": Rpc(room.UpdateSubscriptionsRequest, api.update_subscriptions),
-        "SendData": Rpc(room.SendDataRequest, api.send_data),
-        "UpdateRoomMetadata": Rpc(room.UpdateRoomMetadataRequest, api.update_room_metadata),
-        "PerformRpc": Rpc(room.PerformRpcRequest, api.perform_rpc),
-        "ForwardParticipant": Rpc(room.ForwardParticipantRequest, _between_rooms("ForwardParticipant")),
-        "MoveParticipant": Rpc(room.MoveParticipantRequest, _between_rooms("MoveParticipant")),
+        "CreateRoom": Rpc(room.CreateRoomRequest, api.create_room, room=lambda request: request.name, opens=True),
+        "ListRooms": Rpc(room.ListRoomsRequest, api.list_rooms, gather=_together),
+        "DeleteRoom": Rpc(room.DeleteRoomRequest, api.delete_room, room=named),
+        "ListParticipants": Rpc(room.ListParticipantsRequest, api.list_participants, room=named),
+        "GetParticipant": Rpc(room.RoomParticipantIdentity, api.get_participant, room=named),
+        "RemoveParticipant": Rpc(room.RoomParticipantIdentity, api.remove_participant, room=named),
+        "MutePublishedTrack": Rpc(room.MuteRoomTrackRequest, api.mute_published_track, room=named),
+        "UpdateParticipant": Rpc(room.UpdateParticipantRequest, api.update_participant, room=named),
+        "UpdateSubscriptions": Rpc(room.UpdateSubscriptionsRequest, api.update_subscriptions, room=named),
+        "SendData": Rpc(room.SendDataRequest, api.send_data, room=named),
+        "UpdateRoomMetadata": Rpc(room.UpdateRoomMetadataRequest, api.update_room_metadata, room=named),
+        "PerformRpc": Rpc(room.PerformRpcRequest, api.perform_rpc, room=named),
+        "ForwardParticipant": Rpc(room.ForwardParticipantRequest, _between_rooms("ForwardParticipant"), room=named),
+        "MoveParticipant": Rpc(room.MoveParticipantRequest, _between_rooms("MoveParticipant"), room=named),
     }
+
+
+def _together(answers: Sequence[room.ListRoomsResponse]) -> room.ListRoomsResponse:
+    return room.ListRoomsResponse(rooms=[one for answer in answers for one in answer.rooms])
 
 
 Between = room.ForwardParticipantRequest | room.MoveParticipantRequest
@@ -67,9 +76,11 @@ class _RoomService:
         if limit and len(request.name) > limit:
             raise TwirpError("invalid_argument", f"room name length exceeds limits: max length {limit}")
         self._check_metadata(request.metadata)
-        for wish in request.agents:
-            self._check_metadata(wish.metadata)
-            self._check_attributes(wish.attributes)
+        try:
+            for wish in request.agents:
+                self._manager.settings.check_wish(wish)
+        except ValueError as error:
+            raise TwirpError("invalid_argument", str(error)) from error
         if request.room_preset and request.room_preset not in self._manager.settings.room_configurations:
             raise TwirpError("invalid_argument", f"unknown room preset {request.room_preset!r}")
         try:
@@ -196,12 +207,8 @@ class _RoomService:
             raise TwirpError("not_found", "participant does not exist")
         return participant
 
-    def _check_attributes(self, attributes: Mapping[str, str]) -> None:
-        limit = self._manager.settings.max_attributes_size
-        if limit and sum(len(key.encode()) + len(value.encode()) for key, value in attributes.items()) > limit:
-            raise TwirpError("invalid_argument", f"attributes size exceeds limits: max size {limit}")
-
     def _check_metadata(self, metadata: str) -> None:
-        limit = self._manager.settings.max_metadata_size
-        if limit and len(metadata.encode()) > limit:
-            raise TwirpError("invalid_argument", f"metadata size exceeds limits: max size {limit}")
+        try:
+            self._manager.settings.check_metadata(metadata)
+        except ValueError as error:
+            raise TwirpError("invalid_argument", str(error)) from error

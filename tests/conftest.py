@@ -59,7 +59,11 @@ async def api(room_server: RoomServer) -> AsyncIterator[LiveKitAPI]:
 
 
 class WorkerProcess:
-    """A worker that serves an app file, in a process of its own as in production."""
+    """A worker that serves an app file, in a process of its own as in production.
+
+    Its output is that of several processes. An app whose output is looked for prints each line as one string: unbuffered,
+    `print(a, b)` is four writes, and another process's line may come between them.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process

@@ -37,10 +37,11 @@ def obey_parent() -> None:
         die_with_parent(parent=int(parent))
 
 
-def tell_ready() -> None:
-    """Say so to the process that asked for it by `READY_FD`, if any did. Twice is fine."""
+def tell_ready() -> bool:
+    """Say so to the process that asked for it by `READY_FD`, if any did: whether it was told. Twice is fine."""
     descriptor = os.environ.pop(READY_FD, "")
     if descriptor:
         with contextlib.suppress(BrokenPipeError):
             os.write(int(descriptor), b"ready")
         os.close(int(descriptor))
+    return bool(descriptor)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 
-from tests.conftest import until
+from greenroom import rtc
+from tests.conftest import token, until
 
 
 @pytest.fixture(params=[True, False], ids=["single", "dual"])
@@ -160,3 +162,36 @@ async def test_a_full_reconnect_publishes_again(open_tab, single):
         return await subscriptions() >= 2
 
     await until(twice, "alice's track is published again", 40)
+
+
+@pytest.mark.parametrize("codec", ["VP8", "H264"])
+async def test_a_browser_shows_pictures_with_words_behind_them(open_tab, room_server, codec):
+    tab = await open_tab()
+    await tab.join("bob")
+    source = rtc.VideoSource(320, 240)
+    picture = np.broadcast_to(np.linspace(0, 255, 320, dtype=np.uint8)[None, :, None], (240, 320, 4))
+
+    async def show():
+        for number in range(10_000):
+            frame = rtc.VideoFrame(320, 240, rtc.VideoBufferType.RGBA, np.roll(picture, number, 1).tobytes())
+            source.capture_frame(frame, metadata=rtc.FrameMetadata(frame_id=number, user_data=bytes(range(200))))
+            await asyncio.sleep(1 / 20)
+
+    async def watched():
+        rows = await tab.streams("bob", "inbound-rtp", "video")
+        return any(row["frames"] > 30 and row["codec"] == f"video/{codec}" for row in rows)
+
+    async with rtc.Room() as room:
+        await room.connect(room_server.url.replace("http", "ws", 1), token("alice"))
+        options = rtc.TrackPublishOptions(
+            source=rtc.TrackSource.SOURCE_CAMERA,
+            video_codec=rtc.VideoCodec.Value(codec),
+            frame_metadata_features=[rtc.FrameMetadataFeature.FMF_FRAME_ID, rtc.FrameMetadataFeature.FMF_USER_DATA],
+        )
+        await room.local_participant.publish_track(rtc.LocalVideoTrack.create_video_track("cam", source), options)
+        showing = asyncio.create_task(show())
+        try:
+            await until(watched, "bob sees more than a second of alice's pictures", 30)
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)

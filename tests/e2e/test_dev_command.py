@@ -15,8 +15,9 @@ import pytest
 from livekit.protocol.room import CreateRoomRequest, ListParticipantsRequest
 
 from greenroom.api import LiveKitAPI
+from greenroom.extras import install_command
 from greenroom.server.config import DEV_KEY, DEV_SECRET
-from tests.conftest import WorkerProcess, until
+from tests.conftest import ROOT, WorkerProcess, until
 
 APP = """
 from greenroom.agents import Agent
@@ -28,9 +29,10 @@ class Versioned(Agent):
 
 
 @asynccontextmanager
-async def dev(app: Path, *arguments: str) -> AsyncIterator[WorkerProcess]:
+async def dev(app: Path, *arguments: str, **environment: str) -> AsyncIterator[WorkerProcess]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "greenroom", "dev", str(app), "--port", "0", *arguments),
+        env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -97,14 +99,59 @@ async def test_a_file_without_an_agent_is_one_sentence_and_exit_1(tmp_path):
     assert "Traceback" not in running.text
 
 
-async def test_doctor_names_what_is_there():
+async def doctor() -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "greenroom", "doctor"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, output.decode()
+    return process.returncode, output.decode()
+
+
+async def test_doctor_names_what_is_there():
+    code, output = await doctor()
+    assert code == 0, output
     for row in ("Python", "native module", "playground", "recognition", "synthesiser", "browser"):
-        assert row in output.decode()
+        assert row in output
+
+
+async def test_what_doctor_advises_can_be_copied(monkeypatch):
+    # What the checkout is made of is on no index, so `greenroom[...]` could not be installed.
+    monkeypatch.setenv("COLUMNS", "60")
+    _, output = await doctor()
+    assert "greenroom[" not in output
+    if "-- better recognition" in output:
+        assert f"{install_command('whisper')}\n" in output
+
+
+async def test_without_a_synthesiser_the_assistant_says_what_to_install_once(tmp_path):
+    async with dev(ROOT / "examples" / "04_kitt.py", "--no-reload", PATH=str(tmp_path)) as running:
+        assert await asyncio.wait_for(running.process.wait(), 40) == 1
+    assert running.text.count("apt-get install flite") == 1
+    assert "Traceback" not in running.text and "MissingProvider" not in running.text, running.text
+
+
+async def test_what_a_call_needs_and_is_missing_is_one_sentence_of_the_job(tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text(
+        "from greenroom.agents import Agent\nfrom greenroom.agents.conversation import Conversation\n"
+        "from greenroom.agents.speech import MissingProvider\n"
+        "class A(Agent):\n    def on_start(self):\n        raise MissingProvider('the voice', 'buy one')\n"
+    )
+    async with dev(app, "--say", "hello", "--once") as running:
+        assert await asyncio.wait_for(running.process.wait(), 40) == 1
+    assert running.output[-1].strip() == "error  the agent failed: the voice is not available: buy one"
+    assert "Traceback" not in running.text
+
+
+async def test_the_banner_comes_first(tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text(APP % "one")
+    async with dev(app) as running:
+        async with LiveKitAPI(await address(running), DEV_KEY, DEV_SECRET) as api:
+            await api.room.create_room(CreateRoomRequest(name="open"))
+            await until(lambda: "in room open runs in process" in running.text, "the job's line", 20)
+    assert running.output[0].split()[0] == "Playground", running.text
+    assert "registered as" not in running.text, "the banner says that the agent is ready"
 
 
 def descendants(pid: int) -> list[int]:
@@ -188,7 +235,9 @@ async def test_a_call_ends_when_the_agent_fails_and_says_so_once(tmp_path):
     async with dev(app, "--say", "hello", "--once") as running:
         assert await asyncio.wait_for(running.process.wait(), 40) == 1
     assert running.text.count("Traceback") == 1, running.text
-    assert "The agent failed: ValueError: no model" in running.text
+    assert running.output[-1].strip() == "error  the agent failed: ValueError: no model"
+    assert running.text.count("no model") == 3, "the user's line, the traceback's last, and the sentence"
+    assert "no connection" not in running.text and "left the call" not in running.text
 
 
 async def test_ctrl_c_while_loading_is_a_word_and_no_traceback(tmp_path):

@@ -113,10 +113,10 @@ class Person:
         self.reports: list[dict] = []
         self._tasks: list[asyncio.Task] = []
 
-    async def join(self, url: str, room: str) -> None:
+    async def join(self, url: str, room: str, identity: str = "person") -> None:
         self.room.on("track_subscribed", self._on_track)
         self.room.register_text_stream_handler("greenroom.turn", self._on_report)
-        await self.room.connect(url.replace("http", "ws", 1), token("person", room))
+        await self.room.connect(url.replace("http", "ws", 1), token(identity, room))
         track = rtc.LocalAudioTrack.create_audio_track("mic", self.source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
         await self.room.local_participant.publish_track(track, options)
@@ -143,6 +143,10 @@ class Person:
             for start in range(0, len(pcm), 640):
                 frame = pcm[start : start + 640].ljust(640, b"\0")
                 await self.source.capture_frame(rtc.AudioFrame(frame, 16_000, 1, 320))
+
+    async def hush(self, seconds: float) -> None:
+        for _ in range(round(seconds * 50)):
+            await self.source.capture_frame(rtc.AudioFrame(bytes(640), 16_000, 1, 320))
 
     async def leave(self) -> None:
         for task in self._tasks:
@@ -178,8 +182,25 @@ async def test_the_talks_transcription_prints_its_events(room_server, start_work
     assert code == ExitCode.NOT_ANSWERED
     finished = "transcription event: talking_finished - text: what is your name - seconds: "
     await until(lambda: finished in worker.text, "the end of the utterance is printed", 30)
-    for kind in ("talking_started", "partial", "final"):
+    for kind in ("talking_started", "final"):
         assert f"transcription event: {kind} - text:" in worker.text
+
+
+async def test_the_talks_transcription_prints_partials(room_server, start_worker, person):
+    worker = await start_worker(ROOT / "examples" / "02_transcription.py")
+    await person.join(room_server.url, "partials", "caller")
+    await until(lambda: "in room partials runs" in worker.text, "the agent is sent", 30)
+    partial = "transcription event: partial - text: what is"
+    # The recogniser's models are loaded when the first track arrives, and one that is behind gives no partials: how often
+    # the caller has spoken until it keeps up depends on the machine.
+    for said in range(1, 9):
+        await person.say("What is the square root of forty nine, and what time is it?")
+        await person.hush(1.5)
+        await until(lambda said=said: worker.text.count("talking_finished") >= said, "the end is printed", 30)
+        if partial in worker.text:
+            break
+    assert partial in worker.text
+    assert worker.text.index(partial) < worker.text.rindex("transcription event: final")
 
 
 async def test_hello_greets_everyone(room_server, start_worker, person):

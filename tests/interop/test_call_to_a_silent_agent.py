@@ -44,3 +44,32 @@ async def test_what_it_writes_is_shown(room_server, monkeypatch):
     assert chat.text == "Hello, caller!" and chat.values == {"identity": "writer"}
     (seen,) = [event for event in events if event.kind == "agent"]
     assert seen.values["identity"] == "writer" and seen.values["listens"] is None
+
+
+async def test_a_state_that_comes_after_the_voice_counts(room_server):
+    agent = rtc.Room()
+    caller_came = asyncio.Event()
+    agent.on("participant_connected", lambda _: caller_came.set())
+    grants = VideoGrants(room_join=True, room="test", can_update_own_metadata=True)
+    as_agent = AccessToken(DEV_KEY, DEV_SECRET).with_identity("slow").with_kind("agent").with_grants(grants)
+    await agent.connect(room_server.url, as_agent.to_jwt())
+    events = []
+    call = Call(
+        room_server.url,
+        token("caller"),
+        [Line("hello there")],
+        tts=FakeTTS(0.1),
+        stt=None,
+        on_event=events.append,
+        options=CallOptions(agent_timeout=10, answer_timeout=0.5),
+    )
+    running = asyncio.create_task(call.run())
+    await asyncio.wait_for(caller_came.wait(), 20)
+    voice = rtc.LocalAudioTrack.create_audio_track("voice", rtc.AudioSource(48_000, 1))
+    await agent.local_participant.publish_track(voice)
+    await asyncio.sleep(0.2)
+    await agent.local_participant.set_attributes({"lk.agent.state": "listening"})
+    await asyncio.wait_for(running, 30)
+    await agent.disconnect()
+    (seen,) = [event for event in events if event.kind == "agent"]
+    assert seen.values["listens"] is True

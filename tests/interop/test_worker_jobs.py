@@ -113,7 +113,7 @@ async def test_shutdown_is_a_success_and_runs_the_callbacks(tmp_path, api, start
             async def entrypoint(ctx):
                 await ctx.connect()
                 async def later(reason):
-                    print("callback:", reason, flush=True)
+                    print(f"callback: {reason}", flush=True)
                 ctx.add_shutdown_callback(later)
                 ctx.shutdown("enough")
 
@@ -254,7 +254,7 @@ async def test_a_prewarm_that_hangs_is_an_error_in_time_and_leaves_nothing(tmp_p
                 await ctx.connect()
 
             def prewarm(proc):
-                print("image", os.getpid(), flush=True)
+                print(f"image {os.getpid()}", flush=True)
                 time.sleep(3600)
 
             if __name__ == "__main__":
@@ -278,7 +278,7 @@ async def test_a_job_that_leaves_works_on_and_one_that_is_cancelled_from_within_
             """
             async def entrypoint(ctx):
                 async def after():
-                    print("after", ctx.job.room.name, flush=True)
+                    print(f"after {ctx.job.room.name}", flush=True)
                 ctx.add_shutdown_callback(after)
                 await ctx.connect()
                 if ctx.job.room.name == "leaves":

@@ -43,6 +43,9 @@ class FakeRoom(EventEmitter):
     async def disconnect(self) -> None:
         self.remote_participants.clear()
 
+    def isconnected(self) -> bool:
+        return True
+
     def join(self, somebody) -> None:
         self.remote_participants[somebody.identity] = somebody
         self.emit("participant_connected", somebody)
@@ -189,3 +192,21 @@ async def test_callbacks_share_one_time_and_each_failure_is_its_own(stage, caplo
     assert done == ["plain", "over"]
     for name in ("cancelled", "exits", "slow"):
         assert sum(f"<locals>.{name} " in record.getMessage() for record in caplog.records) == 1, name
+
+
+async def test_what_a_callback_leaves_running_ends_with_the_job(stage):
+    ended = asyncio.Event()
+
+    async def linger():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def say_goodbye():
+        stage.ctx.spawn(linger(), "linger")
+        await asyncio.sleep(0)
+
+    stage.ctx.add_shutdown_callback(say_goodbye)
+    await asyncio.wait_for(stage.ctx.close("over", 1.0), 10)
+    assert ended.is_set()

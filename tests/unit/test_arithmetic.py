@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
+from greenroom.agents.speech.numbers import parse_number, say_number, tokenize
 from greenroom.plugins.rules.arithmetic import solve
-from greenroom.plugins.rules.numbers import parse_number, say_number, tokenize
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,20 @@ def test_an_answer_that_overlaps_the_line_has_no_latency():
     assert "no figure: the answer began before" in printed([CallEvent("turn", 0.8, values=values)], width=80)
 
 
+def test_an_agent_that_failed_is_named_once_and_no_connection_is_blamed():
+    error = CallEvent("error", 0.5, "the agent failed: ValueError: no model")
+    end = CallEvent("end", 0.6, values={"exit_code": 1, "result": "agent_failed"})
+    assert printed([EVENTS[0], error, end], width=80).splitlines()[1:] == [
+        "     error  the agent failed: ValueError: no model"
+    ]
+
+
+def test_no_connection_is_said_of_a_call_that_never_had_one():
+    end = CallEvent("end", 0.6, values={"exit_code": 5, "result": "not_connected"})
+    assert printed([end], width=80).strip() == "no connection"
+    assert printed([EVENTS[0], end], width=80).splitlines()[-1].strip() == "the call was cut"
+
+
 class Clock:
     now = 100.0
 

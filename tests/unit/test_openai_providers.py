@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from greenroom.agents.speech import ChatMessage, MissingProvider, ProviderError
-from greenroom.agents.speech.providers import default_llm, default_stt, default_tts
+from greenroom.plugins.defaults import default_llm, default_stt, default_tts
 from greenroom.plugins.openai import OpenAILLM, OpenAISTT, OpenAITTS
 
 HELLO = [ChatMessage("system", "Be brief."), ChatMessage("user", "hello")]

@@ -1,7 +1,9 @@
 """The transcriber on PCM: real voice activity, real recognition, and providers that fail."""
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from greenroom.agents import transcription
 from greenroom.agents.speech import EndpointingOptions, ProviderError, Transcript
 from greenroom.agents.transcriber import EventType, Transcriber
+from greenroom.plugins import pocketsphinx, shared_process
 from greenroom.plugins.pocketsphinx import PocketSphinx
 from greenroom.plugins.rules import RuleBrain
 from greenroom.plugins.system_tts import Flite
@@ -193,13 +196,10 @@ async def test_closing_early_and_twice():
 
 
 async def test_a_dead_recogniser_process_is_replaced(recognizer):
-    from greenroom.plugins import pocketsphinx
-
     stt = PocketSphinx(("hello world",))
     stt.load()
-    process = pocketsphinx._recognizers[("hello world",)]._process
-    process.kill()
-    process.wait(10)
+    process = shared_process.start(pocketsphinx.NAME, pocketsphinx.MODULE, ("hello world",))
+    os.kill(process.pid, signal.SIGKILL)
     stream = stt.stream()
     try:
         stream.push(bytes(32_000))

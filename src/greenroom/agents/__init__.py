@@ -20,9 +20,13 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
         TurnState as TurnState,
         load_models as load_models,
     )
-    from .job import JobContext as JobContext, JobProcess as JobProcess, JobRequest as JobRequest
-    from .options import (
+    from .job import (
         AutoSubscribe as AutoSubscribe,
+        JobContext as JobContext,
+        JobProcess as JobProcess,
+        JobRequest as JobRequest,
+    )
+    from .options import (
         WorkerOptions as WorkerOptions,
         WorkerPermissions as WorkerPermissions,
         WorkerType as WorkerType,
@@ -33,7 +37,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
 _EXPORTS = {
     "Agent": "agent",
     "AgentState": "conversation",
-    "AutoSubscribe": "options",
+    "AutoSubscribe": "job",
     "Conversation": "conversation",
     "ConversationOptions": "conversation",
     "JobContext": "job",

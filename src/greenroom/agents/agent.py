@@ -8,8 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .job import JobContext, JobProcess, JobRequest
-from .options import AutoSubscribe
+from .job import AutoSubscribe, JobContext, JobProcess, JobRequest
 from .tracebacks import users_traceback
 
 if TYPE_CHECKING:

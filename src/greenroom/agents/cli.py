@@ -17,6 +17,8 @@ import sys
 from dataclasses import replace
 from typing import NoReturn
 
+from greenroom.logs import configure_logging
+
 from .agent import Agent, entrypoint_of, request_handler_of
 from .options import WorkerOptions
 from .worker import Worker, WorkerError
@@ -59,7 +61,12 @@ def run_app(app: WorkerOptions | type[Agent]) -> NoReturn:
     given = sys.argv[1:] or os.environ.get("GREENROOM_WORKER_ARGS", "").split()
     arguments = parser.parse_args(given)
     dev = arguments.command == "dev"
-    configure_logging(arguments.log_level or ("debug" if dev else "info"))
+    try:
+        configure_logging(arguments.log_level or ("debug" if dev else "info"))
+    except ValueError as error:
+        parser.error(f"--log-level is {error}")
+    for noisy in ("asyncio", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     options = options.resolved(url=arguments.url, api_key=arguments.api_key, api_secret=arguments.api_secret)
     if dev:
         options = replace(options, load_threshold=float("inf"), num_idle_processes=min(options.num_idle_processes, 1))
@@ -107,15 +114,3 @@ async def _serve(worker: Worker, options: WorkerOptions, drain: bool) -> None:
     for task in stopping:
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-def configure_logging(level: str) -> None:
-    """Lines with time, level and logger on standard error."""
-    logging.basicConfig(
-        level=getattr(logging, level.upper(), logging.INFO),
-        format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s  %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
-    for noisy in ("asyncio", "aiohttp.access"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

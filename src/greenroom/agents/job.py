@@ -8,11 +8,13 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import agent, models, room as room_proto
 
-from .options import AutoSubscribe
+from greenroom.tasks import Tasks
+
 from .tracebacks import users_traceback
 
 if TYPE_CHECKING:
@@ -22,10 +24,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("greenroom.agents")
 
 
+LAST_WORDS = 0.1
+"""Seconds between the end of a job's work and its leaving. Data and the goodbye travel on different paths: what was said last,
+such as the answer to the call that ended the job, would be overtaken."""
 CLOSE_TIMEOUT = 5.0
 """Seconds to leave the room at a job's end; its process ends then anyway."""
 CANCEL_TIMEOUT = 1.0
-"""Seconds a shutdown callback that took too long has to obey being cancelled."""
+"""Seconds a shutdown callback, or a task that one has left behind, has to obey being cancelled."""
+
+
+class AutoSubscribe(StrEnum):
+    """Which tracks a job receives without asking."""
+
+    SUBSCRIBE_ALL = "subscribe_all"
+    SUBSCRIBE_NONE = "subscribe_none"
+    AUDIO_ONLY = "audio_only"
+    VIDEO_ONLY = "video_only"
 
 
 class JobProcess:
@@ -123,7 +137,7 @@ class JobContext:
         self._participant_entrypoints: list[ParticipantEntrypoint] = []
         self._present: dict[str, rtc.RemoteParticipant] | None = None
         """By sid, whom the entrypoints were run for. None before the room is joined: who comes meanwhile is found then."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks(logger, on_error=_say_failed)
         self._ended = asyncio.get_running_loop().create_future()
         self._api: LiveKitAPI | None = None
         self._auto_subscribe = AutoSubscribe.SUBSCRIBE_ALL
@@ -242,11 +256,7 @@ class JobContext:
 
     def spawn(self, coroutine: Awaitable[Any], name: str) -> asyncio.Task[Any]:
         """A task that belongs to the job: its failure is logged, and it is cancelled when the job ends."""
-        task = asyncio.ensure_future(coroutine)
-        task.set_name(name)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-        return task
+        return self._tasks.start(coroutine, name)
 
     async def close(self, reason: str, timeout: float) -> None:
         """Cancel the job's tasks, run the callbacks, leave the room. For the job's process; twice is fine.
@@ -254,7 +264,7 @@ class JobContext:
         `timeout`: seconds for the tasks, and again for all callbacks together.
         """
         self._end(reason)
-        for task in list(self._tasks):
+        for task in self._tasks:  # the callbacks may start new ones
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=timeout)
@@ -262,9 +272,12 @@ class JobContext:
         deadline = asyncio.get_running_loop().time() + timeout
         for callback in callbacks:
             await self._run_callback(callback, reason, deadline - asyncio.get_running_loop().time())
+        if self._room.isconnected():
+            await asyncio.sleep(LAST_WORDS)
         await self._leave(self._room.disconnect(), "the room")
         if self._api is not None:
             await self._leave(self._api.aclose(), "the API client")
+        await self._tasks.aclose(CANCEL_TIMEOUT)
 
     async def _run_callback(self, callback: Callable[..., Any], reason: str, seconds: float) -> None:
         name = getattr(callback, "__qualname__", repr(callback))
@@ -320,10 +333,9 @@ class JobContext:
         if wanted.get(self._auto_subscribe) == publication.kind:
             publication.set_subscribed(True)
 
-    def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s failed:\n%s", task.get_name(), users_traceback(error))
+
+def _say_failed(task: asyncio.Task[Any], error: BaseException) -> None:
+    logger.error("%s failed:\n%s", task.get_name(), users_traceback(error))
 
 
 def _matches(participant: rtc.RemoteParticipant, identity: str | None, kind: Any) -> bool:

@@ -21,6 +21,7 @@ from livekit.protocol import agent
 from .ipc import Channel, Message
 from .job import JobAcceptArguments, JobContext, JobProcess, RunningJob
 from .options import WorkerOptions
+from .speech.protocols import ProviderError
 from .tracebacks import users_traceback
 
 logger = logging.getLogger("greenroom.agents")
@@ -156,7 +157,8 @@ async def _run(channel: Channel, options: WorkerOptions, ctx: JobContext, asked:
     if failure is None:
         channel.send({"op": "done", "status": agent.JS_SUCCESS, "error": ""})
     else:
-        logger.error("job %s failed:\n%s", ctx.job.id, users_traceback(failure))
+        known = isinstance(failure, ProviderError)
+        logger.error("job %s failed:%s", ctx.job.id, f" {failure}" if known else f"\n{users_traceback(failure)}")
         channel.send({"op": "done", "status": agent.JS_FAILED, "error": _words(failure)})
 
 
@@ -182,6 +184,8 @@ def _failure(entrypoint: asyncio.Task[None]) -> BaseException | None:
 
 
 def _words(failure: BaseException) -> str:
+    if isinstance(failure, ProviderError):
+        return str(failure)
     return "".join(traceback.format_exception_only(failure)).strip()
 
 

@@ -7,13 +7,11 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any
+from enum import IntEnum
+from typing import Any
 
+from .job import JobContext, JobProcess, JobRequest
 from .load import usable_cpus
-
-if TYPE_CHECKING:
-    from .job import JobContext, JobProcess, JobRequest
 
 
 class WorkerType(IntEnum):
@@ -22,15 +20,6 @@ class WorkerType(IntEnum):
     ROOM = 0
     PUBLISHER = 1
     PARTICIPANT = 2
-
-
-class AutoSubscribe(StrEnum):
-    """Which tracks a job receives without asking."""
-
-    SUBSCRIBE_ALL = "subscribe_all"
-    SUBSCRIBE_NONE = "subscribe_none"
-    AUDIO_ONLY = "audio_only"
-    VIDEO_ONLY = "video_only"
 
 
 @dataclass(frozen=True, slots=True)

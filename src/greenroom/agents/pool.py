@@ -12,10 +12,11 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from livekit.protocol import agent
+
+from greenroom.tasks import Tasks
 
 from . import job_main, warm
 from .ipc import Channel
@@ -84,7 +85,7 @@ class ProcessPool:
         self._numbers = 0
         self._handles: dict[int, JobHandle] = {}
         self._idle: deque[JobHandle] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(logger)
         self._warm: asyncio.Future[None] | None = None
         self._refilling = asyncio.Lock()
         self._closing = False
@@ -119,8 +120,8 @@ class ProcessPool:
         handle.running = running
         handle.last_pong = time.monotonic()
         handle.channel.send(job_main.encode_job(running))
-        self._own(self._watch(handle), f"watch job {running.job.id}")
-        self._own(self._replace(handle), "refill")
+        self._tasks.start(self._watch(handle), f"watch job {running.job.id}")
+        self._tasks.start(self._replace(handle), "refill")
         return handle
 
     async def terminate(self, handle: JobHandle, reason: str) -> None:
@@ -142,8 +143,7 @@ class ProcessPool:
             return
         self._closing = True
         await asyncio.gather(*(self.terminate(handle, "the worker stops") for handle in list(self._handles.values())))
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.cancel()
         asyncio.get_running_loop().remove_reader(self._control)
         self._control.close()
         # It ends by itself when its control socket closes, unless the app's code holds it up while loading.
@@ -181,7 +181,7 @@ class ProcessPool:
                 del self._handles[number]
                 handle.channel.close()
                 raise PoolError(f"the warm image cannot be asked for a process: {error}") from None
-        self._own(self._listen(handle), f"listen to process {number}")
+        self._tasks.start(self._listen(handle), f"listen to process {number}")
         try:
             await asyncio.wait_for(handle.ready.wait(), self._options.initialize_process_timeout)
         except TimeoutError:
@@ -260,7 +260,7 @@ class ProcessPool:
 
     def _process_gone(self, handle: JobHandle) -> None:
         asyncio.get_running_loop().remove_reader(handle.pidfd)
-        self._own(self._exited(handle), "process exit")
+        self._tasks.start(self._exited(handle), "process exit")
 
     async def _exited(self, handle: JobHandle) -> None:
         # What the process said last may still be in its channel.
@@ -304,16 +304,6 @@ class ProcessPool:
     def _settle(self, error: PoolError | None) -> None:
         if self._warm is not None and not self._warm.done():
             self._warm.set_exception(error) if error else self._warm.set_result(None)
-
-    def _own(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s failed", task.get_name(), exc_info=task.exception())
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> bool:

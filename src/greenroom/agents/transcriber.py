@@ -26,6 +26,7 @@ from greenroom.agents.speech.protocols import (
     reason,
 )
 from greenroom.agents.speech.providers import default_stt, default_vad
+from greenroom.tasks import Tasks
 
 __all__ = [
     "EVENT_TYPE_FINAL",
@@ -128,7 +129,7 @@ class Transcriber:
         self._options = self._endpointer.options
         self._stream: STTStream | None = None
         self._task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks(logger)
         self._events: asyncio.Queue[TranscriptionEvent | None] | None = None
         self._buffer = bytearray()
         self._pre_roll: deque[bytes] = deque(maxlen=max(1, round(self._options.pre_roll / FRAME_SECONDS)))
@@ -240,9 +241,8 @@ class Transcriber:
         for segment in list(self._unfinished):
             self._finished(segment, self._voiced_seconds, self._voiced_at, time.monotonic(), "", self._fault)
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=LAST_WORDS)
-            for task in late:
-                task.cancel()
+            await asyncio.wait(list(self._tasks), timeout=LAST_WORDS)
+        self._tasks.cancel()
         if self._stream is not None:
             try:
                 await self._stream.aclose()
@@ -330,7 +330,7 @@ class Transcriber:
         finishing = self._finish(
             self._segment, self._voiced_seconds, self._voiced_at, time.monotonic(), self._fault, self._final
         )
-        self._final = self._own(finishing, "transcriber final")
+        self._final = self._tasks.start(finishing, "transcriber final")
 
     def _finish_at_end(self) -> None:
         """The track ended in the middle of an utterance: what was said counts."""
@@ -408,13 +408,7 @@ class Transcriber:
             logger.exception("the transcriber's callback failed")
             return
         if inspect.isawaitable(result):
-            self._own(_await(result), "transcriber callback")
-
-    def _own(self, work: Any, name: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+            self._tasks.start(_await(result), "transcriber callback")
 
 
 async def _await(result: Awaitable[None]) -> None:

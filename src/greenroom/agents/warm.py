@@ -81,9 +81,12 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
     except Exception as error:
         from .speech.protocols import ProviderError
 
-        if not isinstance(error, ProviderError):  # that one says in a sentence what is missing on this machine
+        if isinstance(error, ProviderError):  # it says in a sentence what is missing on this machine
+            text = str(error)
+        else:
             print(users_traceback(error), file=sys.stderr, flush=True)
-        _tell(control, {"op": "error", "text": f"prewarm_fnc failed: {type(error).__name__}: {error}"})
+            text = f"prewarm_fnc failed: {type(error).__name__}: {error}"
+        _tell(control, {"op": "error", "text": text})
         return
     if (started := _threads() - before) > 0:
         logger.warning("prewarm_fnc left %d thread(s) running; job processes will not have them", started)

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -18,6 +19,7 @@ from livekit.protocol import agent, models
 
 from greenroom.api import AccessToken, VideoGrants
 from greenroom.processes import tell_ready
+from greenroom.tasks import Tasks
 
 from .job import JobRequest, RunningJob
 from .load import ProcessorLoad
@@ -55,7 +57,7 @@ class Worker:
         """Jobs that were assigned and have no process yet, and why they were terminated meanwhile, if so."""
         self._reports = Reports()
         self._closing = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(logger)
         self._draining = False
         self._changed = asyncio.Event()
         """A job ended, or an offer was settled."""
@@ -87,9 +89,10 @@ class Worker:
             if serve.done():
                 serve.result()
         finally:
-            for task in (samples, failed, stopped, serve, *self._tasks):
+            for task in (samples, failed, stopped, serve):
                 task.cancel()
-            await asyncio.gather(samples, failed, stopped, serve, *self._tasks, return_exceptions=True)
+            await asyncio.gather(samples, failed, stopped, serve, return_exceptions=True)
+            await self._tasks.aclose()
             await self._pool.close()
 
     async def drain(self, timeout: float) -> None:
@@ -148,6 +151,8 @@ class Worker:
                     reason = f"HTTP {error.status}"
                 except (aiohttp.ClientError, OSError, TimeoutError) as error:
                     reason = str(error) or type(error).__name__
+                    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+                        reason = os.strerror(error.os_error.errno)
                 else:
                     reason = "the connection closed"
                 self._socket = None
@@ -161,7 +166,8 @@ class Worker:
                     )
                 # The first tries come quickly: the server gives jobs away whose worker stays away for seconds.
                 delay = 0.0 if retries == 1 else min(0.25 * 2 ** (retries - 2), 10.0)
-                logger.warning("not connected to %s (%s); next try in %g s", self._options.ws_url, reason, delay)
+                soon = f"in {delay:g} s" if delay else "at once"
+                logger.warning("not connected to %s (%s); next try %s", self._options.ws_url, reason, soon)
                 await asyncio.sleep(delay)
 
     def _token(self) -> str:
@@ -194,19 +200,20 @@ class Worker:
         self.worker_id = message.register.worker_id
         self._reports.send_again()
         self._socket = socket
-        logger.info(
-            "registered as %s at %s%s",
-            self.worker_id,
-            self._options.ws_url,
-            f' for agent "{self._options.agent_name}"' if self._options.agent_name else "",
-        )
         # Before anything else: what this worker still has is nobody else's, and reports count from the job's worker only.
         if kept := list(dict.fromkeys((*self._launching, *self._handles, *self._reports.jobs))):
             await self._send(agent.WorkerMessage(migrate_job=agent.MigrateJobRequest(job_ids=kept)))
         await self._send_status()
         await self._flush()
         self.registered.set()
-        tell_ready()
+        # Whoever waits for it says so in words of its own.
+        logger.log(
+            logging.DEBUG if tell_ready() else logging.INFO,
+            "registered as %s at %s%s",
+            self.worker_id,
+            self._options.ws_url,
+            f' for agent "{self._options.agent_name}"' if self._options.agent_name else "",
+        )
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         status = asyncio.create_task(self._push_status(), name="status")
@@ -217,7 +224,7 @@ class Worker:
                 message = agent.ServerMessage.FromString(frame.data)
                 match message.WhichOneof("message"):
                     case "availability":
-                        self._own(self._consider(message.availability), f"offer {message.availability.job.id}")
+                        self._tasks.start(self._consider(message.availability), f"offer {message.availability.job.id}")
                     case "assignment":
                         waiting = self._assignments.get(message.assignment.job.id)
                         if waiting is not None and not waiting.done():
@@ -235,7 +242,7 @@ class Worker:
         if job_id in self._launching:
             self._launching[job_id] = reason
         elif (handle := self._handles.get(job_id)) is not None:
-            self._own(self._pool.terminate(handle, reason), f"terminate {job_id}")
+            self._tasks.start(self._pool.terminate(handle, reason), f"terminate {job_id}")
 
     async def _consider(self, offer: agent.AvailabilityRequest) -> None:
         job = offer.job
@@ -318,7 +325,7 @@ class Worker:
         else:
             logger.debug("job %s failed: %s", job_id, error)  # its process has said so, with the traceback
         self._reports.add(job_id, status, error)
-        self._own(self._flush(), f"report {job_id}")
+        self._tasks.start(self._flush(), f"report {job_id}")
 
     async def _report(self, job_id: str, status: agent.JobStatus, error: str) -> None:
         self._reports.add(job_id, status, error)
@@ -372,17 +379,6 @@ class Worker:
             await self._send(message)
         if sent:
             await self._send(agent.WorkerMessage(ping=agent.WorkerPing(timestamp=self._reports.mark())))
-
-    def _own(self, coroutine: Any, name: str) -> None:
-        task = asyncio.ensure_future(coroutine)
-        task.set_name(name)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("%s failed", task.get_name(), exc_info=task.exception())
 
 
 def _agent_url(url: str) -> str:

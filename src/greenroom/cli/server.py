@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from greenroom.logs import configure_logging
 from greenroom.server.config import DEV_KEY, DEV_SECRET, ConfigError, ServerConfig, load_config, parse_keys
 
 __all__ = ["server"]
@@ -183,27 +183,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {"time": f"{when}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "logger": record.name}
-        line["message"] = record.getMessage()
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
 def _log_to_stderr(settings: ServerConfig) -> None:
-    level = {"warn": "WARNING"}.get(settings.logging.level.lower(), settings.logging.level.upper())
-    if level not in logging.getLevelNamesMapping():
-        raise ConfigError(f"logging.level is {settings.logging.level!r}: use debug, info, warning or error")
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        _JsonLines()
-        if settings.logging.json
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    )
-    logging.basicConfig(level=level, handlers=[handler])
+    level = settings.logging.level.lower()
+    try:
+        configure_logging({"warn": "warning"}.get(level, level), json_lines=settings.logging.json)
+    except ValueError as error:
+        raise ConfigError(f"logging.level is {error}") from error
 
 
 def _fail(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -44,6 +44,12 @@ def create(
     api_secret: Annotated[str, typer.Option(envvar="LIVEKIT_API_SECRET", show_default=False)] = "secret",
 ) -> None:
     """Print a token with the grants you name. Without a key it is for a server started with --dev."""
+    # A token that allows nothing is refused everywhere, and hours later. The official tool asks for permissions then, and
+    # refuses when there is nobody to ask.
+    if not any((join, admin, create_rooms, list_rooms, worker)):
+        _refuse("this token would allow nothing: add --join, --admin, --create, --list or --worker")
+    if admin and not room:
+        _refuse("--admin moderates one room: name it with --room")
     grants = VideoGrants(
         room=room,
         room_join=join or None,
@@ -66,6 +72,11 @@ def create(
         typer.echo(builder.to_jwt())
     except ValueError as error:
         raise typer.BadParameter(f"{error}: use --identity and --room with --join") from error
+
+
+def _refuse(why: str) -> NoReturn:
+    typer.echo(f"greenroom token create: {why}", err=True)
+    raise typer.Exit(2)
 
 
 def _duration(text: str) -> datetime.timedelta:

@@ -37,7 +37,7 @@ class CallPrinter:
         self._live: Live | None = None
         self._making: dict[str, Text] = {}
         self._last_partial: dict[str, str] = {}
-        self._written = False
+        self._written = self._joined = False
 
     def __enter__(self) -> CallPrinter:
         if self._console.is_terminal:
@@ -55,6 +55,7 @@ class CallPrinter:
         if event.kind in _LABELS:
             self._speech(event)
         elif event.kind == "connected":
+            self._joined = True
             self._line(
                 "", f"joined room {event.values['room']} as {event.values['identity']} in {event.values['ms']} ms"
             )
@@ -103,6 +104,8 @@ class CallPrinter:
         self._console.print()
 
     def _end(self, values: dict[str, Any]) -> None:
+        if values["result"] == "agent_failed":
+            return  # the error has said so
         words = {
             "success": ("every line was understood and answered", "bold green"),
             "not_answered": ("nobody answered", "bold red"),
@@ -114,6 +117,8 @@ class CallPrinter:
         said, style = words[values["result"]]
         if values["result"] == "not_answered" and self._written:
             said = "answered in writing only"
+        if values["result"] == "not_connected" and self._joined:
+            said = "the call was cut"
         self._line("", Text(said, style))
 
     def _line(self, label: str, text: str | Text) -> None:

@@ -22,6 +22,7 @@ from greenroom.agents.speech.protocols import (
     ProviderError,
     Transcript,
 )
+from greenroom.extras import install_command
 
 __all__ = ["FasterWhisper"]
 
@@ -48,7 +49,7 @@ class FasterWhisper:
     def load(self) -> None:
         """Only checks that the library is there: its model starts threads, which a forked process would not have."""
         if importlib.util.find_spec("faster_whisper") is None:
-            raise MissingProvider("speech recognition (faster-whisper)", "pip install 'greenroom[whisper]'")
+            raise MissingProvider("speech recognition (faster-whisper)", install_command("whisper"))
 
     def stream(self, on_partial: PartialCallback | None = None) -> _Stream:
         self.load()

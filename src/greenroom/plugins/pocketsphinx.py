@@ -8,76 +8,28 @@ import importlib.util
 import json
 import logging
 import socket
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterable
 
 from greenroom.agents.speech.protocols import MissingProvider, PartialCallback, ProviderError, Transcript
+from greenroom.extras import install_command
+from greenroom.plugins import shared_process
 from greenroom.plugins.pocketsphinx_server import HEADER
 
 __all__ = ["PocketSphinx"]
 
 logger = logging.getLogger("greenroom.pocketsphinx")
 
+NAME = "pocketsphinx"
+MODULE = "greenroom.plugins.pocketsphinx_server"
 FINISH_TIMEOUT = 15.0
 """Seconds to wait for a final text, the first load of the models included."""
 MAX_UNSENT = 60 * 16_000 * 2
 
 
-class _Recognizer:
-    """The recogniser process of one set of phrases, shared by this process and those forked from it."""
-
-    def __init__(self, phrases: tuple[str, ...]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control = ours
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "greenroom.plugins.pocketsphinx_server", str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-            )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(phrases).encode())
-        self._process.stdin.close()
-
-    def wait_ready(self) -> None:
-        """Block until the models are loaded. Raises ProviderError."""
-        assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != b"ready":
-            raise ProviderError("the pocketsphinx process ended while loading its models")
-
-    def connect(self) -> socket.socket:
-        """A decoder for one track. OSError when the process is gone."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                socket.send_fds(self.control, [b"c"], [theirs.fileno()])
-            except OSError:
-                ours.close()
-                raise
-        return ours
-
-    def close(self) -> None:
-        self.control.close()
-
-
-_recognizers: dict[tuple[str, ...], _Recognizer] = {}
-
-
 def _connect(phrases: tuple[str, ...]) -> socket.socket:
-    """A decoder from the process of these phrases, which is started anew once if it has died."""
-    for _ in range(2):
-        recognizer = _recognizers.get(phrases)
-        if recognizer is None:
-            recognizer = _recognizers[phrases] = _Recognizer(phrases)
-        try:
-            return recognizer.connect()
-        except OSError:
-            recognizer.close()
-            del _recognizers[phrases]
-    raise ProviderError("the pocketsphinx process ends as soon as it starts")
+    """A decoder for one track."""
+    return shared_process.connect(NAME, MODULE, phrases)
 
 
 class PocketSphinx:
@@ -88,9 +40,7 @@ class PocketSphinx:
 
     def load(self) -> None:
         _require()
-        if self._phrases not in _recognizers:
-            recognizer = _recognizers[self._phrases] = _Recognizer(self._phrases)
-            recognizer.wait_ready()
+        shared_process.start(NAME, MODULE, self._phrases)
 
     def stream(self, on_partial: PartialCallback | None = None) -> _Stream:
         _require()
@@ -99,7 +49,7 @@ class PocketSphinx:
 
 def _require() -> None:
     if importlib.util.find_spec("pocketsphinx") is None:
-        raise MissingProvider("speech recognition (pocketsphinx)", "pip install 'greenroom[speech]'")
+        raise MissingProvider("speech recognition (pocketsphinx)", install_command("speech"))
 
 
 class _Stream:

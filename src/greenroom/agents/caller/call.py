@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ from greenroom.agents.caller.events import CallEvent, CallResult, ExitCode, Turn
 from greenroom.agents.caller.script import Line, UnreadableRecording, Utterance, agreement, load_wav, speak
 from greenroom.agents.conversation.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
 from greenroom.agents.conversation.chat import CHAT_TOPIC
-from greenroom.agents.conversation.engine import STATE_ATTRIBUTE, TURN_TOPIC
+from greenroom.agents.conversation.presence import STATE_ATTRIBUTE, TURN_TOPIC
 from greenroom.agents.speech.protocols import STT, TTS, ProviderError
 from greenroom.agents.transcriber import EventType, TranscriptionEvent
+from greenroom.tasks import Tasks
 
 __all__ = ["Call", "CallOptions"]
 
@@ -31,8 +32,12 @@ SETTLE_WITHOUT_STATE = 1.6
 """The same for an agent that publishes no state."""
 VOICE_PATIENCE = 4.0
 """Seconds that an agent gets to publish a voice; one without is spoken to all the same."""
+STATE_PATIENCE = 0.5
+"""Seconds that an agent with a voice gets to say in what state it is: the two travel on different paths."""
 MAX_CHAT_CHARACTERS = 4_000
 """Shown of a written message."""
+JOB_END_TIMEOUT = 3.0
+"""Seconds that a failed job's state may trail its agent's leaving: its process ends in between."""
 TEXT_PATIENCE = 4.0
 """Seconds that captions, metrics and the own recogniser may still take when the answer is over."""
 
@@ -62,8 +67,12 @@ class Call:
         stt: STT | None,
         on_event: Callable[[CallEvent], None],
         options: CallOptions | None = None,
+        agent_failed: Awaitable[str] | None = None,
     ) -> None:
-        """`stt`: recognises what the agent says; None: its captions only."""
+        """`stt`: recognises what the agent says; None: its captions only.
+
+        `agent_failed`: gives the error of the agent's job when that fails, which ends the call. It is cancelled at the end.
+        """
         from greenroom import rtc
 
         self._url, self._token, self._lines = url, token, list(lines)
@@ -74,22 +83,27 @@ class Call:
         self._agent: Any = None
         self._agent_seen = 0.0
         self._agent_changed = asyncio.Event()
-        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[_Stop] = asyncio.get_running_loop().create_future()
+        self._agent_failed = agent_failed
+        self._failure: asyncio.Future[str] | None = None
         self._began = time.monotonic()
         self._turn: TurnResult | None = None
         self._captions: dict[str, str] = {}
         self._heard: list[str] = []
         self._written = False
         self._texts_changed = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks(logger, on_error=_text_lost)
 
     async def run(self) -> CallResult:
         result = CallResult(ExitCode.SUCCESS)
+        if self._agent_failed is not None:
+            self._failure = asyncio.ensure_future(self._agent_failed)
+            self._failure.add_done_callback(self._on_failure)
         try:
             await self._run(result)
         except _Stop as stop:
-            result.exit_code, result.error = stop.code, stop.why
-            self._emit("error", stop.why)
+            result.exit_code, result.error = await self._reason(stop)
+            self._emit("error", result.error)
         except UnreadableRecording as error:
             result.exit_code, result.error = ExitCode.USAGE, str(error)
             self._emit("error", str(error))
@@ -122,6 +136,15 @@ class Call:
                 why = "; it answers in writing" if self._written else ""
                 raise _Stop(ExitCode.NOT_ANSWERED, f"no spoken answer within {self._options.answer_timeout:g} s{why}")
 
+    async def _reason(self, stop: _Stop) -> tuple[ExitCode, str]:
+        """What to say of the end: an agent that fails leaves first, and is booked when its process has ended."""
+        if self._failure is not None:
+            if stop.agent_left:
+                await asyncio.wait((self._failure,), timeout=JOB_END_TIMEOUT)
+            if (error := _result(self._failure)) is not None:
+                return ExitCode.AGENT_FAILED, f"the agent failed: {error}"
+        return stop.code, str(stop)
+
     # --- joining ------------------------------------------------------------------------------------------------------
     async def _connect(self) -> None:
         from greenroom import rtc
@@ -131,7 +154,9 @@ class Call:
         room.on("participant_connected", lambda _: self._agent_changed.set())
         room.on("participant_attributes_changed", self._on_attributes)
         room.on("participant_disconnected", self._on_left)
-        room.on("disconnected", lambda reason=None: self._end("the server ended the call"))
+        room.on(
+            "disconnected", lambda reason=None: self._end(_Stop(ExitCode.NOT_CONNECTED, "the server ended the call"))
+        )
         room.register_text_stream_handler(CAPTION_TOPIC, self._on_caption)
         room.register_text_stream_handler(TURN_TOPIC, self._on_report)
         room.register_text_stream_handler(CHAT_TOPIC, self._on_chat)
@@ -177,9 +202,14 @@ class Call:
     def _agent_ready(self) -> bool:
         if (agent := self._find_agent()) is not self._agent:
             self._agent, self._agent_seen = agent, time.monotonic()
-        if self._agent is None or (self._ear is None and time.monotonic() < self._agent_seen + VOICE_PATIENCE):
+        if self._agent is None:
             return False
-        return bool(self._agent.attributes.get(STATE_ATTRIBUTE, "listening") == "listening")
+        if (state := self._agent.attributes.get(STATE_ATTRIBUTE)) is not None and self._ear is not None:
+            return bool(state == "listening")
+        since, patience = self._agent_seen, VOICE_PATIENCE
+        if self._ear is not None:
+            since, patience = self._ear.since, STATE_PATIENCE
+        return state in (None, "listening") and time.monotonic() >= since + patience
 
     def _why_no_agent(self) -> str:
         waited = f"within {self._options.agent_timeout:g} s"
@@ -310,7 +340,13 @@ class Call:
 
     def _on_left(self, participant: Any) -> None:
         if participant is self._agent:
-            self._end(f"the agent {participant.identity} left the call")
+            why = f"the agent {participant.identity} left the call"
+            self._end(_Stop(ExitCode.NOT_CONNECTED, why, agent_left=True))
+
+    def _on_failure(self, failure: asyncio.Future[str]) -> None:
+        # Another agent that is there may still answer.
+        if (error := _result(failure)) is not None and self._find_agent() is None:
+            self._end(_Stop(ExitCode.AGENT_FAILED, f"the agent failed: {error}"))
 
     def _on_heard(self, event: TranscriptionEvent) -> None:
         if event.type is EventType.FINAL:
@@ -320,7 +356,7 @@ class Call:
         self._texts_changed.set()
 
     def _on_caption(self, reader: Any, identity: str) -> None:
-        self._own(self._read_caption(reader, identity))
+        self._tasks.start(self._read_caption(reader, identity), "caption")
 
     async def _read_caption(self, reader: Any, identity: str) -> None:
         mine = identity == self._room.local_participant.identity
@@ -340,7 +376,7 @@ class Call:
         self._texts_changed.set()
 
     def _on_chat(self, reader: Any, identity: str) -> None:
-        self._own(self._read_chat(reader, identity))
+        self._tasks.start(self._read_chat(reader, identity), "chat")
 
     async def _read_chat(self, reader: Any, identity: str) -> None:
         text = ""
@@ -352,7 +388,7 @@ class Call:
         self._emit("chat", text[:MAX_CHAT_CHARACTERS], values={"identity": identity})
 
     def _on_report(self, reader: Any, _identity: str) -> None:
-        self._own(self._read_report(reader))
+        self._tasks.start(self._read_report(reader), "turn report")
 
     async def _read_report(self, reader: Any) -> None:
         try:
@@ -366,7 +402,7 @@ class Call:
         self._texts_changed.set()
 
     # --- small things -------------------------------------------------------------------------------------------------
-    def _end(self, why: str) -> None:
+    def _end(self, why: _Stop) -> None:
         if not self._over.done():
             self._over.set_result(why)
 
@@ -376,7 +412,7 @@ class Call:
         try:
             await asyncio.wait((task, self._over), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise _Stop(ExitCode.NOT_CONNECTED, self._over.result())
+                raise self._over.result()
             return task.result()
         finally:
             task.cancel()
@@ -395,32 +431,37 @@ class Call:
     ) -> None:
         self._on_event(CallEvent(kind, time.monotonic() - self._began, text, final, segment, values or {}))
 
-    def _own(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A text that breaks off costs the call nothing but itself.
-            logger.warning("a text did not arrive: %s", error)
-
     @staticmethod
     def _ms(begin: float, end: float | None = None) -> int:
         return round(((time.monotonic() if end is None else end) - begin) * 1000)
 
     async def _close(self) -> None:
-        self._end("the caller hung up")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._end(_Stop(ExitCode.NOT_CONNECTED, "the caller hung up"))
+        if self._failure is not None:
+            self._failure.cancel()
+            await asyncio.gather(self._failure, return_exceptions=True)
+        await self._tasks.aclose()
         if self._ear is not None:
             await self._ear.aclose()
         await self._room.disconnect()
 
 
+def _text_lost(_task: asyncio.Task[Any], error: BaseException) -> None:
+    """A text that breaks off costs the call nothing but itself."""
+    logger.warning("a text did not arrive: %s", error)
+
+
+def _result(failure: asyncio.Future[str]) -> str | None:
+    if not failure.done() or failure.cancelled():
+        return None
+    if (error := failure.exception()) is not None:
+        logger.warning("nobody can tell whether the agent failed: %s", error)
+        return None
+    return failure.result()
+
+
 class _Stop(Exception):
-    def __init__(self, code: ExitCode, why: str) -> None:
+    def __init__(self, code: ExitCode, why: str, *, agent_left: bool = False) -> None:
         super().__init__(why)
-        self.code, self.why = code, why
+        self.code = code
+        self.agent_left = agent_left

@@ -31,6 +31,8 @@ class Ear:
     def __init__(self, track: Any, stt: STT | None, on_text: Callable[[TranscriptionEvent], None]) -> None:
         """`stt` None: levels only, no words."""
         self._track = track
+        self.since = time.monotonic()
+        """When the agent got a voice."""
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_WAITING_CHUNKS)
         self._transcriber = Transcriber(self._pcm(), on_text, stt=stt, endpointing=PATIENT) if stt is not None else None
         self._task: asyncio.Task[None] | None = None

@@ -11,6 +11,8 @@ __all__ = ["CallEvent", "CallResult", "ExitCode", "TurnResult"]
 
 class ExitCode(enum.IntEnum):
     SUCCESS = 0
+    AGENT_FAILED = 1
+    """The agent's job ended with an error."""
     USAGE = 2
     NOT_ANSWERED = 3
     """No agent came, or a line was followed by silence."""

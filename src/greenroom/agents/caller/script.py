@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from greenroom.agents.speech.numbers import parse_number, say_number
 from greenroom.agents.speech.protocols import TTS
-from greenroom.plugins.rules.numbers import parse_number, say_number
 
 __all__ = ["Line", "UnreadableRecording", "Utterance", "agreement", "load_wav", "speak"]
 

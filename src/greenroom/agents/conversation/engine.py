@@ -3,67 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from greenroom.agents.conversation.answer import Answer
-from greenroom.agents.conversation.captions import AgentCaption, Captions
 from greenroom.agents.conversation.chat import TypedChat
 from greenroom.agents.conversation.floor import Floor
 from greenroom.agents.conversation.options import AgentState, ConversationOptions
 from greenroom.agents.conversation.playout import AudioSink, Playout
+from greenroom.agents.conversation.presence import Presence
+from greenroom.agents.conversation.reply import Draft, Reply, failing, once
 from greenroom.agents.conversation.turn import Stage, Turn, TurnState
-from greenroom.agents.conversation.voice import Voice, publish_voice
 from greenroom.agents.speech.adapters import require, text_source
 from greenroom.agents.speech.endpointing import EndpointingOptions
 from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, ChatMessage, ProviderError, reason
 from greenroom.agents.speech.providers import default_llm, default_stt, default_tts, default_vad
 from greenroom.agents.transcriber import EventType, Transcriber, TranscriptionEvent
+from greenroom.tasks import Tasks
 
 __all__ = ["AgentState", "Conversation", "ConversationOptions", "load_models"]
 
 logger = logging.getLogger("greenroom.conversation")
 
-STATE_ATTRIBUTE = "lk.agent.state"
-TURN_TOPIC = "greenroom.turn"
 MAX_OWED = 32
 """Answers that may wait for their turn."""
 JOIN_WITHIN = 3.0
 """Seconds after which an unanswered, interrupted utterance is not continued by the next one any more."""
-
-
-@dataclass(slots=True)
-class _Draft:
-    """An answer that is prepared before the end of the utterance is certain."""
-
-    turn: Turn
-    messages: list[ChatMessage]
-    answer: Answer
-    task: asyncio.Task[None]
-
-
-@dataclass(slots=True, eq=False)
-class _Reply:
-    """Something that the agent has to say: an answer that is owed, or what a program wants said."""
-
-    turn: Turn
-    interruptible: bool
-    text: AsyncIterator[str] | None = None
-    """None: the language model is asked."""
-    typed: bool = False
-    patient: bool = False
-    """Not worth an interruption: it waits for the end of what is being said."""
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def question(self) -> bool:
-        return self.text is None
 
 
 def load_models() -> None:
@@ -103,7 +71,6 @@ class Conversation:
         endpointing: EndpointingOptions | None = None,
         on_turn: Callable[[Turn], Any] | None = None,
     ) -> None:
-        self._room = room
         self._stt = stt or default_stt()
         self._vad = vad or default_vad()
         self._tts = tts or default_tts()
@@ -117,24 +84,18 @@ class Conversation:
         self.options = options or ConversationOptions()
         self._endpointing = endpointing
         self._on_turn = on_turn
-        self._sink: AudioSink | None = None
-        self._voice: Voice | None = None
-        self._voice_sid = ""
-        self._make_frame: Callable[[bytes, int], Any] | None = None
-        self._captions = Captions(room)
+        self._tasks = Tasks(logger)
+        self._presence = Presence(room, self._tasks)
         self._floor = Floor(self.options.interrupt_after, self._mind_the_floor)
-        self._typed = TypedChat(room, self._user_typed, self._own, self._to_room)
+        self._typed = TypedChat(room, self._user_typed, self._tasks.start, self._presence.tell)
         self._transcribers: dict[str, Transcriber] = {}
         self._history: list[ChatMessage] = []
-        self._state = AgentState.INITIALIZING
-        self._state_changed = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = 0
         self._last: Turn | None = None
         self._answer: asyncio.Task[None] | None = None
-        self._current: _Reply | None = None
-        self._owed: deque[_Reply] = deque()
-        self._draft: _Draft | None = None
+        self._current: Reply | None = None
+        self._owed: deque[Reply] = deque()
+        self._draft: Draft | None = None
         self._answering: Turn | None = None
         self._playout: Playout | None = None
         self._turn_lock = asyncio.Lock()
@@ -143,7 +104,7 @@ class Conversation:
     # --- what an application sees -------------------------------------------------------------------------------------
     @property
     def state(self) -> AgentState:
-        return self._state
+        return self._presence.state
 
     @property
     def history(self) -> tuple[ChatMessage, ...]:
@@ -157,12 +118,8 @@ class Conversation:
 
     async def start(self) -> None:
         """Publish the voice and the state, and answer typed chat. Raises what publishing raises; then nothing stays."""
-        if self._sink is None:
-            self._voice = await publish_voice(self._room, self._tts.sample_rate)
-            self.use_sink(self._voice.source, self._voice.make_frame, self._voice.sid)
+        await self._presence.start(self._tts.sample_rate)
         self._started = True
-        self._own(self._publish_state(), "agent state")
-        self._state_changed.set()
         self._typed.start()
         self._settle()
 
@@ -177,7 +134,7 @@ class Conversation:
 
         transcriber = Transcriber(track, on_event, stt=self._stt, vad=self._vad, endpointing=self._endpointing)
         self._transcribers[sid] = transcriber
-        self._own(self._follow(sid, transcriber.start()), "listen")
+        self._tasks.start(self._follow(sid, transcriber.start()), "listen")
         self._settle()
         return transcriber
 
@@ -189,9 +146,9 @@ class Conversation:
         """
         turn = self._new_turn("", "")
         turn.mark(Stage.TRANSCRIBED)
-        source = _once(text) if isinstance(text, str) else text
+        source = once(text) if isinstance(text, str) else text
         allowed = interruptible and self.options.allow_interruptions
-        reply = _Reply(turn, allowed, source)
+        reply = Reply(turn, allowed, source)
         await self._take(reply)
         await reply.over.wait()
         return reply.turn
@@ -217,15 +174,8 @@ class Conversation:
         for transcriber in list(self._transcribers.values()):
             await transcriber.aclose()
         await self._floor.aclose()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._captions.aclose()
-        if self._voice is not None:
-            await self._voice.aclose()
-        if self._started:
-            # An empty value takes the attribute away.
-            await self._to_room(self._room.local_participant.set_attributes({STATE_ATTRIBUTE: ""}), "the agent's state")
+        await self._tasks.aclose()
+        await self._presence.aclose()
         for provider in self._own_providers:
             if hasattr(provider, "aclose"):
                 try:
@@ -243,7 +193,7 @@ class Conversation:
             self._settle()
 
     def _on_speech(self, event: TranscriptionEvent, identity: str, track_sid: str, transcriber: Transcriber) -> None:
-        self._captions.heard(event, identity, track_sid)
+        self._presence.heard(event, identity, track_sid)
         segment = event.segment_id
         if event.type is EventType.TALKING_STARTED:
             utterance = self._floor.begin(segment, transcriber)
@@ -257,11 +207,11 @@ class Conversation:
             known = self._floor.get(segment)
             if not self._closed and event.text and not (known is not None and known.is_echo(event)):
                 # The floor stays taken until the answer to what was heard before has given way.
-                self._own(self._user_said(event, identity), "user turn")
+                self._tasks.start(self._user_said(event, identity), "user turn")
                 return
             self._floor.end(segment)
             if event.error and not self._closed:
-                self._own(self._not_understood(event, identity), "failed turn")
+                self._tasks.start(self._not_understood(event, identity), "failed turn")
             self._mind_the_floor()
 
     @property
@@ -280,23 +230,23 @@ class Conversation:
     async def _user_typed(self, text: str, identity: str) -> str:
         turn = self._new_turn(identity, text)
         turn.mark(Stage.TRANSCRIBED)
-        reply = _Reply(turn, self.options.allow_interruptions, typed=True)
+        reply = Reply(turn, self.options.allow_interruptions, typed=True)
         await self._take(reply)
         await reply.over.wait()
         return reply.turn.agent_text or (self.options.apology if reply.turn.error else "")
 
     async def _user_said(self, event: TranscriptionEvent, identity: str) -> None:
         try:
-            await self._take(_Reply(self._heard_turn(event, identity), self.options.allow_interruptions))
+            await self._take(Reply(self._heard_turn(event, identity), self.options.allow_interruptions))
         finally:
             self._floor.end(event.segment_id)
             self._mind_the_floor()
 
     async def _not_understood(self, event: TranscriptionEvent, identity: str) -> None:
         """The recogniser failed: the speaker must learn that he was not understood."""
-        failing = _failing(ProviderError(event.error))
+        text = failing(ProviderError(event.error))
         turn = self._heard_turn(event, identity)
-        await self._take(_Reply(turn, self.options.allow_interruptions, failing, patient=True))
+        await self._take(Reply(turn, self.options.allow_interruptions, text, patient=True))
 
     def _heard_turn(self, event: TranscriptionEvent, identity: str) -> Turn:
         turn = self._new_turn(identity, event.text)
@@ -321,21 +271,22 @@ class Conversation:
             self._drop_draft()
         turn = Turn(0, identity, text)
         answer = self._make_answer(turn, self._chat(messages), hold=True)
-        self._draft = _Draft(turn, messages, answer, asyncio.create_task(answer.run(), name="draft"))
+        self._draft = Draft(turn, messages, answer, asyncio.create_task(answer.run(), name="draft"))
         # A draft that fails and is not wanted is nobody's failure.
         self._draft.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def _drop_draft(self) -> None:
         draft, self._draft = self._draft, None
-        if draft is not None:
-            self._own(_cancelled(draft.task), "dropped draft")
+        if draft is not None and not draft.task.done():
+            draft.task.cancel()
+            self._tasks.keep(draft.task)
 
     def _messages(self, text: str) -> list[ChatMessage]:
         """What the language model is asked when the user says `text` now."""
         system = [ChatMessage("system", self.options.instructions)] if self.options.instructions else []
         return [*system, *self._history, ChatMessage("user", text)]
 
-    async def _take(self, reply: _Reply) -> None:
+    async def _take(self, reply: Reply) -> None:
         """Say it now, in place of what is being said if that may be interrupted; else owe it."""
         async with self._turn_lock:
             current = self._current
@@ -351,45 +302,36 @@ class Conversation:
                 self._owe_again(current)
             await self._begin(reply)
 
-    def _gives_way(self, current: _Reply) -> bool:
+    def _gives_way(self, current: Reply) -> bool:
         """An answer of which nothing was heard yet cannot be interrupted: it is not late for what is still being said."""
         return current.interruptible or (current.question and not self._speaking)
 
-    def _waits(self, reply: _Reply, current: _Reply) -> bool:
+    def _waits(self, reply: Reply, current: Reply) -> bool:
         if reply.patient or not self._gives_way(current):
             return True
         # Somebody else's question does not replace the one that is being thought about; both are answered.
         asked = current.question and reply.question and not self._speaking
         return asked and (reply.turn.identity, reply.typed) != (current.turn.identity, current.typed)
 
-    def _owe(self, reply: _Reply) -> None:
-        last = self._owed[-1] if self._owed else None
-        if (
-            last is not None
-            and last.question
-            and reply.question
-            and not (last.typed or reply.typed)
-            and last.turn.identity == reply.turn.identity
-        ):
+    def _owe(self, reply: Reply) -> None:
+        if self._owed and reply.continues(self._owed[-1]):
             # Said in several breaths while the agent spoke: one message.
-            last.turn.user_text = f"{last.turn.user_text} {reply.turn.user_text}"
-            last.turn.times.update(reply.turn.times)
-            reply.over.set()
+            self._owed[-1].join(reply)
         elif len(self._owed) >= MAX_OWED:
             logger.warning("turn %d is not answered: %d wait already", reply.turn.number, len(self._owed))
             self._abandon(reply, "too many are waiting for an answer")
         else:
             self._owed.append(reply)
 
-    def _owe_again(self, reply: _Reply) -> None:
+    def _owe_again(self, reply: Reply) -> None:
         if self._history and self._history[-1] == ChatMessage("user", reply.turn.user_text):
             self._history.pop()
         turn = self._new_turn(reply.turn.identity, reply.turn.user_text)
         asked = (Stage.SPEECH_ENDED, Stage.ENDPOINT, Stage.TRANSCRIBED)
         turn.times.update({stage: at for stage, at in reply.turn.times.items() if stage in asked})
-        self._owed.appendleft(_Reply(turn, reply.interruptible))
+        self._owed.appendleft(Reply(turn, reply.interruptible))
 
-    def _abandon(self, reply: _Reply, why: str) -> None:
+    def _abandon(self, reply: Reply, why: str) -> None:
         reply.turn.error = why
         reply.turn.move(TurnState.FAILED)
         reply.over.set()
@@ -400,7 +342,7 @@ class Conversation:
             if self._owed and self._current is None and not self._closed:
                 await self._begin(self._owed.popleft())
 
-    async def _begin(self, reply: _Reply) -> None:
+    async def _begin(self, reply: Reply) -> None:
         turn, running = reply.turn, None
         if reply.text is not None:
             self._drop_draft()
@@ -410,7 +352,7 @@ class Conversation:
             messages = self._messages(turn.user_text)
             self._remember(ChatMessage("user", turn.user_text))
             draft = self._draft
-            if draft is not None and draft.messages == messages and draft.turn.identity == turn.identity:
+            if draft is not None and draft.fits(messages, turn):
                 self._draft = None
                 prepared, ready_at = draft.turn, turn.times[Stage.TRANSCRIBED]
                 prepared.number = turn.number
@@ -422,7 +364,7 @@ class Conversation:
                 answer = self._make_answer(turn, self._chat(messages))
         reply.turn.move(TurnState.THINKING)
         self._answering, self._current = reply.turn, reply
-        self._answer = self._own(self._run_answer(reply, answer, running), f"turn {reply.turn.number}")
+        self._answer = self._tasks.start(self._run_answer(reply, answer, running), f"turn {reply.turn.number}")
         self._settle()
         # A task that is cancelled before its first step never runs its clean-up: let it take that step.
         await asyncio.sleep(0)
@@ -450,7 +392,7 @@ class Conversation:
             self._answer.cancel()
             await asyncio.wait([self._answer])
 
-    async def _run_answer(self, reply: _Reply, answer: Answer, running: asyncio.Task[None] | None) -> None:
+    async def _run_answer(self, reply: Reply, answer: Answer, running: asyncio.Task[None] | None) -> None:
         turn = reply.turn
         apology: Turn | None = None
         try:
@@ -474,15 +416,15 @@ class Conversation:
             reply.over.set()
             self._settle()
             if not self._closed:
-                self._own(self._report(turn), "turn report")
-                self._own(self._next(), "next turn")
+                self._tasks.start(self._report(turn), "turn report")
+                self._tasks.start(self._next(), "next turn")
 
     async def _apologise(self, failed: Turn) -> Turn | None:
         if not self.options.apology:
             return None
         apology = self._answering = Turn(failed.number, state=TurnState.THINKING)
         try:
-            await self._speak(apology, self._make_answer(apology, _once(self.options.apology)))
+            await self._speak(apology, self._make_answer(apology, once(self.options.apology)))
             apology.move(TurnState.DONE)
         except asyncio.CancelledError:
             apology.move(TurnState.INTERRUPTED)
@@ -492,31 +434,13 @@ class Conversation:
         return apology
 
     def _make_answer(self, turn: Turn, text: AsyncIterator[str], *, hold: bool = False) -> Answer:
-        assert self._sink is not None and self._make_frame is not None, "start() was not called"
-        caption: AgentCaption | None = None
-        caption_lock = asyncio.Lock()
-        segment = f"SG_{uuid.uuid4().hex[:12]}"
-
         def on_voice() -> None:
             turn.move(TurnState.SPEAKING)
             self._settle()
 
-        async def on_sentence(sentence: str | None) -> None:
-            nonlocal caption
-            async with caption_lock:
-                try:
-                    if sentence is None:
-                        if caption is not None:
-                            await caption.aclose()
-                    else:
-                        if caption is None:
-                            caption = await self._captions.speak(segment, self._voice_sid)
-                        await caption.add(sentence)
-                except Exception as error:
-                    self._captions.lost(error)
-
-        playout = Playout(self._sink, self._tts.sample_rate, self._make_frame)
-        return Answer(turn, text, self._tts, playout, on_voice=on_voice, on_sentence=on_sentence, hold=hold)
+        playout = self._presence.playout(self._tts.sample_rate)
+        caption = self._presence.answer_caption()
+        return Answer(turn, text, self._tts, playout, on_voice=on_voice, on_sentence=caption, hold=hold)
 
     async def _speak(self, turn: Turn, answer: Answer, running: asyncio.Task[None] | None = None) -> None:
         """Speak an answer to its end; `running` when its preparation is under way already."""
@@ -533,7 +457,7 @@ class Conversation:
             turn.heard_text = playout.heard()
             raise
         finally:
-            self._own(answer.on_sentence(None), "caption end")
+            self._tasks.start(answer.on_sentence(None), "caption end")
 
     async def _report(self, turn: Turn) -> None:
         if self._on_turn is not None:
@@ -542,8 +466,7 @@ class Conversation:
             except Exception:
                 logger.exception("on_turn failed")
         logger.info("turn %d %s: %s", turn.number, turn.state, turn.milliseconds())
-        sent = self._room.local_participant.send_text(json.dumps(turn.report()), topic=TURN_TOPIC)
-        await self._to_room(sent, "a turn's report")
+        await self._presence.report(turn)
 
     def _remember(self, message: ChatMessage) -> None:
         self._history.append(message)
@@ -552,60 +475,14 @@ class Conversation:
     # --- state --------------------------------------------------------------------------------------------------------
     def _settle(self) -> None:
         """The state follows from what is going on; it is not set by hand anywhere else."""
-        if self._sink is None:
+        if not self._presence.has_voice:
             state = AgentState.INITIALIZING
         elif self._answering is not None and not (self._playout is not None and self._playout.paused):
             state = AgentState.SPEAKING if self._speaking else AgentState.THINKING
         else:
             state = AgentState.LISTENING if self._transcribers else AgentState.IDLE
-        if state is not self._state:
-            self._state = state
-            self._state_changed.set()
-
-    async def _publish_state(self) -> None:
-        published = None
-        while True:
-            await self._state_changed.wait()
-            self._state_changed.clear()
-            if self._state is not published:
-                published = self._state
-                # Should it fail, front ends show an old state until the next change; the conversation itself goes on.
-                changed = self._room.local_participant.set_attributes({STATE_ATTRIBUTE: str(published)})
-                await self._to_room(changed, "the agent's state")
-
-    async def _to_room(self, work: Awaitable[Any], what: str) -> None:
-        """Tell the room something. Of a room that is gone there is nobody left to tell."""
-        try:
-            await work
-        except Exception as error:
-            if self._room.isconnected():
-                logger.warning("%s was not sent: %s", what, reason(error))
+        self._presence.show(state)
 
     def use_sink(self, sink: AudioSink, make_frame: Callable[[bytes, int], Any], track_sid: str = "") -> None:
         """Speak into `sink` instead of a track of the room's. Before `start`. The sink stays its owner's: it is not closed."""
-        self._sink, self._make_frame, self._voice_sid = sink, make_frame, track_sid
-
-    def _own(self, work: Any, name: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s failed", task.get_name(), exc_info=error)
-
-
-async def _once(text: str) -> AsyncIterator[str]:
-    yield text
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def _failing(error: Exception) -> AsyncIterator[str]:
-    raise error
-    yield ""
+        self._presence.use_sink(sink, make_frame, track_sid)

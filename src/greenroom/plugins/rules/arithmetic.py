@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from greenroom.plugins.rules.numbers import parse_number, say_number, tokenize
+from greenroom.agents.speech.numbers import parse_number, say_number, tokenize
 
 __all__ = ["ArithmeticAnswer", "solve"]
 

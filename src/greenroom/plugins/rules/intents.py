@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from greenroom.plugins.rules.numbers import TENS, UNITS, tokenize
+from greenroom.agents.speech.numbers import TENS, UNITS, tokenize
 
 __all__ = ["INTENTS", "expected_phrases", "match_intent"]
 

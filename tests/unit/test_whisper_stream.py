@@ -22,13 +22,13 @@ from greenroom.plugins.whisper.stream import MAX_SECONDS, WhisperStream
 from .whisper_model import folder, pcm, say
 
 SENTENCES = [
-    "what is seven times eight",
+    "what is the name of the street",
     "please tell me what time it is in london",
     "the train leaves at half past nine from platform four",
     "could you repeat the last sentence please",
     "i would like to book a table for two on friday evening",
     "the quick brown fox jumps over the lazy dog",
-    "how much is one hundred and twelve divided by four",
+    "how far is it from here to the station",
     "my telephone number has changed since last year",
     "good morning, this is a message for the manager",
     "press one to speak with a customer advocate",

@@ -277,21 +277,20 @@ def _at(began: dict[int, float], token: int, end: float) -> float:
 
 
 def _within_segments(words: list[Word], segments: Sequence[Segment]) -> tuple[Word, ...]:
-    """The alignment gives the silence around a segment to its first and its last word; the model's own times do not."""
-    placed: list[Word] = []
-    at = 0
-    for segment in segments:
-        count = len(segment.text.split())
-        own = words[at : at + count]
-        at += count
-        for word in own:
-            start = min(max(word.start, segment.start), segment.end)
-            placed.append(
-                Word(word.text, round(start, 2), round(max(start, min(word.end, segment.end)), 2), word.probability)
-            )
-    if at != len(words):  # a language without spaces, whose segments cannot be counted off
-        return tuple(Word(w.text, round(w.start, 2), round(w.end, 2), w.probability) for w in words)
-    return tuple(placed)
+    """The alignment gives the silence before a segment to the words around it; the model's own times do not."""
+    counts = [len(segment.text.split()) for segment in segments]
+    placed = list(words)
+    if sum(counts) == len(words):  # else a language without spaces, whose segments cannot be counted off
+        at = 0
+        for segment, count in zip(segments, counts, strict=True):
+            first = placed[at]
+            if first.start < segment.start < first.end:
+                placed[at] = Word(first.text, segment.start, first.end, first.probability)
+                if at and placed[at - 1].end > first.start:
+                    before = placed[at - 1]
+                    placed[at - 1] = Word(before.text, before.start, min(before.end, segment.start), before.probability)
+            at += count
+    return tuple(Word(word.text, round(word.start, 2), round(word.end, 2), word.probability) for word in placed)
 
 
 def _cut_inside(spelled: bytes) -> bool:

@@ -60,12 +60,12 @@ def transcribe(
     try:
         whisper = Whisper(model or None, language=None if language == "auto" else language, hot_words=hot_word or ())
     except ValueError as error:
-        errors.print(f"greenroom transcribe: {error}", style="red", markup=False)
+        errors.print(f"greenroom transcribe: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
     try:
         unread = asyncio.run(_all(files, whisper, json_lines, errors))
     except ProviderError as error:
-        errors.print(f"greenroom transcribe: {error}", style="red", markup=False)
+        errors.print(f"greenroom transcribe: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(NO_SPEECH) from None
     raise typer.Exit(FAILED if unread else 0)
 

@@ -12,16 +12,18 @@ import logging
 import os
 import shutil
 
+from greenroom import models
 from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, MissingProvider
 
-__all__ = ["default_llm", "default_stt", "default_tts", "default_vad"]
+__all__ = ["default_llm", "default_stt", "default_tts", "default_vad", "say_once"]
 
 logger = logging.getLogger("greenroom.defaults")
 
 
 @functools.cache
-def _say_once(what: str) -> None:
-    logger.warning("%s", what)
+def say_once(what: str) -> None:
+    """Of a fall-back: a warning, unless it is what was asked for."""
+    logger.log(logging.WARNING if models.wanted() else logging.INFO, "%s", what)
 
 
 def _choice(variable: str, allowed: tuple[str, ...]) -> str:
@@ -53,7 +55,7 @@ def default_stt() -> STT:
         missing = whisper.missing()
         if chosen or missing is None:
             return whisper
-        _say_once(f"recognition by pocketsphinx, which understands simple sentences of close voices only: {missing}")
+        say_once(f"recognition by pocketsphinx, which understands simple sentences of close voices only: {missing}")
     from greenroom.plugins.pocketsphinx import PocketSphinx
     from greenroom.plugins.rules import RuleBrain
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from greenroom import models
 from greenroom.agents.speech.protocols import MissingProvider, PartialCallback
 from greenroom.plugins.whisper.client import Configuration
 from greenroom.plugins.whisper.decode import default_threads, require_library
-from greenroom.plugins.whisper.folder import find_model
+from greenroom.plugins.whisper.folder import FILES, find_model
 from greenroom.plugins.whisper.recognise import Recognition
 from greenroom.plugins.whisper.stream import WhisperStream
 
@@ -73,7 +74,11 @@ class Whisper:
 
     def _folder(self) -> Path:
         folder = find_model(self.model)
-        if folder is None:
-            name = self.model if os.sep not in self.model else DEFAULT_MODEL
-            raise MissingProvider(f"the speech model {self.model}", f"greenroom models get {name}")
-        return folder
+        if folder is not None:
+            return folder
+        if os.sep in self.model:
+            raise MissingProvider(f"the speech model {self.model}", f"such a folder needs {', '.join(FILES)}")
+        try:
+            return models.require(self.model)
+        except models.ModelError as error:
+            raise MissingProvider("the speech model", str(error)) from None

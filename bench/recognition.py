@@ -19,7 +19,7 @@ from typing import Any
 
 from greenroom import models, rtc
 from greenroom.agents.speech.numbers import parse_number, say_number, tokenize
-from greenroom.agents.speech.protocols import STT
+from greenroom.agents.speech.protocols import STT, ProviderError
 
 from .figures import Figure, emit, percentile, say
 from .target import Options
@@ -69,18 +69,24 @@ def _recognisers() -> dict[str, Callable[[], STT]]:
 
 
 async def _accuracy(name: str, stt: STT, audio: list[tuple[bytes, list[str]]]) -> None:
-    wrong = words = 0
+    wrong = words = unanswered = 0
     seconds = 0.0
     began = time.monotonic()
     async with aclosing(stt.stream()) as stream:  # type: ignore[type-var]
         for pcm, said in audio:
             stream.push(bytes(int(BEFORE * RATE) * 2) + pcm + bytes(int(PAUSE * RATE) * 2))
-            heard = _words((await stream.finish()).text)
+            try:
+                heard = _words((await stream.finish()).text)
+            except ProviderError as error:
+                say(f"{name}: {error}")
+                heard = []
+                unanswered += 1
             wrong += _errors(said, heard)
             words += len(said)
             seconds += len(pcm) / 2 / RATE
     took = time.monotonic() - began
     emit(Figure("recognition", f"{name}_words_wrong", 100 * wrong / words, "%", better="lower"))
+    emit(Figure("recognition", f"{name}_without_text_in_time", unanswered, "recordings", better="lower"))
     emit(Figure("recognition", f"{name}_real_time_factor", took / seconds, "", better="lower"))
 
 
@@ -104,7 +110,11 @@ async def _waiting(name: str, stt: STT, audio: list[tuple[bytes, list[str]]]) ->
             await stream.finish()
             waits.append(1_000 * (time.monotonic() - ended))
     for part in (50, 95):
-        emit(Figure("recognition", f"{name}_text_after_the_end_p{part}", percentile(waits, part), "ms", better="lower"))
+        emit(
+            Figure(
+                "recognition", f"{name}_text_after_the_end_p{part}", percentile(waits, part / 100), "ms", better="lower"
+            )
+        )
 
 
 def _children(name: str) -> list[int]:

@@ -57,6 +57,7 @@ def test_what_people_say_is_believed():
 
 def test_what_the_model_doubts_is_not():
     assert invented(hearing("I'm going to go to the next one.", -1.4, 0.1))
+    assert invented(hearing("I'm not sure if it's the right thing to do.", -1.18, 0.23))
     assert invented(hearing("you", -0.9, 0.98))
     assert invented(hearing("Thank you.", -0.8, 0.7))
     assert invented(hearing("Thanks for watching!", -1.3, 0.3))

@@ -57,6 +57,9 @@ def parse_number(
         value, end = Fraction(tokens[at].replace(",", "")), at + 1
         if end < len(tokens) and tokens[end] in _SCALES:
             value, end = value * _SCALES[tokens[end]], end + 1
+        rest = tokens[end + 1] if use_and and tokens[end : end + 1] == ["and"] and end + 1 < len(tokens) else ""
+        if rest.isdigit() and value and value % 100 == 0 and 0 < int(rest) < 100:
+            value, end = value + int(rest), end + 2
         return value, end
     parsed = _parse_words(tokens, at, use_and, homophones)
     if parsed is None:

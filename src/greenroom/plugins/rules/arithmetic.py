@@ -220,6 +220,7 @@ class _Parser:
         number = _Value(value, say_number(value))
         if self.take("percent of") or self.take("per cent of") or self.take("% of") or self.take("percent off"):
             whole = self.power()
+            self.take("%")  # recognisers write "20% of 50%" for "twenty percent of fifty"; the number is the same
             return _Value(
                 value * _exact(whole.value) / 100, f"{number.said} percent of {whole.said}", whole.operators + 1
             )

@@ -25,8 +25,8 @@ LIMITS = ((0.5, -1.0), (0.65, -0.7), (0.85, -0.5), (0.95, 0.0))
 """Probability that nobody speaks, and the log probability below which text is not believed then. Together they are a line."""
 HOPELESS = -1.95
 """Log probability below which no text is believed."""
-LONG_WORDS, LONG_HOPELESS = 4, -1.3
-"""Of so many words on, what was said has a log probability above this: only single words are ever so unsure."""
+LONG = ((4, -1.3), (7, -1.0))
+"""From so many words on, what was said has a log probability above this: only single words are ever so unsure."""
 LOOPED = -0.8
 
 _STOCK = re.compile(
@@ -55,7 +55,11 @@ def invented(hearing: Hearing) -> bool:
     if not any(character.isalnum() for character in text):
         return True
     sure, nobody = hearing.log_probability, hearing.no_speech
-    if sure < HOPELESS or (len(words) >= LONG_WORDS and sure < LONG_HOPELESS) or (hearing.looped and sure < LOOPED):
+    if (
+        sure < HOPELESS
+        or any(len(words) >= count and sure < least for count, least in LONG)
+        or (hearing.looped and sure < LOOPED)
+    ):
         return True
     limits = (*LIMITS, *STOCK_LIMITS) if _STOCK.fullmatch(" ".join(words)) else LIMITS
     return any(nobody > silence and sure < least for silence, least in limits)

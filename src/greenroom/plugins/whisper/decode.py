@@ -130,7 +130,9 @@ class Model:
         """The tokens that make those words more likely: they are put before the audio as if they had just been said."""
         if not hot_words:
             return ()
-        return tuple(self.pairs.encode(" " + ", ".join(hot_words))[:MAX_PROMPT])
+        # Without the full stop the model is unsure whether a new sentence begins.
+        full_stop = self.pairs.encode(".")
+        return (*self.pairs.encode(" " + ", ".join(hot_words))[: MAX_PROMPT - len(full_stop)], *full_stop)
 
     def hear(
         self,
@@ -192,8 +194,7 @@ class Model:
                 looped = True
             text = self.pairs.decode(kept).strip()
             if segments and text == segments[-1].text and end - start < (segments[-1].end - segments[-1].start) / 2:
-                looped = True  # there is no room for it to have been said again
-                continue
+                continue  # there is no room for it to have been said again
             if text:
                 segments.append(Segment(text, start, end))
                 spoken += kept

@@ -25,7 +25,17 @@ def test_twenty_sounds_have_no_text():
 
 
 @pytest.mark.quiet
-def test_it_is_the_doubt_that_makes_them_empty(monkeypatch):
+def test_hot_words_are_not_heard_in_sounds():
+    model = load()
+    prompt = model.prompt(["KITT", "Devon"])
+    echoed = [name for name, sound in SOUNDS.items() if "KITT" in model.hear([sound], prompt=prompt)[0].text]
+    assert echoed, "the model does repeat them"
+    texts = {name: recognise(model, [SOUNDS[name]], prompt=prompt)[0].text for name in SOUNDS}
+    assert {name: text for name, text in texts.items() if text} == {}
+
+
+@pytest.mark.quiet
+def test_it_is_the_doubt_that_makes_them_empty():
     """The model does write something, so the sounds try the guards and not only the model."""
     model = load()
     written = [model.hear([SOUNDS[name]])[0].text for name in ("white noise", "typing", "a melody")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +17,8 @@ __all__ = ["LEAST", "Gap", "Recognition", "gaps", "joined", "recognise", "togeth
 
 LEAST = int(0.1 * SAMPLE_RATE)
 """Samples below which nothing can have been said."""
+HOT_SURE, HOT_NOBODY = -0.6, 0.3
+"""Log probability and probability that nobody speaks beyond which a text with hot words is compared with one without."""
 BEFORE_WORD, AFTER_WORD = 0.15, 0.1
 """Seconds around a word's beginning in which the gap before it is looked for."""
 GAP_FRAME = SAMPLE_RATE // 50
@@ -67,12 +70,18 @@ def recognise(
     for samples in batch:
         audible = len(samples) >= LEAST and loud_enough(samples)
         answer = _believed(next(heard)) if audible else Recognition(language=language or "")
-        if audible and prompt and not answer.text:
-            # Hot words that do not fit make the model unsure, or silent.
-            (alone,) = model.hear([samples], language=language, words=words)
-            answer = _believed(alone)
+        if audible and prompt and _doubtful(answer, model.pairs.decode(prompt)):
+            # Where nobody speaks the model repeats the hot words, and where they do not fit it may write nothing.
+            (hearing,) = model.hear([samples], language=language, words=words)
+            alone = _believed(hearing)
+            answer = answer if answer.text and alone.text else alone
         answers.append(answer)
     return answers
+
+
+def _doubtful(answer: Recognition, hot_words: str) -> bool:
+    said, hot = (set(re.findall(r"\w+", text.lower())) for text in (answer.text, hot_words))
+    return answer.log_probability < HOT_SURE or answer.no_speech > HOT_NOBODY or said <= hot
 
 
 def _believed(hearing: Hearing, shift: float = 0.0) -> Recognition:

@@ -76,3 +76,17 @@ def test_texts_that_expect_more(text):
 )
 def test_texts_that_do_not(text):
     assert not looks_unfinished(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["What is seven times.", "What's 7 x", "What is 7 ×.", "7 -", "What is 7 plus...", "7 times,"]
+)
+def test_unfinished_text_is_seen_behind_the_punctuation_of_a_recogniser_that_writes_some(text: str):
+    assert looks_unfinished(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["What is 7 x 8?", "The answer is 42.", "Yes.", "It is 5 - 3.", "Tell me about the x."]
+)
+def test_finished_text_is_not_waited_for(text: str):
+    assert not looks_unfinished(text)

@@ -103,9 +103,9 @@ def examine() -> Iterator[Finding]:
     yield Finding(
         "Speech",
         "better recognition",
-        _package("faster-whisper"),
+        _package("ctranslate2"),
         "only simple sentences are understood offline",
-        install_command("whisper"),
+        install_command("speech"),
     )
     yield Finding(
         "Speech",

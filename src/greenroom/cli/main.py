@@ -26,6 +26,7 @@ COMMANDS = {
     "dev": Entry("dev", "dev", "Run an agent file with a server and a web page to talk to it. Reloads on change."),
     "server": Entry("server", "server", "Run the room server."),
     "call": Entry("call", "call", "Place a synthetic spoken call and print what it heard back."),
+    "transcribe": Entry("transcribe", "transcribe", "Write down what is said in WAV files, with times."),
     "token": Entry("token", "app", "Make access tokens."),
     "models": Entry("models", "app", "Fetch, list and check the models that hear and speak."),
     "doctor": Entry("doctor", "doctor", "Check this machine: what is there, what is missing, what that costs."),

@@ -1,19 +1,29 @@
 """Which providers are used when a program names none: the environment decides, then what is installed.
 
-`GREENROOM_STT`: `pocketsphinx`, `faster-whisper` or `openai`. `GREENROOM_TTS`: `flite`, `espeak-ng` or `openai`.
+`GREENROOM_STT`: `whisper`, `whisper-base`, `whisper-tiny`, `pocketsphinx` or `openai`. `GREENROOM_TTS`: `flite`, `espeak-ng` or `openai`.
 `GREENROOM_LLM`: `rules` or `openai`. With `OPENAI_BASE_URL` or `OPENAI_API_KEY` set the language model is `openai`; speech
 stays local unless asked for.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import logging
 import os
 import shutil
 
+from greenroom import models
 from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, MissingProvider
 
-__all__ = ["default_llm", "default_stt", "default_tts", "default_vad"]
+__all__ = ["default_llm", "default_stt", "default_tts", "default_vad", "say_once"]
+
+logger = logging.getLogger("greenroom.defaults")
+
+
+@functools.cache
+def say_once(what: str) -> None:
+    """Of a fall-back: a warning, unless it is what was asked for."""
+    logger.log(logging.WARNING if models.wanted() else logging.INFO, "%s", what)
 
 
 def _choice(variable: str, allowed: tuple[str, ...]) -> str:
@@ -30,17 +40,22 @@ def default_vad() -> VAD:
 
 
 def default_stt() -> STT:
-    """faster-whisper when installed together with a model (`GREENROOM_WHISPER_MODEL`), else pocketsphinx."""
-    chosen = _choice("GREENROOM_STT", ("pocketsphinx", "faster-whisper", "openai"))
+    """Whisper when it is installed together with its model (`GREENROOM_WHISPER_MODEL`, else `whisper-base`), else
+    pocketsphinx, which the log says once."""
+    chosen = _choice("GREENROOM_STT", ("whisper", "whisper-base", "whisper-tiny", "pocketsphinx", "openai"))
     if chosen == "openai":
         from greenroom.plugins.openai import OpenAISTT
 
         return OpenAISTT()
-    whisper = importlib.util.find_spec("faster_whisper") is not None and os.environ.get("GREENROOM_WHISPER_MODEL")
-    if chosen == "faster-whisper" or (not chosen and whisper):
-        from greenroom.plugins.faster_whisper import FasterWhisper
+    if chosen != "pocketsphinx":
+        from greenroom.plugins.whisper import Whisper
 
-        return FasterWhisper()
+        # Without hot words: a set of names costs time with each decoding, and the rules' words are everyday ones.
+        whisper = Whisper(chosen if chosen.startswith("whisper-") else None)
+        missing = whisper.missing()
+        if chosen or missing is None:
+            return whisper
+        say_once(f"recognition by pocketsphinx, which understands simple sentences of close voices only: {missing}")
     from greenroom.plugins.pocketsphinx import PocketSphinx
     from greenroom.plugins.rules import RuleBrain
 

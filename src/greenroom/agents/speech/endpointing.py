@@ -48,6 +48,8 @@ _EXPECTS_MORE = re.compile(
 )
 
 
+_OPEN_CALCULATION = re.compile(r"\d\s*(?:[-+*/×÷=−–]|[xX](?![\w]))[.,?!\s]*$")
+
 _COMPLETE_ANYWAY = re.compile(
     r"^(?:what|say what|so what|for what|how (?:old|tall|far) .*\b(?:is|are)|.*\b(?:it|that|this|he|she|they|you|times? \w+) is)$"
 )
@@ -55,7 +57,11 @@ _COMPLETE_ANYWAY = re.compile(
 
 def looks_unfinished(text: str) -> bool:
     """Whether an utterance ending in these words plainly expects more to come."""
-    words = text.strip().lower().rstrip(".?!")
+    # A recogniser that writes punctuation ends cut sentences with it too, and writes "seven times" as "7 x" or "7 -".
+    text = text.strip()
+    if text.endswith(("...", "…")) or _OPEN_CALCULATION.search(text):
+        return True
+    words = text.lower().rstrip(".,?!;: ")
     return bool(words) and bool(_EXPECTS_MORE.search(words)) and not _COMPLETE_ANYWAY.match(words)
 
 

@@ -29,6 +29,9 @@ HOMOPHONES = {
 }  # fmt: skip
 """What recognisers write where a number was said. Only applied where an operator makes a number certain."""
 
+_ORDINALS = dict(
+    enumerate("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(), 1)
+)
 _TOKEN = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[a-z]+(?:'[a-z]+)?|[-+*/×÷^%=−–]")
 
 
@@ -36,6 +39,8 @@ def tokenize(text: str) -> list[str]:
     """Lower-case words, numbers and arithmetic signs. Other punctuation is dropped, hyphens inside words split them."""
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text.lower().replace("’", "'"))
     text = re.sub(r"(?<=\d)\s*x\s*(?=\d)", " * ", text)
+    text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", lambda match: _ORDINALS.get(int(match[1]), match[0]), text)
+    text = re.sub(r"(\d)\s*½", r"\1.5", text)
     return [_SPELLINGS.get(token, token) for token in _TOKEN.findall(text)]
 
 
@@ -52,6 +57,9 @@ def parse_number(
         value, end = Fraction(tokens[at].replace(",", "")), at + 1
         if end < len(tokens) and tokens[end] in _SCALES:
             value, end = value * _SCALES[tokens[end]], end + 1
+        rest = tokens[end + 1] if use_and and tokens[end : end + 1] == ["and"] and end + 1 < len(tokens) else ""
+        if rest.isdigit() and value and value % 100 == 0 and 0 < int(rest) < 100:
+            value, end = value + int(rest), end + 2
         return value, end
     parsed = _parse_words(tokens, at, use_and, homophones)
     if parsed is None:
@@ -60,12 +68,14 @@ def parse_number(
     digits = ""
     if end < len(tokens) and tokens[end] == "point":
         i = end + 1
-        while (
-            i < len(tokens)
-            and (word := _alias(tokens[i], homophones and tokens[i] != "a")) in UNITS
-            and UNITS[word] < 10
-        ):
-            digits += str(UNITS[word])
+        while i < len(tokens):
+            word = _alias(tokens[i], homophones and tokens[i] != "a")
+            if tokens[i].isdigit():
+                digits += tokens[i]
+            elif word in UNITS and UNITS[word] < 10:
+                digits += str(UNITS[word])
+            else:
+                break
             i += 1
         if digits:
             value, end = value + Fraction(int(digits), 10 ** len(digits)), i

@@ -189,6 +189,10 @@ class _Parser:
                 return _root(self.power(), 2)
         if self.take("cube root of") or self.take("cubic root of"):
             return _root(self.power(), 3)
+        if self.tokens[self.at : self.at + 1] and self.tokens[self.at] in _ORDINALS:
+            degree = _ORDINALS[self.tokens[self.at]]
+            if self.take(f"{self.tokens[self.at]} root of"):
+                return _root(self.power(), degree)
         if self.take("factorial of"):
             return _factorial(self.power())
         if self.take("square of"):
@@ -216,6 +220,7 @@ class _Parser:
         number = _Value(value, say_number(value))
         if self.take("percent of") or self.take("per cent of") or self.take("% of") or self.take("percent off"):
             whole = self.power()
+            self.take("%")  # recognisers write "20% of 50%" for "twenty percent of fifty"; the number is the same
             return _Value(
                 value * _exact(whole.value) / 100, f"{number.said} percent of {whole.said}", whole.operators + 1
             )
@@ -228,6 +233,20 @@ class _Parser:
             self.at += 1
             inner = self.atom()
             return _Value(inner.value * _MULTIPLES[word], f"{word} {inner.said}", inner.operators + 1)
+        written = self.tokens[self.at : self.at + 4]
+        if (
+            len(written) == 4
+            and written[1] == "/"
+            and written[3] == "of"
+            and written[0].isdigit()
+            and written[2].isdigit()
+        ):
+            if not int(written[2]):
+                raise _Impossible("Dividing by zero has no answer.")
+            self.at += 4
+            inner = self.atom()
+            value = _exact(inner.value) * Fraction(int(written[0]), int(written[2]))
+            return _Value(value, f"{written[0]}/{written[2]} of {inner.said}", inner.operators + 1)
         article = self.take("a") or self.take("one")
         if self.at < len(self.tokens) and self.tokens[self.at] in _PARTS:
             word = self.tokens[self.at]
@@ -283,9 +302,10 @@ def _raise(base: _Value, exponent: _Value, said: str | None) -> _Value:
 
 
 def _root(inner: _Value, degree: int) -> _Value:
-    said = f"the {'square' if degree == 2 else 'cube'} root of {inner.said}"
-    if inner.value < 0 and degree == 2:
-        raise _Impossible("A negative number has no real square root.")
+    name = {2: "square", 3: "cube"}.get(degree) or next(word for word, n in _ORDINALS.items() if n == degree)
+    said = f"the {name} root of {inner.said}"
+    if inner.value < 0 and degree % 2 == 0:
+        raise _Impossible(f"A negative number has no real {name} root.")
     exact = _exact(inner.value)
     sign = -1 if exact < 0 else 1
     top, bottom = (round(abs(n) ** (1 / degree)) for n in (exact.numerator, exact.denominator))

@@ -1,0 +1,201 @@
+"""`greenroom transcribe`: the text of recordings with its times, by the recogniser that listens in calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import struct
+import sys
+import wave
+from collections import deque
+from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from greenroom.agents.speech.endpointing import Endpointer, SpeechEdge
+from greenroom.agents.speech.protocols import VAD, VAD_FRAME_SAMPLES, VAD_SAMPLE_RATE, ProviderError
+from greenroom.agents.speech.providers import default_vad
+from greenroom.logs import configure_logging
+from greenroom.plugins.whisper import Recognition, Whisper, WhisperStream
+
+__all__ = ["Piece", "pieces", "transcribe"]
+
+FRAME_BYTES = VAD_FRAME_SAMPLES * 2
+BLOCK_SECONDS = 10
+FAILED, NO_SPEECH = 1, 6
+"""Exit codes: a file could not be read; a provider is missing or failed, as with `greenroom call`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One utterance of a recording."""
+
+    start: float
+    """Seconds from the recording's beginning to that of `pcm`."""
+    pcm: bytes
+    """Mono int16 at 16 kHz."""
+
+
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="WAV files of any rate, PCM of 8 to 32 bits.")],
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per utterance, with word times.")] = False,
+    model: Annotated[str, typer.Option(metavar="NAME", help="A model's name, or its folder.")] = "",
+    language: Annotated[str, typer.Option(help="A code such as en, or auto to let the model judge.")] = "en",
+    hot_word: Annotated[list[str] | None, typer.Option(help="A name or term that is said. Repeatable.")] = None,
+) -> None:
+    """Write down what is said in recordings, with times, the way an agent would understand it in a call.
+
+    Exit codes: 0 all were read; 1 one could not be; 2 wrong usage; 6 the recogniser is missing or failed.
+    """
+    configure_logging("warning")
+    errors = Console(stderr=True, highlight=False)
+    try:
+        whisper = Whisper(model or None, language=None if language == "auto" else language, hot_words=hot_word or ())
+    except ValueError as error:
+        errors.print(f"greenroom transcribe: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    try:
+        unread = asyncio.run(_all(files, whisper, json_lines, errors))
+    except ProviderError as error:
+        errors.print(f"greenroom transcribe: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(NO_SPEECH) from None
+    raise typer.Exit(FAILED if unread else 0)
+
+
+async def _all(files: list[Path], whisper: Whisper, json_lines: bool, errors: Console) -> int:
+    """How many could not be read. Raises ProviderError."""
+    vad = default_vad()
+    await asyncio.to_thread(vad.load)
+    await asyncio.to_thread(whisper.load)
+    unread = 0
+    async with aclosing(whisper.stream()) as stream:
+        for path in files:
+            try:
+                await _one(path, vad, stream, json_lines, len(files) > 1)
+            except (OSError, EOFError, wave.Error, struct.error, ValueError) as error:
+                unread += 1
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                errors.print(
+                    f"greenroom transcribe: {path}: {why or 'it ends before its header does'}",
+                    style="red",
+                    markup=False,
+                    soft_wrap=True,
+                )
+    return unread
+
+
+async def _one(path: Path, vad: VAD, stream: WhisperStream, json_lines: bool, named: bool) -> None:
+    with wave.open(str(path), "rb") as file:
+        if named and not json_lines:
+            print(f"{path}:")
+        for piece in pieces(file, vad):
+            result = await stream.recognise(piece.pcm, words=True)
+            if result.text:
+                print(json.dumps(_content(path, piece, result)) if json_lines else _line(piece, result))
+                sys.stdout.flush()
+
+
+def pieces(file: wave.Wave_read, vad: VAD) -> Iterator[Piece]:
+    """The utterances of a recording, found as in a call. Raises ValueError for samples that are not PCM."""
+    endpointer, activity = Endpointer(), vad.stream()
+    pre_roll: deque[bytes] = deque(maxlen=math.ceil(endpointer.options.pre_roll * VAD_SAMPLE_RATE / VAD_FRAME_SAMPLES))
+    spoken = bytearray()
+    count, start = 0, 0
+    rest = b""
+    for block in (*_mono_16k(file), bytes(FRAME_BYTES)):
+        rest += block
+        for at in range(0, len(rest) - FRAME_BYTES + 1, FRAME_BYTES):
+            frame = rest[at : at + FRAME_BYTES]
+            count += 1
+            was = endpointer.speaking
+            edges = endpointer.update(activity.probability(frame))
+            if SpeechEdge.STARTED in edges:
+                spoken = bytearray(b"".join((*pre_roll, frame)))
+                start = count * FRAME_BYTES - len(spoken)
+                pre_roll.clear()
+            elif was:
+                spoken += frame
+            else:
+                pre_roll.append(frame)
+            if SpeechEdge.ENDED in edges:
+                yield Piece(start / 2 / VAD_SAMPLE_RATE, bytes(spoken))
+        rest = rest[len(rest) - len(rest) % FRAME_BYTES :]
+    if endpointer.speaking:
+        yield Piece(start / 2 / VAD_SAMPLE_RATE, bytes(spoken))
+
+
+def _mono_16k(file: wave.Wave_read) -> Iterator[bytes]:
+    from greenroom import rtc
+
+    rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
+    if rate <= 0 or not 1 <= width <= 4:
+        raise ValueError(f"{8 * width}-bit samples at {rate} Hz cannot be read")
+    resampler = rtc.AudioResampler(rate, VAD_SAMPLE_RATE) if rate != VAD_SAMPLE_RATE else None
+    while data := file.readframes(BLOCK_SECONDS * rate):
+        data = data[: len(data) - len(data) % (width * channels)]
+        mono = _samples(data, width).reshape(-1, channels).mean(axis=1)
+        pcm = np.clip(np.rint(mono * 32_767), -32_768, 32_767).astype(np.int16).tobytes()
+        if resampler is None:
+            yield pcm
+        else:
+            yield from (bytes(frame.data.cast("B")) for frame in resampler.push(bytearray(pcm)))
+    if resampler is not None:
+        yield from (bytes(frame.data.cast("B")) for frame in resampler.flush())
+
+
+def _samples(data: bytes, width: int) -> NDArray[np.float32]:
+    """-1..1."""
+    if width == 1:
+        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / np.float32(128)
+    if width == 3:
+        three = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        wide = np.zeros((len(three), 4), np.uint8)
+        wide[:, 1:] = three
+        return wide.view("<i4").ravel().astype(np.float32) / np.float32(2**31)
+    return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(2 ** (8 * width - 1))
+
+
+def _ends(piece: Piece, result: Recognition) -> tuple[float, float]:
+    times = result.words or result.segments
+    return (
+        (round(piece.start + times[0].start, 2), round(piece.start + times[-1].end, 2)) if times else (piece.start,) * 2
+    )
+
+
+def _content(path: Path, piece: Piece, result: Recognition) -> dict[str, Any]:
+    start, end = _ends(piece, result)
+    return {
+        "file": str(path),
+        "start": start,
+        "end": end,
+        "text": result.text,
+        "language": result.language,
+        "confidence": round(math.exp(result.log_probability), 3),
+        "words": [
+            {
+                "text": word.text,
+                "start": round(piece.start + word.start, 2),
+                "end": round(piece.start + word.end, 2),
+                "probability": round(word.probability, 3),
+            }
+            for word in result.words
+        ],
+    }
+
+
+def _line(piece: Piece, result: Recognition) -> str:
+    start, end = _ends(piece, result)
+    return f"[{_clock(start)} - {_clock(end)}] {result.text}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes):02}:{rest:05.2f}"

@@ -26,6 +26,7 @@ COMMANDS = {
     "dev": Entry("dev", "dev", "Run an agent file with a server and a web page to talk to it. Reloads on change."),
     "server": Entry("server", "server", "Run the room server."),
     "call": Entry("call", "call", "Place a synthetic spoken call and print what it heard back."),
+    "speak": Entry("speak", "speak", "Speak a text into a WAV file."),
     "token": Entry("token", "app", "Make access tokens."),
     "doctor": Entry("doctor", "doctor", "Check this machine: what is there, what is missing, what that costs."),
 }

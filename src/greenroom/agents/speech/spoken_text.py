@@ -192,6 +192,11 @@ def _month_day(match: re.Match[str]) -> str:
     return _date(_MONTH_NAMES.index(MONTHS[match["month"].lower()]) + 1, int(match["day"]), match["year"])
 
 
+def _day_of_month(match: re.Match[str]) -> str:
+    in_year = f", {year(int(match['year']))}" if match["year"] else ""
+    return f"{ordinal(int(match['day']))} of {MONTHS[match['month'].lower()]}{in_year}"
+
+
 def _month_year(match: re.Match[str]) -> str:
     return f"{MONTHS[match['month'].lower()]} {year(int(match['year']))}"
 
@@ -385,7 +390,8 @@ _RULES: tuple[_Rule, ...] = (
     (_NUMERIC_DATE, lambda match: match.group()),
     _rule(rf"\b(?P<day>{WEEKDAYS})\b\.?(?=,?\s+(?:the\s+)?(?:(?:{_MONTH})\b|[0-9]))", lambda match: _weekday(match["day"])),
     _rule(rf"\b(?P<month>{_MONTH})\b\.?\s+(?P<day>{_DAY})(?:st|nd|rd|th)?\b(?![:.]?[0-9]|\s*[ap]\.?m\b)(?:,?\s+(?P<year>{_YEAR})\b(?!,[0-9]))?", _month_day),
-    _rule(rf"\b(?P<day>{_DAY})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month>{_MONTH})\b\.?(?:,?\s+(?P<year>{_YEAR})\b)?", _month_day),
+    _rule(rf"\b(?P<day>{_DAY})(?:st|nd|rd|th)?\s+of\s+(?P<month>{_MONTH})\b\.?(?:,?\s+(?P<year>{_YEAR})\b)?", _day_of_month),
+    _rule(rf"\b(?P<day>{_DAY})(?:st|nd|rd|th)?\s+(?P<month>{_MONTH})\b\.?(?:,?\s+(?P<year>{_YEAR})\b)?", _month_day),
     _rule(rf"\b(?P<month>{_MONTH})\b\.?,?\s+(?P<year>{_YEAR})\b", _month_year),
     # Times.
     _rule(rf"{_BEFORE}(?P<hour>[0-9]{{1,2}}):(?P<minute>[0-9]{{2}})(?::(?P<second>[0-9]{{2}}))?(?![\w:])(?:\s*(?P<half>{_MERIDIEM}))?", _time),

@@ -23,7 +23,7 @@ SAMPLE_RATE = 24_000
 STYLE = 256
 FIRST_PIECE, LONGEST_PIECE = 40, 120
 """Characters. A piece is heard when all of it is done, so the first is to be short."""
-GAIN = 1.3
+GAIN = 1.0
 
 
 class KokoroModel:
@@ -78,7 +78,9 @@ class KokoroModel:
 def _within(parts: list[tuple[str, Clause]], british: bool, *, last: bool) -> list[Piece]:
     """A piece, or several where it has more symbols than the network takes."""
     mark = parts[-1][1].mark or ("." if last else "")
-    text = " ".join(spoken + (clause.mark if index < len(parts) - 1 else mark) for index, (spoken, clause) in enumerate(parts))
+    text = " ".join(
+        spoken + (clause.mark if index < len(parts) - 1 else mark) for index, (spoken, clause) in enumerate(parts)
+    )
     numbers = ids(text, british=british)
     if len(numbers) < LONGEST + 2:
         return [Piece(numbers, mark)] if len(numbers) > 2 else []

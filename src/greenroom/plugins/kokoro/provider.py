@@ -45,18 +45,22 @@ class Kokoro:
     def sample_rate(self) -> int:
         return SAMPLE_RATE
 
+    def require(self) -> None:
+        """Raises MissingProvider for whatever is not there: model, onnxruntime, espeak-ng. Cheap."""
+        self.configuration()
+
     def load(self) -> None:
         """Start the process that holds the network, and wait until it is loaded (about two seconds)."""
-        shared_process.start(NAME, MODULE, self._configuration())
+        shared_process.start(NAME, MODULE, self.configuration())
 
     async def synthesize(self, text: str) -> AsyncIterator[bytes]:
         said = spoken_text(text, language="en-gb" if self._voice.startswith("b") else "en-us")
-        async with aclosing(speech(NAME, self._configuration(), said, self._options)) as audio:
+        async with aclosing(speech(NAME, self.configuration(), said, self._options)) as audio:
             async for pcm in audio:
                 yield pcm
 
-    def _configuration(self) -> dict[str, Any]:
-        """Raises MissingProvider for whatever is not there."""
+    def configuration(self) -> dict[str, Any]:
+        """What the process is started with. Raises MissingProvider for whatever is not there."""
         require_onnxruntime()
         require_espeak()
         folder = require_model("kokoro", NETWORK, f"voices/{self._voice}.bin")

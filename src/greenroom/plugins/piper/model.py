@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from greenroom.plugins.voices.server import Piece
 from greenroom.plugins.voices.session import open_session
 from greenroom.plugins.voices.shape import Samples
 
-__all__ = ["PiperModel", "Symbols", "load"]
+__all__ = ["FIRST_FRAMES", "NEIGHBOURS", "PiperModel", "Symbols", "in_chunks", "load"]
 
 logger = logging.getLogger("greenroom.piper")
 
@@ -37,7 +37,7 @@ FIRST_FRAMES, MORE_FRAMES = 32, 96
 """Frames in a chunk. The first is to be there soon (0.37 s of sound), the others are to cost little for what they overlap."""
 FIRST_PIECE, LONGEST_PIECE = 90, 160
 """Characters. The first half must have read all of a piece before any of it is heard; that takes 1 ms a character."""
-GAIN = 1.25
+GAIN = 1.4
 
 
 class Symbols:
@@ -129,16 +129,22 @@ class PiperModel:
         if self._second is None:
             yield made.reshape(-1)
             return
-        count, start, size = made.shape[2], 0, FIRST_FRAMES
-        while start < count:
-            end = min(count, start + size)
-            if count - end < NEIGHBOURS:
-                end = count
-            left, right = max(0, start - NEIGHBOURS), min(count, end + NEIGHBOURS)
-            sound = self._second.run(None, {self._frames: np.ascontiguousarray(made[:, :, left:right])})[0].reshape(-1)
-            each = len(sound) // (right - left)
-            yield sound[(start - left) * each : (end - left) * each]
-            start, size = end, MORE_FRAMES
+        second = self._second
+        yield from in_chunks(lambda frames: second.run(None, {self._frames: frames})[0].reshape(-1), made)
+
+
+def in_chunks(decode: Callable[[Samples], Samples], frames: Samples) -> Iterator[Samples]:
+    """The sound of all frames (1, channels, frames), decoded a few at a time: the same samples as in one go."""
+    count, start, size = frames.shape[2], 0, FIRST_FRAMES
+    while start < count:
+        end = min(count, start + size)
+        if count - end < NEIGHBOURS:
+            end = count
+        left, right = max(0, start - NEIGHBOURS), min(count, end + NEIGHBOURS)
+        sound = decode(np.ascontiguousarray(frames[:, :, left:right]))
+        each = len(sound) // (right - left)
+        yield sound[(start - left) * each : (end - left) * each]
+        start, size = end, MORE_FRAMES
 
 
 def _cut(data: bytes) -> tuple[str, bytes, bytes] | None:

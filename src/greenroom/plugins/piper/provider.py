@@ -48,19 +48,23 @@ class Piper:
     def sample_rate(self) -> int:
         return self._describe()[0]
 
+    def require(self) -> None:
+        """Raises MissingProvider for whatever is not there: model, onnxruntime, espeak-ng. Cheap."""
+        self.configuration()
+
     def load(self) -> None:
         """Start the process that holds the network, and wait until it is loaded (about a second)."""
-        shared_process.start(NAME, MODULE, self._configuration())
+        shared_process.start(NAME, MODULE, self.configuration())
 
     async def synthesize(self, text: str) -> AsyncIterator[bytes]:
-        configuration = self._configuration()
+        configuration = self.configuration()
         said = spoken_text(text, language=self._describe()[1])
         async with aclosing(speech(NAME, configuration, said, self._options)) as audio:
             async for pcm in audio:
                 yield pcm
 
-    def _configuration(self) -> dict[str, Any]:
-        """Raises MissingProvider for whatever is not there."""
+    def configuration(self) -> dict[str, Any]:
+        """What the process is started with. Raises MissingProvider for whatever is not there."""
         require_onnxruntime()
         require_espeak()
         return {"model": MODEL, "file": str(self._file()), "threads": self._threads}

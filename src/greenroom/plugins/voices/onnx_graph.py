@@ -111,13 +111,13 @@ def _node(raw: memoryview) -> Node:
     inputs, outputs, name, kind = [], [], "", ""
     for number, _, value in _fields(raw):
         if number == _NODE_INPUT:
-            inputs.append(str(value, "utf-8"))
+            inputs.append(_decoded(value))
         elif number == _NODE_OUTPUT:
-            outputs.append(str(value, "utf-8"))
+            outputs.append(_decoded(value))
         elif number == _NODE_NAME:
-            name = str(value, "utf-8")
+            name = _decoded(value)
         elif number == _NODE_TYPE:
-            kind = str(value, "utf-8")
+            kind = _decoded(value)
         elif number == _NODE_ATTRIBUTE and any(
             n in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS) for n, _, _ in _fields(value)
         ):
@@ -162,8 +162,15 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 def _text(raw: memoryview, wanted: int) -> str:
     for number, _, value in _fields(raw):
         if number == wanted:
-            return str(value, "utf-8")
+            return _decoded(value)
     return ""
+
+
+def _decoded(raw: memoryview) -> str:
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError:
+        raise GraphError("a name in it is no text") from None
 
 
 def _number(value: int) -> bytes:

@@ -83,6 +83,11 @@ class Turns:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
+    @property
+    def waiting(self) -> int:
+        with self._lock:
+            return len(self._waiting)
+
     @contextmanager
     def turn(self, needed_at: float) -> Iterator[None]:
         with self._lock:
@@ -166,7 +171,10 @@ def _request(connection: socket.socket) -> dict[str, Any] | None:
     (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
     if length > MAX_REQUEST_BYTES:
         return None
-    request = json.loads(_exactly(connection, length))
+    try:
+        request = json.loads(_exactly(connection, length))
+    except ValueError:
+        return None
     return request if isinstance(request, dict) and "text" in request else None
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,22 @@ def pid_of(tts: Piper) -> int:
     return shared_process.start("piper", MODULE, tts.configuration()).pid
 
 
-def wait_gone(pid: int) -> None:
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-        except FileNotFoundError:
-            return
+    while not happened():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    pytest.fail("the process goes on")
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 @needs_piper
@@ -101,15 +108,13 @@ async def test_faster_is_shorter() -> None:
 async def test_closing_early_stops_the_work_and_the_next_sentence_is_spoken() -> None:
     tts = Piper()
     await speak(tts, "Ready.")
-    tasks = Path(f"/proc/{pid_of(tts)}/task")
-    idle = len(list(tasks.iterdir()))
+    pid = pid_of(tts)
+    idle = threads_of(pid)
     stream = tts.synthesize(" ".join([LONG] * 15))
     await anext(stream)
-    assert len(list(tasks.iterdir())) > idle
+    assert threads_of(pid) > idle
     await stream.aclose()
-    async with asyncio.timeout(10):
-        while len(list(tasks.iterdir())) > idle:
-            await asyncio.sleep(0.02)
+    await asyncio.to_thread(wait_until, lambda: threads_of(pid) <= idle)
     assert len(await speak(tts, "Yes."))
 
 
@@ -131,7 +136,7 @@ async def test_a_process_that_dies_costs_one_sentence() -> None:
     with pytest.raises(ProviderError, match="the piper process ended"):
         async for _ in stream:
             pass
-    wait_gone(pid)
+    await asyncio.to_thread(wait_until, lambda: gone(pid))
     assert len(await speak(tts, "Yes."))
     assert pid_of(tts) != pid
 

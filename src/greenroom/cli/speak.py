@@ -64,11 +64,12 @@ def speak(
         f"{output}: {seconds:.1f} s by {type(tts).__name__}, {tts.sample_rate} Hz; first sound after {first * 1000:.0f} ms, "
         f"all after {took:.1f} s",
         markup=False,
+        soft_wrap=True,
     )
 
 
 def _end(errors: Console, why: str, code: int) -> Any:
-    errors.print(f"greenroom speak: {why}", style="red", markup=False)
+    errors.print(f"greenroom speak: {why}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

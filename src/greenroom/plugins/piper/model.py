@@ -35,7 +35,7 @@ NEIGHBOURS = 10
 """Frames into which a frame sounds, on either side."""
 FIRST_FRAMES, MORE_FRAMES = 32, 96
 """Frames in a chunk. The first is to be there soon (0.37 s of sound), the others are to cost little for what they overlap."""
-FIRST_PIECE, LONGEST_PIECE = 90, 160
+FIRST_PIECE, LONGEST_PIECE = 60, 160
 """Characters. The first half must have read all of a piece before any of it is heard; that takes 1 ms a character."""
 GAIN = 1.4
 

@@ -1,9 +1,10 @@
 """A Piper voice in memory: text to symbols, symbols to sound.
 
-The network has two halves. The first makes of the whole sentence how it will sound, in frames of 256 samples; the second turns
-frames into samples and costs three times as much. The file is cut between them, so that the first sound is there when a
-few frames have been turned, while the melody is still that of the whole sentence. Each frame sounds into its neighbours for ten
-frames and no further (tried out: what is cut so is sample for sample what the whole gives), so chunks overlap by those.
+The network has three parts, one after the other. The first reads the whole sentence and says how long each symbol lasts and about
+how it sounds, in frames of 256 samples; the second (the flow) makes these frames exact; the third (the decoder) turns them into
+samples and costs as much as the others together. In the last two a frame reaches only so far into its neighbours. So the
+file is cut between the parts: the first few frames go through all of them at once, and are heard while the rest is made, with
+the melody of the whole sentence. What is cut so is sample for sample what the whole gives.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,14 +26,18 @@ from greenroom.plugins.voices.server import Piece
 from greenroom.plugins.voices.session import open_session
 from greenroom.plugins.voices.shape import Samples
 
-__all__ = ["FIRST_FRAMES", "NEIGHBOURS", "PiperModel", "Symbols", "in_chunks", "load"]
+__all__ = ["FIRST_FRAMES", "NEIGHBOURS", "FrameSource", "PiperModel", "Symbols", "in_chunks", "load"]
 
 logger = logging.getLogger("greenroom.piper")
 
-DECODER = "/dec/conv_pre/Conv"
-"""The node with which the second half begins."""
+FLOW, DECODER = "/flow/flows.7/Slice", "/dec/conv_pre/Conv"
+"""The nodes with which the second and the third part begin."""
 NEIGHBOURS = 10
-"""Frames into which a frame sounds, on either side."""
+"""Frames that the decoder looks at on either side of one."""
+REACH = 32
+"""The same for the flow: four times four convolutions over five frames."""
+WORTH = 120
+"""Frames from which on it is worth to do the flow of the first ones apart."""
 FIRST_FRAMES, MORE_FRAMES = 32, 96
 """Frames in a chunk. The first is to be there soon (0.37 s of sound), the others are to cost little for what they overlap."""
 FIRST_PIECE, LONGEST_PIECE = 60, 160
@@ -83,13 +88,7 @@ class PiperModel:
             data = path.read_bytes()
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise ProviderError(f"{path} is not a Piper voice with its .onnx.json beside it: {error}") from error
-        self._cut = None if whole else _cut(data)
-        if self._cut is None:
-            self._first, self._second = open_session(data, threads), None
-        else:
-            name, first, second = self._cut
-            self._first, self._second = open_session(first, threads), open_session(second, threads)
-            self._frames = name
+        self._parts = [_Part(part, threads) for part in ([data] if whole else _cut(data) or [data])]
         # What a session sets up at its first run is set up here.
         for _ in self.render(self.plan("Ready.", {})[0], {}):
             pass
@@ -125,41 +124,90 @@ class PiperModel:
         }
         if self._speakers > 1:
             given["sid"] = np.array([int(options.get("speaker", 0))], np.int64)
-        made = self._first.run(None, given)[0]
-        if self._second is None:
-            yield made.reshape(-1)
+        first, *others = self._parts
+        made = first(**given)
+        if not others:
+            yield made[0].reshape(-1)
             return
-        second = self._second
-        yield from in_chunks(lambda frames: second.run(None, {self._frames: frames})[0].reshape(-1), made)
+        flow, decoder = others
+        yield from in_chunks(lambda frames: decoder.ordered(frames)[0].reshape(-1), _Frames(flow, *made))
 
 
-def in_chunks(decode: Callable[[Samples], Samples], frames: Samples) -> Iterator[Samples]:
-    """The sound of all frames (1, channels, frames), decoded a few at a time: the same samples as in one go."""
-    count, start, size = frames.shape[2], 0, FIRST_FRAMES
+class _Part:
+    """One part of the network: named or ordered tensors in, tensors out."""
+
+    def __init__(self, data: bytes, threads: int) -> None:
+        self._session = open_session(data, threads)
+        self._names = Graph(data).inputs
+
+    def __call__(self, **given: Any) -> list[Samples]:
+        out: list[Samples] = self._session.run(None, given)
+        return out
+
+    def ordered(self, *given: Samples) -> list[Samples]:
+        return self(**dict(zip(self._names, given, strict=True)))
+
+
+class _Frames:
+    """The frames as the flow makes them: the first ones soon, all others at one go when they are asked for."""
+
+    def __init__(self, flow: _Part, rough: Samples, mask: Samples) -> None:
+        self._flow = flow
+        self._rough, self._mask = rough, mask
+        self._made = np.zeros((1, rough.shape[1], 0), np.float32)
+
+    def __len__(self) -> int:
+        return int(self._rough.shape[2])
+
+    def __call__(self, start: int, end: int) -> Samples:
+        if end > self._made.shape[2]:
+            apart = not self._made.size and len(self) > WORTH and end + REACH <= len(self) // 2
+            upto = end + REACH if apart else len(self)
+            made = self._flow.ordered(self._rough[:, :, :upto].copy(), self._mask[:, :, :upto].copy())[0]
+            self._made = made[:, :, : end if apart else upto]
+        return np.ascontiguousarray(self._made[:, :, start:end])
+
+
+class FrameSource(Protocol):
+    def __len__(self) -> int: ...
+
+    def __call__(self, start: int, end: int) -> Samples:
+        """Frames (1, channels, end - start)."""
+
+
+def in_chunks(decode: Callable[[Samples], Samples], frames: FrameSource) -> Iterator[Samples]:
+    """The sound of all frames, decoded a few at a time: the same samples as in one go."""
+    count, start, size = len(frames), 0, FIRST_FRAMES
     while start < count:
         end = min(count, start + size)
         if count - end < NEIGHBOURS:
             end = count
         left, right = max(0, start - NEIGHBOURS), min(count, end + NEIGHBOURS)
-        sound = decode(np.ascontiguousarray(frames[:, :, left:right]))
+        sound = decode(frames(left, right))
         each = len(sound) // (right - left)
         yield sound[(start - left) * each : (end - left) * each]
         start, size = end, MORE_FRAMES
 
 
-def _cut(data: bytes) -> tuple[str, bytes, bytes] | None:
-    """The tensor between the halves, and both halves. None for a network of another build, which is then run whole."""
+def _cut(data: bytes) -> list[bytes] | None:
+    """The three parts. None for a network of another build, which is then run whole."""
     try:
         graph = Graph(data)
-        frames = next((node.inputs[0] for node in graph.nodes if node.name == DECODER), None)
-        if frames is None:
+        by_name = {node.name: node for node in graph.nodes}
+        makers = {output: node for node in graph.nodes for output in node.outputs}
+        if FLOW not in by_name or DECODER not in by_name:
             return None
-        second = graph.part(given=[frames])
-        if Graph(second).inputs != [frames]:
-            # Voices of several speakers: the second half wants to know who speaks.
+        rough, exact = by_name[FLOW].inputs[0], by_name[DECODER].inputs[0]
+        # The flow ends with a product with the mask of those frames that are there.
+        masks = [name for name in makers[exact].inputs if not makers[name].name.startswith("/flow/")]
+        if len(masks) != 1:
             return None
-        return frames, graph.part(wanted=[frames]), second
-    except GraphError as error:
+        flow, decoder = graph.part(given=[rough, *masks], wanted=[exact]), graph.part(given=[exact])
+        if Graph(flow).inputs != [rough, *masks] or Graph(decoder).inputs != [exact]:
+            # Voices of several speakers: these parts want to know who speaks.
+            return None
+        return [graph.part(wanted=[rough, *masks]), flow, decoder]
+    except (GraphError, KeyError, IndexError) as error:
         logger.warning("the voice is run whole, sentence by sentence: %s", error)
         return None
 

@@ -87,7 +87,11 @@ class Graph:
         graph: list[bytes | memoryview] = [*self._other]
         graph += [_message(_NODE, node.raw) for node in self.nodes if node.outputs[0] in needed]
         graph += [_message(_INITIALIZER, raw) for name, raw in self._weights.items() if name in weights]
-        graph += [_message(_INPUT, self._inputs.get(name) or _float_info(name)) for name in sorted(inputs)]
+        graph += [
+            _message(_INPUT, self._inputs.get(name) or _float_info(name))
+            for name in [*self._inputs, *start]
+            if name in inputs
+        ]
         graph += [_message(_OUTPUT, self._outputs.get(name) or _float_info(name)) for name in end]
         return b"".join([*self._head, _message(_GRAPH, b"".join(graph))])
 

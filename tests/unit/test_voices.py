@@ -364,3 +364,17 @@ def test_what_cannot_be_said_is_an_error_and_not_the_end() -> None:
 def test_a_request_that_is_none_ends_the_connection(body: bytes) -> None:
     with request(FakeModel(), Turns(1), body) as connection:
         assert receive(connection) == (b"", b"")
+
+
+def test_who_goes_while_waiting_for_a_turn_costs_nothing() -> None:
+    model, turns = FakeModel(), Turns(1)
+    with turns.turn(0.0):
+        ours, theirs = socket.socketpair()
+        thread = threading.Thread(target=serve, args=(theirs, model, turns))
+        thread.start()
+        ours.sendall(LENGTH.pack(len(say("word"))) + say("word"))
+        while turns.waiting < 1:
+            threading.Event().wait(0.005)
+        ours.close()
+    thread.join(WAIT)
+    assert not thread.is_alive() and model.steps == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "greenroom"
-FOLDERS = ("api", "rtc")
+FOLDERS = ("agents", "api", "cli", "plugins", "rtc", "server")
 
 ALLOWED_MODULES = {
     "greenroom._native": "the native half is private to the package, not to a module of it",

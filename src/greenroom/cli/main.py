@@ -28,6 +28,7 @@ COMMANDS = {
     "call": Entry("call", "call", "Place a synthetic spoken call and print what it heard back."),
     "speak": Entry("speak", "speak", "Speak a text into a WAV file."),
     "token": Entry("token", "app", "Make access tokens."),
+    "models": Entry("models", "app", "Fetch, list and check the models that hear and speak."),
     "doctor": Entry("doctor", "doctor", "Check this machine: what is there, what is missing, what that costs."),
 }
 

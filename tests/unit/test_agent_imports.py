@@ -21,7 +21,13 @@ MAY_USE = {
         "greenroom.rtc",
         "greenroom.tasks",
     ),
-    "plugins": ("greenroom.agents.speech", "greenroom.extras", "greenroom.plugins", "greenroom.tasks"),
+    "plugins": (
+        "greenroom.agents.speech",
+        "greenroom.extras",
+        "greenroom.models",
+        "greenroom.plugins",
+        "greenroom.tasks",
+    ),
     "cli": ("greenroom",),
 }
 """What the files of a package may import of ours, anywhere in them. A lone `greenroom` is there for the version."""

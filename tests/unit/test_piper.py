@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -209,6 +210,8 @@ def test_the_default_is_the_best_that_is_there(
 
     monkeypatch.setattr(Piper, "require", missing)
     monkeypatch.setattr(shutil, "which", lambda name: name)
+    caplog.set_level(logging.INFO, "greenroom.defaults")
+    defaults.say_once.cache_clear()
     for _ in range(2):
         assert isinstance(defaults.default_tts(), Flite)
     assert [record.message for record in caplog.records if "fall-back" in record.message] == [

@@ -8,17 +8,24 @@ stays local unless asked for.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
 import shutil
-from functools import cache
 
+from greenroom import models
 from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, MissingProvider
 
-__all__ = ["caller_tts", "default_llm", "default_stt", "default_tts", "default_vad", "tts_named"]
+__all__ = ["caller_tts", "default_llm", "default_stt", "default_tts", "default_vad", "say_once", "tts_named"]
 
-logger = logging.getLogger("greenroom.speech")
+logger = logging.getLogger("greenroom.defaults")
+
+
+@functools.cache
+def say_once(what: str) -> None:
+    """Of a fall-back: a warning, unless it is what was asked for."""
+    logger.log(logging.WARNING if models.wanted() else logging.INFO, "%s", what)
 
 
 def _choice(variable: str, allowed: tuple[str, ...]) -> str:
@@ -66,18 +73,13 @@ def default_tts() -> TTS:
         piper.require()
     except MissingProvider as missing:
         if shutil.which("flite"):
-            _fall_back("flite", str(missing))
+            say_once(f"the voice is flite, a small fall-back: {missing}")
             return Flite()
         if shutil.which("espeak-ng"):
-            _fall_back("espeak-ng", str(missing))
+            say_once(f"the voice is espeak-ng, a small fall-back: {missing}")
             return EspeakNG()
         raise MissingProvider("a speech synthesiser", f"{missing}; or a small one: apt-get install flite") from None
     return piper
-
-
-@cache
-def _fall_back(name: str, why: str) -> None:
-    logger.warning("the voice is %s, a small fall-back: %s", name, why)
 
 
 def caller_tts(voice: str = "") -> TTS:

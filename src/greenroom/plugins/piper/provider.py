@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -32,18 +31,17 @@ class Piper:
     """`TTS` provider.
 
     `voice`: "piper-joe", or the path of any Piper voice (an `.onnx` file with its `.onnx.json` beside it). `speed`: 0.5 to 2,
-    more is faster. `threads`: of the network; 0 is two where there are two processors, which has the first sound sooner and costs a
-    seventh more in all.
+    more is faster. `threads`: of the network; two are little sooner and cost a third more.
     """
 
     def __init__(
-        self, voice: str | Path = "piper-joe", *, speed: float = 1.0, threads: int = 0, speaker: int = 0
+        self, voice: str | Path = "piper-joe", *, speed: float = 1.0, threads: int = 1, speaker: int = 0
     ) -> None:
         if not SPEEDS[0] <= speed <= SPEEDS[1]:
             raise ValueError(f"a speed of {speed:g}; it may be {SPEEDS[0]:g} to {SPEEDS[1]:g}")
         self._voice = voice
         self._options: dict[str, Any] = {"speed": speed, "speaker": speaker}
-        self._threads = threads or min(2, os.cpu_count() or 1)
+        self._threads = threads
         self._about: tuple[int, str] | None = None
 
     @property

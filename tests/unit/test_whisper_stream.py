@@ -265,6 +265,19 @@ async def test_word_times_are_within_the_speech():
     assert result.words[-1].end <= len(speech) / 16_000 - 0.4
 
 
+async def test_hot_words_are_understood_and_nothing_is_lost_by_them():
+    names = ["Zephyrine", "Kittredge", "Xanthe"]
+    heard = {}
+    for hot_words in ([], names):
+        async with listening(hot_words=hot_words) as stream:
+            for sentence in ("welcome to zephyrine", "what time is it"):
+                stream.push(pcm(say(sentence)))
+                heard[sentence, bool(hot_words)] = (await stream.finish()).text
+    assert "Zephyrine" in heard["welcome to zephyrine", True], heard
+    assert "Zephyrine" not in heard["welcome to zephyrine", False], "else it shows nothing"
+    assert plain(heard["what time is it", True]) == plain(heard["what time is it", False]) == "what time is it".split()
+
+
 async def test_an_english_model_refuses_another_language_in_words():
     async with listening(language="de") as stream:
         stream.push(pcm(say("please hold the line")))

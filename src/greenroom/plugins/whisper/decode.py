@@ -46,6 +46,7 @@ TOKENS_AT_LEAST = 16
 MAX_TOKENS = 220
 MAX_PROMPT = 100
 """Tokens of hot words: half the model's text context is 224, and every token costs time."""
+PROMPT_SECONDS = 4.0
 UNSPACED = frozenset(["zh", "ja", "th", "lo", "my", "yue"])
 """Languages that are written without spaces: their words' times are those of the characters."""
 
@@ -130,7 +131,9 @@ class Model:
         """The tokens that make those words more likely: they are put before the audio as if they had just been said."""
         if not hot_words:
             return ()
-        return tuple(self.pairs.encode(" " + ", ".join(hot_words))[:MAX_PROMPT])
+        # A whole sentence with its times: after words without times the model leaves them out too, and cannot end.
+        said = self.pairs.encode(" " + ", ".join(hot_words))[:MAX_PROMPT]
+        return (self._times, *said, *self.pairs.encode("."), self._times + round(PROMPT_SECONDS / TIMESTAMP))
 
     def hear(
         self,
@@ -192,8 +195,7 @@ class Model:
                 looped = True
             text = self.pairs.decode(kept).strip()
             if segments and text == segments[-1].text and end - start < (segments[-1].end - segments[-1].start) / 2:
-                looped = True  # there is no room for it to have been said again
-                continue
+                continue  # there is no room for it to have been said again
             if text:
                 segments.append(Segment(text, start, end))
                 spoken += kept

@@ -66,7 +66,12 @@ def recognise(
     answers = []
     for samples in batch:
         audible = len(samples) >= LEAST and loud_enough(samples)
-        answers.append(_believed(next(heard)) if audible else Recognition(language=language or ""))
+        answer = _believed(next(heard)) if audible else Recognition(language=language or "")
+        if audible and prompt and not answer.text:
+            # Hot words that do not fit make the model unsure, or silent.
+            (alone,) = model.hear([samples], language=language, words=words)
+            answer = _believed(alone)
+        answers.append(answer)
     return answers
 
 

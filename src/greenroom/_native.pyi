@@ -117,7 +117,7 @@ class PeerEngine:
         """Take all waiting events (`id` is `Peer.id`, `sink`/`source` the id of a media object):
 
         - `("connected", id)`, `("disconnected", id)`, `("failed", id, reason)`
-        - `("channel", id, label)` data channel open; `("data", id, label, payload, binary)`;
+        - `("channel", id, label)` data channel open; `("channel_closed", id, label)`; `("data", id, label, payload, binary)`;
           `("drained", id, label)` buffered amount fell below the low mark (64 KiB)
         - `("media", id, mid)`: first media arrived on a receiving section
         - `("keyframe_request", source)`: somebody needs a key frame (native already acts; for statistics)
@@ -140,9 +140,22 @@ class Peer:
     def id(self) -> int: ...
     def add_receive(self, kind: str, count: int = 1) -> list[str]:
         """Recvonly sections in the next offer. Returns their mids. kind: "audio" or "video"."""
-    def add_data_channel(self, label: str, ordered: bool, max_retransmits: int | None) -> None: ...
-    def send_audio(self, source: AudioInput, *, cid: str, stream_id: str, bitrate: int, dtx: bool, red: bool) -> str:
-        """A sendonly Opus section (msid `stream_id cid`) in the next offer. Returns its mid."""
+    def add_data_channel(self, label: str, ordered: bool, max_retransmits: int | None) -> None:
+        """Opened with the next negotiation, or at once when there has been one with data channels."""
+    def send_audio(
+        self,
+        source: AudioInput,
+        *,
+        cid: str,
+        stream_id: str,
+        bitrate: int,
+        dtx: bool,
+        red: bool,
+        mid: str | None = None,
+        receive: bool = False,
+    ) -> str:
+        """A sendonly Opus section (msid `stream_id cid`) in the next offer, or one that may receive too (`receive`).
+        Returns its mid. With `mid`: on that section, which exists and sends nothing, or comes with the next remote offer."""
     def send_video(
         self,
         source: VideoInput,
@@ -152,14 +165,20 @@ class Peer:
         codec: str,
         layers: Sequence[tuple[str, float, int, float]],
         trailers: bool = False,
+        mid: str | None = None,
+        receive: bool = False,
     ) -> str:
         """A sendonly video section. codec "vp8" or "h264". layers: (rid, scale_down_by, max_bitrate, max_fps), largest
-        first; one layer with rid "" means no simulcast. `trailers`: the frames' metadata goes along, behind each encoded
-        frame, which the other side must have been told."""
+        first; one layer with rid "" means no simulcast, and a section that exists takes no other. `mid`, `receive`: as above.
+        `trailers`: the frames' metadata goes along, behind each encoded frame, which the other side must have been told."""
+    def set_receiving(self, mid: str, receiving: bool) -> None:
+        """What the next offer says, and answers from now on."""
     def remove_send(self, mid: str) -> None:
-        """Stop the section (inactive in the next offer)."""
+        """Send nothing on the section any more (inactive or recvonly in the next offer)."""
     def set_send_muted(self, mid: str, muted: bool) -> None: ...
     def create_offer(self, ice_restart: bool = False) -> str: ...
+    def rollback(self) -> bool:
+        """Take back the offer that waits; its changes go into the next one. False when none waits."""
     def set_answer(self, sdp: str) -> None: ...
     def accept_offer(self, sdp: str) -> str: ...
     def add_candidate(self, candidate: str) -> None:
@@ -175,10 +194,13 @@ class Peer:
     def send(self, label: str, payload: bytes) -> int:
         """Queue a binary message. Returns the bytes buffered after it. RuntimeError when the channel is not open,
         BufferError when more than 16 MiB wait."""
+    def send_text(self, label: str, text: str) -> int: ...
+    def close_channel(self, label: str) -> bool:
+        """False when no channel of that label is open."""
     def buffered(self, label: str) -> int: ...
     def stats(self) -> dict[str, Any]:
         """rtt_ms, bytes_in, bytes_out, and per mid: packets, bytes, lost, jitter_ms, concealed_ms, decoded, nacks, plis,
-        codec, ssrc."""
+        codec, ssrc. A section that does both has what it sends, and what it receives under "received"."""
     def close(self) -> None:
         """Send close_notify, drop everything. Sinks get "end". Twice is fine."""
 

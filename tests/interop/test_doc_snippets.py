@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from livekit import rtc as OFFICIAL_SDK
 
 from greenroom import agents
@@ -21,6 +23,7 @@ from greenroom.api import CreateAgentDispatchRequest, LiveKitAPI
 from greenroom.server.app import RoomServer
 from tests.conftest import token, until
 
+from .peer_sides import Side, frequency
 from .rtc_pairs import Member, dominant_frequency, feeding, in_room, listen
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +154,7 @@ async def test_rtc(room_server: RoomServer):
     await ann.connect(room_server.url)
     try:
         running = asyncio.create_task(
-            program("docs/rtc.md", 0, 2)["main"](room_server.url.replace("http", "ws", 1), token("ben"))
+            program("docs/rtc.md", 0, 3)["main"](room_server.url.replace("http", "ws", 1), token("ben"))
         )
         track, *_ = await ann.seen("track_subscribed")
         assert abs(dominant_frequency(await listen(ann, track, 0.5)) - 400) < 5
@@ -160,13 +163,36 @@ async def test_rtc(room_server: RoomServer):
         await ann.room.disconnect()
 
 
+async def test_rtc_without_a_room():
+    heard: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def endpoint(request: web.Request) -> web.Response:
+        assert request.content_type == "application/sdp"
+
+        @listener.pc.on("track")
+        async def on_track(track: Any) -> None:
+            heard.set_result(await frequency(track))
+
+        answer = await listener.pc.accept_offer(await request.text())
+        return web.Response(status=201, text=answer, content_type="application/sdp")
+
+    async with Side("listener") as listener, Side("singer") as singer:
+        app = web.Application()
+        app.router.add_post("/whip", endpoint)
+        async with TestServer(app) as server:
+            publish = program("docs/rtc.md", 1, 3)["publish"]
+            running = asyncio.create_task(publish(str(server.make_url("/whip")), singer.tone(440), 1.5))
+            assert abs(await asyncio.wait_for(heard, 15) - 440) < 8
+            await asyncio.wait_for(running, 15)
+
+
 async def test_rtc_recording(room_server: RoomServer, tmp_path: Path):
     async with in_room(room_server, "livekit.rtc", "greenroom.rtc") as (ann, ben):
         _, task = await ann.publish_picture((220, 30, 30), (30, 30, 220))
         async with feeding(task):
             track, *_ = await ben.seen("track_subscribed")
             path = tmp_path / "ann.ivf"
-            await asyncio.wait_for(program("docs/rtc.md", 1, 2)["record"](track, str(path), 1.0), 15)
+            await asyncio.wait_for(program("docs/rtc.md", 2, 3)["record"](track, str(path), 1.0), 15)
     data = path.read_bytes()
     assert data[:4] == b"DKIF" and struct.unpack_from("<4sHH", data, 8) == (b"VP80", 320, 240)
     at, times = 32, []

@@ -305,7 +305,9 @@ impl Connection {
             _ => 48_000,
         });
         for (mid, receiver) in &self.audio_receivers {
-            if let Some(section) = snapshot.sections.get_mut(&mid.to_string()) {
+            let mid = mid.to_string();
+            let section = snapshot.received.get_mut(&mid).or_else(|| snapshot.sections.get_mut(&mid));
+            if let Some(section) = section.filter(|section| !section.sending) {
                 section.concealed_ms = receiver.concealed_ms();
                 section.lost = receiver.jitter_stats().lost;
                 section.decoded = receiver.decoded();
@@ -317,12 +319,13 @@ impl Connection {
             }
         }
         if let Some(rtc) = rtc {
-            for (mid, section) in &mut snapshot.sections {
+            for (mid, section) in snapshot.sections.iter_mut().chain(&mut snapshot.received) {
                 let mid = Mid::from(mid.as_str());
                 let (seen, sent) = (self.codecs.get(&mid), self.payload_types.get(&mid));
                 let sent =
                     sent.and_then(|pt| rtc.codec_config().iter().find(|p| p.pt() == *pt)).map(|p| p.spec().codec);
-                section.codec = seen.copied().or(sent).map_or(String::new(), |codec| codec.to_string().to_lowercase());
+                let (first, second) = if section.sending { (sent, seen.copied()) } else { (seen.copied(), sent) };
+                section.codec = first.or(second).map_or(String::new(), |codec| codec.to_string().to_lowercase());
                 let mut api = rtc.direct_api();
                 section.ssrc = match section.sending {
                     true => api.stream_tx_by_mid(mid, None).map(|stream| *stream.ssrc()),
@@ -349,6 +352,7 @@ impl Connection {
     }
 
     pub fn set_video_sending(&mut self, mid: Mid, sending: Arc<VideoSending>) {
+        self.payload_types.remove(&mid);
         self.video_sending.insert(mid, sending);
     }
 

@@ -16,7 +16,8 @@ pub const MAX_MESSAGE: usize = 256 << 10;
 
 #[derive(Default)]
 struct Waiting {
-    messages: VecDeque<Vec<u8>>,
+    /// Each with whether it is binary.
+    messages: VecDeque<(bool, Vec<u8>)>,
     bytes: usize,
     /// More than the low mark waited; say so when it no longer does.
     above_mark: bool,
@@ -41,14 +42,16 @@ impl DataChannels {
         }
     }
 
-    /// Returns the label of a channel that was open.
+    /// Returns the label when no channel of that label is open any more.
     pub fn closed(&mut self, id: ChannelId) -> Option<String> {
         let label = self.labels.remove(&id)?;
-        if self.open.get(&label) == Some(&id) {
-            self.open.remove(&label);
-            if let Some(waiting) = self.waiting.remove(&label) {
-                self.total -= waiting.bytes;
-            }
+        if self.open.get(&label) != Some(&id) {
+            // A newer one of that label took its place and lives on.
+            return None;
+        }
+        self.open.remove(&label);
+        if let Some(waiting) = self.waiting.remove(&label) {
+            self.total -= waiting.bytes;
         }
         Some(label)
     }
@@ -57,8 +60,8 @@ impl DataChannels {
         self.labels.get(&id).map(String::as_str)
     }
 
-    /// Queue a binary message. Returns the bytes that wait on the channel now.
-    pub fn send(&mut self, label: &str, payload: &[u8], rtc: &mut Rtc) -> Result<usize, PeerError> {
+    /// Queue a message. Returns the bytes that wait on the channel now.
+    pub fn send(&mut self, label: &str, payload: &[u8], binary: bool, rtc: &mut Rtc) -> Result<usize, PeerError> {
         let Some(&id) = self.open.get(label) else {
             return Err(PeerError::state(format!("data channel {label:?} is not open")));
         };
@@ -73,16 +76,23 @@ impl DataChannels {
         }
         let waiting = self.waiting.entry(label.to_owned()).or_default();
         // Straight through when nothing waits: no copy.
-        if waiting.messages.is_empty() && write(rtc, id, payload)? {
+        if waiting.messages.is_empty() && write(rtc, id, binary, payload)? {
             let buffered = buffered_in_sctp(rtc, id);
             waiting.above_mark |= buffered > LOW_MARK;
             return Ok(buffered);
         }
-        waiting.messages.push_back(payload.to_vec());
+        waiting.messages.push_back((binary, payload.to_vec()));
         waiting.bytes += payload.len();
         waiting.above_mark = true;
         self.total += payload.len();
         Ok(waiting.bytes + buffered_in_sctp(rtc, id))
+    }
+
+    /// Close the open channel of that label; false when there is none. What waits on it is dropped.
+    pub fn close(&mut self, label: &str, rtc: &mut Rtc) -> bool {
+        let Some(&id) = self.open.get(label) else { return false };
+        rtc.direct_api().close_data_channel(id);
+        true
     }
 
     pub fn buffered(&self, label: &str, rtc: &mut Rtc) -> usize {
@@ -103,8 +113,8 @@ impl DataChannels {
                 continue;
             }
             let Some(&id) = self.open.get(label) else { continue };
-            while let Some(message) = waiting.messages.front() {
-                match write(rtc, id, message) {
+            while let Some((binary, message)) = waiting.messages.front() {
+                match write(rtc, id, *binary, message) {
                     Ok(false) => break,
                     Ok(true) => self.wrote = true,
                     // A message that the other side refuses (too large for it) must not hold up the rest.
@@ -123,10 +133,10 @@ impl DataChannels {
     }
 }
 
-fn write(rtc: &mut Rtc, id: ChannelId, payload: &[u8]) -> Result<bool, PeerError> {
+fn write(rtc: &mut Rtc, id: ChannelId, binary: bool, payload: &[u8]) -> Result<bool, PeerError> {
     match rtc.channel(id) {
         Some(mut channel) => {
-            channel.write(true, payload).map_err(|error| PeerError::state(format!("data channel: {error}")))
+            channel.write(binary, payload).map_err(|error| PeerError::state(format!("data channel: {error}")))
         }
         None => Err(PeerError::state("the data channel is closed")),
     }

@@ -29,7 +29,7 @@ pub mod video;
 pub use engine::Engine;
 pub use error::PeerError;
 pub use event::{Event, EventQueue, Id};
-pub use peer::Peer;
+pub use peer::{Peer, Place};
 pub use sinks::{AudioSink, EncodedSink, VideoSink};
 pub use stats::{PeerSnapshot, SectionStats};
 pub use str0m::media::MediaKind;

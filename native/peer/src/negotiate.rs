@@ -24,6 +24,7 @@ pub(crate) struct NewSection {
     pub simulcast: Option<Simulcast>,
 }
 
+#[derive(Clone)]
 enum Change {
     Section { seed: u64, mid: Mid, section: NewSection },
     Channel(ChannelConfig),
@@ -40,6 +41,12 @@ pub(crate) struct Negotiation {
     changes: Vec<Change>,
     sections: Vec<Wanted>,
     pending: Option<SdpPendingOffer>,
+    /// What the pending offer added, should it be taken back.
+    offered: Vec<Change>,
+    /// Both sides have the section of data channels: more of them need no offer.
+    app: bool,
+    /// `stream_id cid` of what goes out on sections that were there before.
+    named: Vec<(Mid, String)>,
     /// RED on or off per sending audio section, set when the section exists.
     red: Vec<(Mid, bool)>,
     /// What a sending section sends, for the order of its codecs.
@@ -64,14 +71,19 @@ impl Negotiation {
     }
 
     fn tidied(&self, sdp: &str) -> String {
-        sdp::tidy_local(sdp, |mid| {
-            self.preferred.iter().find(|(known, _)| known.to_string() == mid).map(|(_, codec)| *codec)
-        })
+        // The newest word counts: a section may be used again.
+        let preferred = |mid: &str| {
+            self.preferred.iter().rev().find(|(known, _)| known.to_string() == mid).map(|(_, codec)| *codec)
+        };
+        let named = |mid: &str| {
+            self.named.iter().rev().find(|(known, _)| known.to_string() == mid).map(|(_, msid)| msid.as_str())
+        };
+        sdp::rename_streams(&sdp::tidy_local(sdp, preferred), named)
     }
 
     pub fn stop(&mut self, mid: Mid) {
         for wanted in self.sections.iter_mut().filter(|wanted| wanted.mid == mid) {
-            wanted.direction = Direction::Inactive;
+            wanted.direction = direction(false, wanted.direction.is_receiving());
         }
         // A section that never was in an offer needs none to go.
         let is_new = |change: &Change| matches!(change, Change::Section { mid: m, .. } if *m == mid);
@@ -79,6 +91,65 @@ impl Negotiation {
             self.changes.retain(|change| !is_new(change));
             self.sections.retain(|wanted| wanted.mid != mid);
         }
+    }
+
+    /// Send on a section that exists, or that the next remote offer brings.
+    pub fn use_section(
+        &mut self,
+        rtc: &mut Rtc,
+        mid: Mid,
+        kind: MediaKind,
+        stream_id: &str,
+        cid: &str,
+    ) -> Result<Mid, PeerError> {
+        let existing = rtc.media(mid);
+        if existing.is_some_and(|media| media.kind() != kind) {
+            return Err(PeerError::invalid(format!("section {mid} carries the other kind of media")));
+        }
+        let receives = existing.is_none_or(|media| media.direction().is_receiving());
+        match self.sections.iter_mut().find(|wanted| wanted.mid == mid) {
+            Some(wanted) if wanted.direction.is_sending() => {
+                return Err(PeerError::invalid(format!("section {mid} sends already")));
+            }
+            Some(wanted) => wanted.direction = direction(true, wanted.direction.is_receiving()),
+            None => self.sections.push(Wanted { mid, direction: direction(true, receives) }),
+        }
+        if kind == MediaKind::Video {
+            self.video.push((mid, vec![None]));
+        }
+        let token = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect::<String>();
+        self.named.retain(|(known, _)| *known != mid);
+        self.preferred.retain(|(known, _)| *known != mid);
+        self.named.push((mid, format!("{} {}", token(stream_id), token(cid))));
+        Ok(mid)
+    }
+
+    pub fn set_receiving(&mut self, rtc: &mut Rtc, mid: Mid, receiving: bool) -> Result<(), PeerError> {
+        if let Some(wanted) = self.sections.iter_mut().find(|wanted| wanted.mid == mid) {
+            wanted.direction = direction(wanted.direction.is_sending(), receiving);
+            return Ok(());
+        }
+        if rtc.media(mid).is_none() {
+            return Err(PeerError::invalid(format!("there is no section {mid}")));
+        }
+        // Whoever sends has said so with `use_section`.
+        self.sections.push(Wanted { mid, direction: direction(false, receiving) });
+        Ok(())
+    }
+
+    /// Whether we send on a section, and receive: true unless the program has said that it does not want it.
+    fn takes_part(&self, mid: Mid) -> (bool, bool) {
+        match self.sections.iter().find(|wanted| wanted.mid == mid) {
+            Some(wanted) => (wanted.direction.is_sending(), wanted.direction.is_receiving()),
+            None => (false, true),
+        }
+    }
+
+    /// Take the pending offer back; its changes go into the next one. str0m has not made them yet.
+    pub fn rollback(&mut self) -> bool {
+        let offered = std::mem::take(&mut self.offered);
+        self.changes.splice(0..0, offered);
+        self.pending.take().is_some()
     }
 
     pub fn add_channel(&mut self, label: &str, ordered: bool, max_retransmits: Option<u16>) {
@@ -92,6 +163,25 @@ impl Negotiation {
             negotiated: None,
             protocol: String::new(),
         }));
+    }
+
+    /// Open what channels wait, when there is nothing to negotiate for them and no offer of ours would be invalidated.
+    pub fn open_channels(&mut self, rtc: &mut Rtc) {
+        if !self.app || self.pending.is_some() {
+            return;
+        }
+        let changes = std::mem::take(&mut self.changes);
+        let (channels, rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(|c| matches!(c, Change::Channel(_)));
+        self.changes = rest;
+        let mut api = rtc.sdp_api();
+        for change in channels {
+            if let Change::Channel(config) = change {
+                api.add_channel_with_config(config);
+            }
+        }
+        // Channels alone are made at once.
+        let offer = api.apply();
+        debug_assert!(offer.is_none());
     }
 
     /// Add a section to the next offer; returns its mid.
@@ -124,12 +214,16 @@ impl Negotiation {
         if self.pending.is_some() {
             return Err(PeerError::state("an offer is waiting for its answer already"));
         }
+        self.offered.clone_from(&self.changes);
         let mut api = rtc.sdp_api();
         for change in self.changes.drain(..) {
             match change {
                 Change::Section { seed, mid, section } => {
                     fastrand::seed(seed);
                     let NewSection { kind, direction, stream_id, track_id, simulcast } = section;
+                    // It may have been stopped while an offer that was taken back was under way.
+                    let wanted = self.sections.iter().find(|wanted| wanted.mid == mid);
+                    let direction = wanted.map_or(direction, |wanted| wanted.direction);
                     let drawn = api.add_media(kind, direction, stream_id, track_id, simulcast);
                     fastrand::seed(entropy());
                     if drawn != mid {
@@ -170,34 +264,61 @@ impl Negotiation {
                 return Err(PeerError::invalid(format!("the answer cannot be read: {error}")));
             }
         };
-        rtc.sdp_api()
-            .accept_answer(pending, answer)
-            .map_err(|error| PeerError::invalid(format!("the answer cannot be used: {error}")))?;
-        for (mid, red) in &self.red {
-            rtc.direct_api().set_red_send(*mid, *red);
+        if let Err(error) = rtc.sdp_api().accept_answer(pending, answer) {
+            self.rollback();
+            return Err(PeerError::invalid(format!("the answer cannot be used: {error}")));
         }
-        for (mid, rids) in std::mem::take(&mut self.video) {
-            for rid in rids {
-                // The default drops queued retransmissions when they pass 15 % of the rate: on a bad path each of them
-                // is a frozen picture.
-                if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, rid) {
-                    stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, None);
-                }
-            }
-        }
+        self.app |= std::mem::take(&mut self.offered).iter().any(|change| matches!(change, Change::Channel(_)));
+        self.settle(rtc);
+        self.open_channels(rtc);
         Ok(())
     }
 
+    /// What is set on streams, once they exist.
+    fn settle(&mut self, rtc: &mut Rtc) {
+        for (mid, red) in &self.red {
+            rtc.direct_api().set_red_send(*mid, *red);
+        }
+        self.video.retain(|(mid, rids)| {
+            if rtc.media(*mid).is_none() {
+                return true;
+            }
+            for rid in rids {
+                // The default drops queued retransmissions when they pass 15 % of the rate: on a bad path each of them
+                // is a frozen picture.
+                if let Some(stream) = rtc.direct_api().stream_tx_by_mid(*mid, *rid) {
+                    stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, None);
+                }
+            }
+            false
+        });
+    }
+
     pub fn accept_offer(&mut self, rtc: &mut Rtc, offer: &str) -> Result<String, PeerError> {
-        let offer = SdpOffer::from_sdp_string(&sdp::tidy_remote(offer, true))
+        // str0m mirrors what is offered; we take part only where something is sent and wanted.
+        let offer = sdp::restrict(&sdp::tidy_remote(offer, true), |mid| self.takes_part(Mid::from(mid)));
+        let app = offer.lines().any(|line| line.starts_with("m=application "));
+        let offer = SdpOffer::from_sdp_string(&offer)
             .map_err(|error| PeerError::invalid(format!("the offer cannot be read: {error}")))?;
         if self.pending.is_some() {
             return Err(PeerError::state("an offer of ours is waiting for its answer"));
         }
+        // str0m leaves a section of ours that rests at rest, even when the other side wants it again.
+        let resting: Vec<&Wanted> = self
+            .sections
+            .iter()
+            .filter(|wanted| rtc.media(wanted.mid).is_some_and(|media| media.direction() == Direction::Inactive))
+            .collect();
+        let mut api = rtc.sdp_api();
+        resting.iter().for_each(|wanted| api.set_direction(wanted.mid, wanted.direction));
+        drop(api);
         let answer = rtc
             .sdp_api()
             .accept_offer(offer)
             .map_err(|error| PeerError::invalid(format!("the offer cannot be used: {error}")))?;
+        self.app |= app;
+        self.settle(rtc);
+        self.open_channels(rtc);
         Ok(self.tidied(&answer.to_sdp_string()))
     }
 }
@@ -212,6 +333,15 @@ fn repeat_offer(rtc: &mut Rtc, sections: &[Wanted]) -> Result<(SdpOffer, SdpPend
         api.set_direction(wanted.mid, wanted.direction);
     }
     api.apply().ok_or_else(|| PeerError::state("there is nothing to offer"))
+}
+
+fn direction(sending: bool, receiving: bool) -> Direction {
+    match (sending, receiving) {
+        (true, true) => Direction::SendRecv,
+        (true, false) => Direction::SendOnly,
+        (false, true) => Direction::RecvOnly,
+        (false, false) => Direction::Inactive,
+    }
 }
 
 fn draw(rtc: &mut Rtc, seed: u64, section: &NewSection) -> Mid {

@@ -23,6 +23,15 @@ use crate::video::input::{VideoInput, VideoLayer};
 use crate::video::receiver::{VideoReceiver, VideoRing};
 use crate::{lock, sdp};
 
+/// Where a track goes out.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// A section of its own in the next offer, which may receive too.
+    New { receive: bool },
+    /// The section of that mid: one that exists and sends nothing, or one that the offer brings which is accepted next.
+    At(&'a str),
+}
+
 /// One peer connection. Closed when dropped.
 pub struct Peer {
     shared: Arc<PeerShared>,
@@ -57,9 +66,11 @@ impl Peer {
         })
     }
 
+    /// Opened with the next negotiation, or at once when there has been one with data channels.
     pub fn add_data_channel(&self, label: &str, ordered: bool, max_retransmits: Option<u16>) -> Result<(), PeerError> {
-        self.negotiate(|negotiation, _| {
+        self.negotiate(|negotiation, rtc| {
             negotiation.add_channel(label, ordered, max_retransmits);
+            negotiation.open_channels(rtc);
             Ok(())
         })
     }
@@ -74,15 +85,23 @@ impl Peer {
         dtx: bool,
         red: bool,
     ) -> Result<String, PeerError> {
+        self.send_audio_at(Place::New { receive: false }, source, cid, stream_id, bitrate, dtx, red)
+    }
+
+    /// The same on a section that the program chooses.
+    #[allow(clippy::too_many_arguments, reason = "those of send_audio and the place")]
+    pub fn send_audio_at(
+        &self,
+        place: Place<'_>,
+        source: &Arc<AudioInput>,
+        cid: &str,
+        stream_id: &str,
+        bitrate: u32,
+        dtx: bool,
+        red: bool,
+    ) -> Result<String, PeerError> {
         let mid = self.negotiate(|negotiation, rtc| {
-            let section = NewSection {
-                kind: MediaKind::Audio,
-                direction: Direction::SendOnly,
-                stream_id: Some(stream_id.to_owned()),
-                track_id: Some(cid.to_owned()),
-                simulcast: None,
-            };
-            let mid = negotiation.add_section(rtc, section)?;
+            let mid = place_section(negotiation, rtc, place, MediaKind::Audio, stream_id, cid, None)?;
             negotiation.set_red(mid, red);
             Ok(mid)
         })?;
@@ -103,6 +122,21 @@ impl Peer {
         layers: &[VideoLayer],
         trailers: bool,
     ) -> Result<String, PeerError> {
+        self.send_video_at(Place::New { receive: false }, source, cid, stream_id, codec, layers, trailers)
+    }
+
+    /// The same on a section that the program chooses. One that exists has one layer.
+    #[allow(clippy::too_many_arguments, reason = "those of send_video and the place")]
+    pub fn send_video_at(
+        &self,
+        place: Place<'_>,
+        source: &Arc<VideoInput>,
+        cid: &str,
+        stream_id: &str,
+        codec: VideoCodec,
+        layers: &[VideoLayer],
+        trailers: bool,
+    ) -> Result<String, PeerError> {
         if layers.is_empty() || layers.len() > 4 {
             return Err(PeerError::invalid(format!("{} video layers; 1 to 4 are possible", layers.len())));
         }
@@ -113,6 +147,9 @@ impl Peer {
         if layers.iter().any(|layer| layer.rid.len() > 8 || !layer.rid.bytes().all(|b| b.is_ascii_alphanumeric())) {
             return Err(PeerError::invalid("a rid is up to 8 letters and digits"));
         }
+        if named > 0 && matches!(place, Place::At(_)) {
+            return Err(PeerError::invalid("a section that exists takes one video layer, without a rid"));
+        }
         let simulcast = (named > 0).then(|| {
             let mut simulcast = Simulcast::new();
             layers.iter().for_each(|layer| simulcast.add_send_layer(SimulcastLayer::new(&layer.rid)));
@@ -122,15 +159,8 @@ impl Peer {
         let sending =
             Arc::new(VideoSending { input: Arc::downgrade(source), rids, keyframes: AtomicU32::new(u32::MAX) });
         let mid = self.shared.with(|connection, _| {
-            let section = NewSection {
-                kind: MediaKind::Video,
-                direction: Direction::SendOnly,
-                stream_id: Some(stream_id.to_owned()),
-                track_id: Some(cid.to_owned()),
-                simulcast,
-            };
             let (rtc, negotiation) = connection.negotiating()?;
-            let mid = negotiation.add_section(rtc, section)?;
+            let mid = place_section(negotiation, rtc, place, MediaKind::Video, stream_id, cid, simulcast)?;
             negotiation.prefer(mid, if codec == VideoCodec::H264 { "H264" } else { "VP8" });
             connection.set_video_sending(mid, sending.clone());
             Ok(mid)
@@ -141,7 +171,13 @@ impl Peer {
         Ok(mid.to_string())
     }
 
-    /// Stop a section (inactive in the next offer).
+    /// Whether a section receives is the program's wish from now on: in the next offer, and in answers. A section that
+    /// was never mentioned takes what the other side sends.
+    pub fn set_receiving(&self, mid: &str, receiving: bool) -> Result<(), PeerError> {
+        self.negotiate(|negotiation, rtc| negotiation.set_receiving(rtc, Mid::from(mid), receiving))
+    }
+
+    /// Stop sending on a section (in the next offer).
     pub fn remove_send(&self, mid: &str) -> Result<(), PeerError> {
         let mut sending = lock(&self.sending);
         let Some(index) = sending.iter().position(|section| section.mid().to_string() == mid) else {
@@ -167,6 +203,11 @@ impl Peer {
 
     pub fn create_offer(&self, ice_restart: bool) -> Result<String, PeerError> {
         self.negotiate(|negotiation, rtc| negotiation.create_offer(rtc, ice_restart))
+    }
+
+    /// Take back the offer that waits for its answer; its changes go into the next one. False when none waits.
+    pub fn rollback(&self) -> Result<bool, PeerError> {
+        self.negotiate(|negotiation, _| Ok(negotiation.rollback()))
     }
 
     pub fn set_answer(&self, sdp: &str) -> Result<(), PeerError> {
@@ -269,9 +310,26 @@ impl Peer {
 
     /// Queue a binary message. Returns the bytes that wait on the channel after it.
     pub fn send(&self, label: &str, payload: &[u8]) -> Result<usize, PeerError> {
+        self.send_message(label, payload, true)
+    }
+
+    /// Queue a text message. Returns the bytes that wait on the channel after it.
+    pub fn send_text(&self, label: &str, text: &str) -> Result<usize, PeerError> {
+        self.send_message(label, text.as_bytes(), false)
+    }
+
+    fn send_message(&self, label: &str, payload: &[u8], binary: bool) -> Result<usize, PeerError> {
         self.shared.with(|connection, _| {
             let rtc = connection.rtc.as_mut().ok_or_else(PeerError::closed)?;
-            connection.data.send(label, payload, rtc)
+            connection.data.send(label, payload, binary, rtc)
+        })
+    }
+
+    /// Close the open data channel of that label. False when there is none.
+    pub fn close_channel(&self, label: &str) -> Result<bool, PeerError> {
+        self.shared.with(|connection, _| {
+            let rtc = connection.rtc.as_mut().ok_or_else(PeerError::closed)?;
+            Ok(connection.data.close(label, rtc))
         })
     }
 
@@ -295,6 +353,25 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+fn place_section(
+    negotiation: &mut Negotiation,
+    rtc: &mut Rtc,
+    place: Place<'_>,
+    kind: MediaKind,
+    stream_id: &str,
+    cid: &str,
+    simulcast: Option<Simulcast>,
+) -> Result<Mid, PeerError> {
+    match place {
+        Place::New { receive } => {
+            let direction = if receive { Direction::SendRecv } else { Direction::SendOnly };
+            let (stream_id, track_id) = (Some(stream_id.to_owned()), Some(cid.to_owned()));
+            negotiation.add_section(rtc, NewSection { kind, direction, stream_id, track_id, simulcast })
+        }
+        Place::At(mid) => negotiation.use_section(rtc, Mid::from(mid), kind, stream_id, cid),
     }
 }
 

@@ -71,6 +71,67 @@ pub fn tidy_remote(sdp: &str, is_offer: bool) -> String {
     out
 }
 
+/// A remote offer whose media sections ask no more of us than we do: `takes_part` says by mid whether we send and receive.
+pub fn restrict(offer: &str, takes_part: impl Fn(&str) -> (bool, bool)) -> String {
+    let mut out = String::with_capacity(offer.len());
+    for section in sections(offer) {
+        let first = section.first().copied().unwrap_or_default();
+        let media = first.starts_with("m=audio") || first.starts_with("m=video");
+        let mid = section.iter().find_map(|line| line.strip_prefix("a=mid:")).unwrap_or_default();
+        let named = section.iter().any(|line| direction(line).is_some());
+        let (we_send, we_receive) = takes_part(mid);
+        let allowed = |(sends, receives): (bool, bool)| match (sends && we_receive, receives && we_send) {
+            (true, true) => "a=sendrecv",
+            (true, false) => "a=sendonly",
+            (false, true) => "a=recvonly",
+            (false, false) => "a=inactive",
+        };
+        for line in &section {
+            out.push_str(direction(line).filter(|_| media).map_or(*line, allowed));
+            out.push_str("\r\n");
+        }
+        if media && !named {
+            // Without a direction a section does both.
+            out.push_str(allowed((true, true)));
+            out.push_str("\r\n");
+        }
+    }
+    out
+}
+
+/// Whether the other side sends and receives, when the line says so.
+fn direction(line: &str) -> Option<(bool, bool)> {
+    match line {
+        "a=sendrecv" => Some((true, true)),
+        "a=sendonly" => Some((true, false)),
+        "a=recvonly" => Some((false, true)),
+        "a=inactive" => Some((false, false)),
+        _ => None,
+    }
+}
+
+/// Our own description with the streams of some sections (by mid) named anew: `a=msid` and `a=ssrc:N msid`.
+pub fn rename_streams<'a>(sdp: &str, name: impl Fn(&str) -> Option<&'a str>) -> String {
+    let mut out = String::with_capacity(sdp.len());
+    for section in sections(sdp) {
+        let mid = section.iter().find_map(|line| line.strip_prefix("a=mid:")).unwrap_or_default();
+        let name = name(mid);
+        for line in &section {
+            let head = match line.split_once(" msid:") {
+                _ if line.starts_with("a=msid:") => Some("a=msid:".to_owned()),
+                Some((ssrc, _)) if ssrc.starts_with("a=ssrc:") => Some(format!("{ssrc} msid:")),
+                _ => None,
+            };
+            match (head, name) {
+                (Some(head), Some(name)) => out.extend([head.as_str(), name]),
+                _ => out.push_str(line),
+            }
+            out.push_str("\r\n");
+        }
+    }
+    out
+}
+
 /// A `candidate:` attribute that can be tried: component 1, UDP, an IP address.
 pub fn usable_candidate(attribute: &str) -> Option<&str> {
     let attribute = attribute.trim();
@@ -131,6 +192,27 @@ mod tests {
         let audio = "m=audio 9 X 63 111\r\na=mid:a\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:63 red/48000/2\r\n";
         assert!(tidy_local(audio, |_| None).starts_with("m=audio 9 X 111 63\r\n"));
         assert_eq!(tidy_local(audio, |_| Some("red")), audio);
+    }
+
+    #[test]
+    fn an_offer_asks_no_more_than_we_give() {
+        let offer = "v=0\r\nm=audio 9 X 111\r\na=mid:a\r\na=sendrecv\r\nm=video 9 X 96\r\na=mid:v\r\n";
+        let restricted = |part: (bool, bool)| {
+            let sdp = restrict(offer, |_| part);
+            sdp.lines().filter(|line| direction(line).is_some()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(restricted((true, true)), ["a=sendrecv", "a=sendrecv"]);
+        assert_eq!(restricted((false, true)), ["a=sendonly", "a=sendonly"]);
+        assert_eq!(restricted((true, false)), ["a=recvonly", "a=recvonly"]);
+        assert_eq!(restricted((false, false)), ["a=inactive", "a=inactive"]);
+    }
+
+    #[test]
+    fn streams_are_renamed_where_asked() {
+        let sdp = "v=0\r\nm=audio 9 X 111\r\na=mid:a\r\na=msid:x y\r\na=ssrc:1 cname:y\r\na=ssrc:1 msid:x y\r\n";
+        let renamed = rename_streams(sdp, |mid| (mid == "a").then_some("s t"));
+        assert!(renamed.ends_with("a=msid:s t\r\na=ssrc:1 cname:y\r\na=ssrc:1 msid:s t\r\n"), "{renamed}");
+        assert_eq!(rename_streams(sdp, |_| None), sdp);
     }
 
     #[test]

@@ -29,8 +29,10 @@ pub struct PeerSnapshot {
     pub rtt_ms: Option<f64>,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// By mid.
+    /// By mid. A section that does both is here with what it sends.
     pub sections: BTreeMap<String, SectionStats>,
+    /// What sections that do both receive.
+    pub received: BTreeMap<String, SectionStats>,
 }
 
 /// What str0m reported last for each stream of a section.
@@ -39,7 +41,8 @@ pub(crate) struct StatsBook {
     rtt_ms: Option<f64>,
     bytes_in: u64,
     bytes_out: u64,
-    streams: HashMap<(String, Option<Rid>), SectionStats>,
+    /// By mid, rid, and whether it is sent.
+    streams: HashMap<(String, Option<Rid>, bool), SectionStats>,
 }
 
 impl StatsBook {
@@ -54,7 +57,7 @@ impl StatsBook {
     }
 
     pub fn ingress(&mut self, stats: MediaIngressStats) {
-        let stream = self.streams.entry((stats.mid.to_string(), stats.rid)).or_default();
+        let stream = self.streams.entry((stats.mid.to_string(), stats.rid, false)).or_default();
         stream.packets = stats.packets;
         stream.bytes = stats.bytes;
         stream.nacks = stats.nacks;
@@ -63,7 +66,7 @@ impl StatsBook {
     }
 
     pub fn egress(&mut self, stats: MediaEgressStats) {
-        let stream = self.streams.entry((stats.mid.to_string(), stats.rid)).or_default();
+        let stream = self.streams.entry((stats.mid.to_string(), stats.rid, true)).or_default();
         stream.sending = true;
         stream.packets = stats.packets;
         stream.bytes = stats.bytes;
@@ -78,8 +81,11 @@ impl StatsBook {
     /// `clock_rate` tells the RTP clock of a section in Hz.
     pub fn snapshot(&self, clock_rate: impl Fn(&str) -> u32) -> PeerSnapshot {
         let mut sections: BTreeMap<String, SectionStats> = BTreeMap::new();
-        for ((mid, _), stream) in &self.streams {
-            let section = sections.entry(mid.clone()).or_default();
+        let mut received: BTreeMap<String, SectionStats> = BTreeMap::new();
+        let sends = |mid: &str| self.streams.keys().any(|(sent, _, sending)| *sending && sent == mid);
+        for ((mid, _, sending), stream) in &self.streams {
+            let book = if !sending && sends(mid) { &mut received } else { &mut sections };
+            let section = book.entry(mid.clone()).or_default();
             section.sending |= stream.sending;
             section.packets += stream.packets;
             section.bytes += stream.bytes;
@@ -89,6 +95,6 @@ impl StatsBook {
             let jitter_ms = stream.jitter_ms * 1000.0 / f64::from(clock_rate(mid));
             section.jitter_ms = section.jitter_ms.max(jitter_ms);
         }
-        PeerSnapshot { rtt_ms: self.rtt_ms, bytes_in: self.bytes_in, bytes_out: self.bytes_out, sections }
+        PeerSnapshot { rtt_ms: self.rtt_ms, bytes_in: self.bytes_in, bytes_out: self.bytes_out, sections, received }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Side, negotiate, tone};
 use greenroom_peer::audio::sink::AudioFormat;
-use greenroom_peer::{Event, MediaKind, PeerError};
+use greenroom_peer::{Event, MediaKind, PeerError, Place};
 
 const FORMAT: AudioFormat = AudioFormat { sample_rate: 16_000, channels: 1, frame_ms: 20 };
 
@@ -160,4 +160,95 @@ fn bad_sdp_is_a_sentence_and_the_offer_still_stands() {
     for closed in [a.create_offer(false).map(drop), a.set_answer(&answer), a.send("x", b"").map(drop)] {
         assert!(matches!(closed, Err(PeerError::State(_))));
     }
+}
+
+#[test]
+fn an_offer_is_answered_with_sound_of_ours() {
+    let (mut left, mut right) = (Side::new(), Side::new());
+    let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
+    let sources =
+        [left.engine.audio_input(16_000, 1, 1000).unwrap(), right.engine.audio_input(16_000, 1, 1000).unwrap()];
+    let both =
+        a.send_audio_at(Place::New { receive: true }, &sources[0], "cid-a", "stream-a", 24_000, false, false).unwrap();
+    let [only] = &a.add_receive(MediaKind::Audio, 1).unwrap()[..] else { panic!("one mid") };
+    b.send_audio_at(Place::At(&both), &sources[1], "cid-b", "stream-b", 24_000, false, false).unwrap();
+    assert!(
+        b.send_audio_at(Place::At(&both), &sources[1], "x", "x", 24_000, false, false).is_err(),
+        "it sends already"
+    );
+    b.add_data_channel("chat", true, None).unwrap();
+    a.add_data_channel("first", true, None).unwrap();
+    let (offer, answer) = negotiate(&a, &b);
+    assert_eq!(sections(&offer)[0].2, "sendrecv");
+    assert_eq!([sections(&answer)[0].2.as_str(), sections(&answer)[1].2.as_str()], ["sendrecv", "inactive"]);
+    assert!(answer.contains("a=msid:stream-b cid-b\r\n"), "{answer}");
+    assert_eq!(answer.matches("a=msid:").count(), 1, "the other section sends nothing");
+    let sinks = [a.receive_audio(&both, FORMAT, 0).unwrap(), b.receive_audio(&both, FORMAT, 0).unwrap()];
+    for source in &sources {
+        assert!(source.push(&tone(16_000, 440.0, 8_000)).unwrap());
+    }
+    left.wait_for(Event::Audio(sinks[0].id()));
+    right.wait_for(Event::Audio(sinks[1].id()));
+    // Opened by the answer, without an offer of its own.
+    left.wait_for(Event::ChannelOpen(a.id(), "chat".into()));
+    b.send_text("chat", "hello").unwrap();
+    let binary = left.wait("text", |e| if let Event::Data { binary, .. } = e { Some(*binary) } else { None });
+    assert!(!binary);
+    b.close_channel("chat").unwrap();
+    left.wait_for(Event::ChannelClosed(a.id(), "chat".into()));
+
+    // The other side wants nothing for a while, and then again.
+    a.set_receiving(&both, false).unwrap();
+    let (_, answer) = negotiate(&a, &b);
+    assert_eq!(sections(&answer)[0].2, "recvonly");
+    b.set_receiving(&both, false).unwrap();
+    let (_, answer) = negotiate(&a, &b);
+    assert_eq!(sections(&answer)[0].2, "inactive");
+    a.set_receiving(&both, true).unwrap();
+    b.set_receiving(&both, true).unwrap();
+    let (_, answer) = negotiate(&b, &a);
+    assert_eq!(sections(&answer)[0].2, "sendrecv");
+
+    // Later the answerer stops, and then uses the same section for another stream.
+    b.remove_send(&both).unwrap();
+    let (offer, answer) = negotiate(&b, &a);
+    assert_eq!(sections(&offer)[0].2, "recvonly", "{offer}");
+    assert_eq!(sections(&answer)[0].2, "sendonly");
+    sinks[0].close();
+    b.send_audio_at(Place::At(&both), &sources[1], "cid-c", "stream-c", 24_000, false, false).unwrap();
+    b.send_audio_at(Place::At(only), &sources[1], "cid-d", "stream-d", 24_000, false, false).unwrap();
+    let (offer, answer) = negotiate(&b, &a);
+    assert_eq!([sections(&answer)[0].2.as_str(), sections(&answer)[1].2.as_str()], ["sendrecv", "recvonly"]);
+    assert!(offer.contains("a=msid:stream-c cid-c\r\n") && offer.contains("a=msid:stream-d cid-d\r\n"), "{offer}");
+    for mid in [&both, only] {
+        let sink = a.receive_audio(mid, FORMAT, 0).unwrap();
+        sources[1].clear();
+        assert!(sources[1].push(&tone(16_000, 440.0, 8_000)).unwrap());
+        left.wait_for(Event::Audio(sink.id()));
+    }
+}
+
+#[test]
+fn an_offer_that_is_taken_back_comes_again() {
+    let (left, right) = (Side::new(), Side::new());
+    let (a, b) = (left.engine.add_peer().unwrap(), right.engine.add_peer().unwrap());
+    let source = left.engine.audio_input(16_000, 1, 1000).unwrap();
+    assert!(!a.rollback().unwrap(), "nothing waits");
+    let mid = a.send_audio(&source, "cid", "stream", 24_000, true, false).unwrap();
+    a.create_offer(false).unwrap();
+    b.add_receive(MediaKind::Audio, 1).unwrap();
+    let theirs = b.create_offer(false).unwrap();
+    assert!(matches!(a.accept_offer(&theirs), Err(PeerError::State(_))), "ours waits");
+    assert!(a.rollback().unwrap());
+    b.set_answer(&a.accept_offer(&theirs).unwrap()).unwrap();
+    let (offer, answer) = negotiate(&a, &b);
+    assert_eq!(sections(&offer)[1], ("audio".into(), mid, "sendonly".into()));
+    assert_eq!(sections(&answer)[1].2, "recvonly");
+    // What stops while the offer is under way is not sent by the next one.
+    let late = a.send_audio(&source, "late", "stream", 24_000, true, false).unwrap();
+    a.create_offer(false).unwrap();
+    a.remove_send(&late).unwrap();
+    a.rollback().unwrap();
+    let (offer, _) = negotiate(&a, &b);
+    assert_eq!(sections(&offer)[2], ("audio".into(), late, "inactive".into()));
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
     from .audio_resampler import AudioResampler as AudioResampler, AudioResamplerQuality as AudioResamplerQuality
     from .audio_source import AudioSource as AudioSource
     from .audio_stream import AudioStream as AudioStream
+    from .data_channel import DataChannel as DataChannel
     from .data_stream import (
         ByteStreamInfo as ByteStreamInfo,
         ByteStreamReader as ByteStreamReader,
@@ -91,6 +92,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
         VideoEncoding as VideoEncoding,
     )
     from .participant import Participant as Participant, RemoteParticipant as RemoteParticipant
+    from .peer_connection import PeerConnection as PeerConnection, PeerConnectionState as PeerConnectionState
     from .room import (
         DataPacket as DataPacket,
         DataStreamOptions as DataStreamOptions,
@@ -123,6 +125,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
         RemoteTrackPublication as RemoteTrackPublication,
         TrackPublication as TrackPublication,
     )
+    from .transceiver import Transceiver as Transceiver
     from .transcription import Transcription as Transcription, TranscriptionSegment as TranscriptionSegment
     from .utils import combine_audio_frames as combine_audio_frames, sine_wave_generator as sine_wave_generator
     from .video_frame import VideoFrame as VideoFrame, VideoFrameEvent as VideoFrameEvent
@@ -135,6 +138,7 @@ _HOMES = {
     "audio_resampler": ("AudioResampler", "AudioResamplerQuality"),
     "audio_source": ("AudioSource",),
     "audio_stream": ("AudioStream",),
+    "data_channel": ("DataChannel",),
     "data_stream": (
         "ByteStreamInfo",
         "ByteStreamReader",
@@ -198,6 +202,7 @@ _HOMES = {
         "VideoEncoding",
     ),
     "participant": ("Participant", "RemoteParticipant"),
+    "peer_connection": ("PeerConnection", "PeerConnectionState"),
     "room": ("DataPacket", "DataStreamOptions", "Room", "RoomOptions", "RtcConfiguration", "RtcStats", "SipDTMF"),
     "rpc": ("RpcCallInfo", "RpcError", "RpcInterceptor", "RpcInvocationData"),
     "synchronizer": ("AVSynchronizer",),
@@ -213,6 +218,7 @@ _HOMES = {
         "VideoTrack",
     ),
     "track_publication": ("LocalTrackPublication", "RemoteTrackPublication", "TrackPublication"),
+    "transceiver": ("Transceiver",),
     "transcription": ("Transcription", "TranscriptionSegment"),
     "utils": ("combine_audio_frames", "sine_wave_generator"),
     "video_frame": ("VideoFrame", "VideoFrameEvent"),

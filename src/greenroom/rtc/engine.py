@@ -24,7 +24,7 @@ _owner_pid = os.getpid()
 _inherited: list[dict[asyncio.AbstractEventLoop, Engine]] = []
 """Engines of a parent process, kept so that nobody drops them: their threads are not here to be joined."""
 
-_PEER_EVENTS = ("connected", "disconnected", "failed", "channel", "data", "drained", "media")
+_PEER_EVENTS = ("connected", "disconnected", "failed", "channel", "channel_closed", "data", "drained", "media")
 _SINK_EVENTS = ("audio", "video", "encoded", "end")
 _SOURCE_EVENTS = ("room", "silent", "keyframe_request")
 

@@ -9,6 +9,7 @@ from livekit.protocol import models, rtc as proto
 from .enums import ConnectionQuality, DisconnectReason, StreamState, TrackKind, from_wire
 from .local_participant import LocalParticipantCore
 from .log import logger
+from .native_peer import NativePeer
 from .participant import ParticipantCore, RemoteParticipantCore
 from .track import RemoteTrackCore, local_core
 from .track_publication import Choice, LocalPublicationCore, RemotePublicationCore, kind_of
@@ -30,7 +31,7 @@ MEANT = frozenset(
 class RoomState:
     def __init__(self, room: RoomCore) -> None:
         self._room = room
-        self._sections: dict[Transport, dict[str, str]] = {}
+        self._sections: dict[NativePeer, dict[str, str]] = {}
         """What the server sends on each section: mid to track sid."""
         self._speakers: dict[str, models.SpeakerInfo] = {}
         self._early_subscriptions: dict[str, None] = {}
@@ -343,7 +344,7 @@ class RoomState:
                     self._subscribe(transport, mid, participant, publication)
 
     def _subscribe(
-        self, transport: Transport, mid: str, participant: RemoteParticipantCore, publication: RemotePublicationCore
+        self, transport: NativePeer, mid: str, participant: RemoteParticipantCore, publication: RemotePublicationCore
     ) -> None:
         info = publication.info
         kind = kind_of(info)

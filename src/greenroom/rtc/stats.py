@@ -166,6 +166,8 @@ def track_stats(peer: dict[str, Any], mid: str, kind: TrackKind, *, outbound: bo
     section = peer.get(mid)
     if not isinstance(section, dict):
         return []
+    if not outbound:
+        section = section.get("received", section)
     return _section_stats(mid, section, "audio" if kind == TrackKind.KIND_AUDIO else "video", outbound)
 
 
@@ -183,4 +185,6 @@ def peer_stats(peer: dict[str, Any], sections: dict[str, tuple[str, bool]]) -> l
         if isinstance(section, dict):
             kind, outbound = sections.get(mid, ("audio", False))
             entries += _section_stats(mid, section, kind, outbound)
+            if "received" in section:
+                entries += _section_stats(mid, section["received"], kind, False)
     return entries

@@ -15,10 +15,10 @@ from .stats import RtcStats, track_stats
 if TYPE_CHECKING:
     from .audio_source import AudioSource
     from .media_stream import FrameReader
+    from .native_peer import NativePeer
     from .participant import RemoteParticipantCore
     from .room_core import RoomCore
     from .track_publisher import TrackPublisher
-    from .transport import Transport
     from .video_source import VideoSource
 
 
@@ -31,10 +31,10 @@ class TrackCore:
         self.kind = kind
         self.muted = muted
         self.stream_state = StreamState.STATE_ACTIVE
-        self.transport: Transport | None = None
+        self.transport: NativePeer | None = None
         self.mid = ""
 
-    def connect(self, transport: Transport, mid: str) -> None:
+    def connect(self, transport: NativePeer, mid: str) -> None:
         self.transport = transport
         self.mid = mid
 

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 
 from livekit.protocol import models, rtc as proto
 
-from .audio_source import audio_input
 from .errors import ConnectError, PublishTrackError, UnpublishTrackError
 from .log import logger
 from .messages import ParticipantTrackPermission, TrackPublishOptions
-from .publishing import add_track_request, audio_bitrate, codec_name, layers_of
-from .track import LocalAudioTrack, LocalTrack, LocalTrackCore, LocalVideoTrack, local_core, source_of
+from .publishing import add_track_request
+from .sending import send_track
+from .track import LocalAudioTrack, LocalTrack, LocalTrackCore, LocalVideoTrack, local_core
 from .track_publication import LocalPublicationCore
-from .video_source import video_input
+from .transport import Transport
 
 if TYPE_CHECKING:
     from .local_participant import LocalParticipant
     from .room_core import RoomCore
-    from .transport import Transport
 
 PUBLISH_TIMEOUT = 10.0
 
@@ -46,6 +45,10 @@ class TrackPublisher:
         """As `LocalParticipant.publish_track`."""
         if track in self._cids:
             raise PublishTrackError(f"{track!r} is published already")
+        if isinstance(track, LocalAudioTrack | LocalVideoTrack) and not isinstance(
+            local_core(track).transport, Transport | None
+        ):
+            raise PublishTrackError(f"{track!r} is sent by a peer connection")
         kept = TrackPublishOptions()
         if options is not None:
             kept.CopyFrom(options)
@@ -85,7 +88,9 @@ class TrackPublisher:
                 transport = session.publisher
                 if transport is None:
                     raise PublishTrackError("cannot publish: the room was disconnected")
-                mid = self._add_section(transport, track, cid, options)
+                if not isinstance(track, LocalAudioTrack | LocalVideoTrack):
+                    raise PublishTrackError(f"{track!r} is not a local track")
+                mid = send_track(transport, track, cid, options, unset=True)
                 session.publisher_offered = True
                 await transport.negotiate()
         except BaseException as error:
@@ -112,33 +117,6 @@ class TrackPublisher:
             info.muted = core.muted
         return info
 
-    @staticmethod
-    def _add_section(transport: Transport, track: LocalTrack, cid: str, options: TrackPublishOptions) -> str:
-        stream_id = options.stream or "-"
-        if isinstance(track, LocalAudioTrack):
-            mid = transport.peer.send_audio(
-                audio_input(source_of(track), transport.engine.loop),
-                cid=cid,
-                stream_id=stream_id,
-                bitrate=audio_bitrate(source_of(track), options),
-                dtx=bool(options.get("dtx", True)),
-                red=bool(options.get("red", True)),
-            )
-            transport.sections[mid] = ("audio", True)
-        elif isinstance(track, LocalVideoTrack):
-            mid = transport.peer.send_video(
-                video_input(source_of(track), transport.engine.loop),
-                cid=cid,
-                stream_id=stream_id,
-                codec=codec_name(options),
-                layers=layers_of(track, options),
-                trailers=bool(options.frame_metadata_features),
-            )
-            transport.sections[mid] = ("video", True)
-        else:
-            raise PublishTrackError(f"{track!r} is not a local track")
-        return mid
-
     def unpublish(self, track_sid: str) -> None:
         """UnpublishTrackError when there is no such publication."""
         # While it is being published again it has its new sid and its old place.
@@ -158,7 +136,7 @@ class TrackPublisher:
         core = local_core(track)
         transport, mid = core.transport, core.mid
         core.disconnect()
-        if transport is not None and not transport.closed:
+        if isinstance(transport, Transport) and not transport.closed:
             transport.peer.remove_send(mid)
             transport.negotiate()
 

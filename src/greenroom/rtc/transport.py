@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from livekit.protocol import rtc as proto
 
 from .engine import Engine
 from .errors import ConnectError
 from .log import logger
+from .native_peer import NativePeer
+from .sdp import sections as sdp_sections
 
 if TYPE_CHECKING:
     from .session import Session
@@ -31,39 +32,18 @@ BUNDLED_SECTIONS = 3
 
 def track_sids(sdp: str) -> dict[str, str]:
     """Mid to track sid, as the msid lines of a server's description say: `a=msid:PA_..|TR_.. TR_..`."""
-    found: dict[str, str] = {}
-    mid = sid = ""
-    sending = True
-    for line in [*sdp.splitlines(), "m="]:
-        if line.startswith("m="):
-            if mid and sid.startswith("TR_") and sending:
-                found[mid] = sid
-            mid = sid = ""
-            sending = True
-        elif line.startswith("a=mid:"):
-            mid = line[6:].strip()
-        elif line.startswith("a=msid:"):
-            sid = line[7:].split(" ")[-1].strip()
-        elif line in ("a=recvonly", "a=inactive"):
-            sending = False
-    return found
+    sent = [section for section in sdp_sections(sdp) if section.sends and section.mid]
+    named = {section.mid: section.track_id or "".join(section.stream_ids[-1:]) for section in sent}
+    return {mid: sid for mid, sid in named.items() if sid.startswith("TR_")}
 
 
-class Transport:
-    """A native peer. At most one offer is on its way; changes that come meanwhile go into the next one."""
+class Transport(NativePeer):
+    """A connection to a room server. At most one offer is on its way; changes that come meanwhile go into the next one."""
 
     def __init__(self, engine: Engine, session: Session, target: int) -> None:
-        from greenroom import _native
-
-        self.engine = engine
+        super().__init__(engine)
         self.session = session
         self.target = target
-        self.peer = _native.Peer(engine.native)
-        self.connected = False
-        self.failure = ""
-        self.channels: set[str] = set()
-        self.sections: dict[str, tuple[str, bool]] = {}
-        """mid to (kind, outbound), for statistics."""
         self.local_description: proto.SessionDescription | None = None
         self.remote_description: proto.SessionDescription | None = None
         self._wanted: list[asyncio.Future[None]] = []
@@ -73,84 +53,12 @@ class Transport:
         self._scheduled = False
         self._ice_restart = False
         self._timer: asyncio.TimerHandle | None = None
-        self._early_candidates: list[str] = []
-        self._described = False
-        self._state_waiters: list[asyncio.Future[None]] = []
-        self._drain_waiters: dict[str, list[asyncio.Future[None]]] = {}
-        self._closed = False
-        self._id = self.peer.id
-        engine.peers[self._id] = self._on_event
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
+    def on_message(self, label: str, payload: bytes, binary: bool) -> None:
+        self.session.on_data(label, payload)
 
-    def fail(self, why: str) -> None:
-        """It will not be connected any more: tell those who wait."""
-        self.failure = why
-        self._state_changed()
-
-    # --- events ----------------------------------------------------------------------------------------------------
-
-    def _on_event(self, event: tuple[Any, ...]) -> None:
-        match event[0]:
-            case "data":
-                self.session.on_data(event[2], bytes(event[3]))
-            case "drained":
-                self._release(self._drain_waiters.pop(event[2], []))
-            case "connected":
-                self.connected, self.failure = True, ""
-                self._state_changed()
-                self.session.on_transport_state(self, "connected")
-            case "disconnected":
-                self.connected = False
-                self._state_changed()
-                self.session.on_transport_state(self, "disconnected")
-            case "failed":
-                self.connected, self.failure = False, str(event[2])
-                self._state_changed()
-                self.session.on_transport_state(self, "failed")
-            case "channel":
-                self.channels.add(event[2])
-                self._state_changed()
-
-    @staticmethod
-    def _release(waiters: list[asyncio.Future[None]]) -> None:
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _state_changed(self) -> None:
-        waiters, self._state_waiters = self._state_waiters, []
-        self._release(waiters)
-
-    async def wait_for(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        """Until `condition` holds. ConnectError when it does not within `timeout`, or when the connection failed."""
-        try:
-            async with asyncio.timeout(timeout):
-                while not condition():
-                    if self._closed:
-                        raise ConnectError(f"{what}: the connection was closed")
-                    if self.failure:
-                        raise ConnectError(f"{what}: {self.failure}")
-                    waiter = self.engine.loop.create_future()
-                    self._state_waiters.append(waiter)
-                    await waiter
-        except TimeoutError:
-            raise ConnectError(f"{what}: nothing within {timeout:g} s") from None
-
-    async def wait_connected(self, timeout: float) -> None:
-        await self.wait_for(lambda: self.connected, timeout, "the media connection could not be made")
-
-    async def wait_channel(self, label: str, timeout: float) -> None:
-        await self.wait_for(lambda: label in self.channels, timeout, f"data channel {label} could not be opened")
-
-    async def wait_drained(self, label: str, timeout: float) -> bool:
-        """Until the channel's buffer is low again. False after `timeout`."""
-        waiter = self.engine.loop.create_future()
-        self._drain_waiters.setdefault(label, []).append(waiter)
-        done, _ = await asyncio.wait([waiter], timeout=timeout)
-        return bool(done)
+    def on_state(self, state: str) -> None:
+        self.session.on_transport_state(self, state)
 
     # --- offering --------------------------------------------------------------------------------------------------
 
@@ -171,7 +79,7 @@ class Transport:
     def negotiate(self, *, ice_restart: bool = False) -> asyncio.Future[None]:
         """Offer what changed. The future is done when the answer was applied, or fails with ConnectError."""
         future = self._quiet_future()
-        if self._closed:
+        if self.closed:
             future.set_exception(ConnectError("the connection is closed"))
             return future
         self._wanted.append(future)
@@ -193,7 +101,7 @@ class Transport:
 
     def _offer(self) -> None:
         self._scheduled = False
-        if self._closed or self._pending_offer is not None or not self._wanted:
+        if self.closed or self._pending_offer is not None or not self._wanted:
             return
         self._offered, self._wanted = self._wanted, []
         try:
@@ -244,9 +152,9 @@ class Transport:
             return None
         self.local_description, self._pending_offer = self._pending_offer, None
         self.remote_description = answer
-        self._now_described()
+        self.described()
         answered, self._offered = self._offered, []
-        self._release(answered)
+        self.release(answered)
         if self._wanted:
             self._schedule()
         return dict(answer.mid_to_track_id) or track_sids(answer.sdp)
@@ -259,14 +167,8 @@ class Transport:
         self.remote_description = offer
         self.local_description = proto.SessionDescription(type="answer", sdp=sdp, id=offer.id)
         self.session.send(proto.SignalRequest(answer=self.local_description))
-        self._now_described()
+        self.described()
         return dict(offer.mid_to_track_id) or track_sids(offer.sdp)
-
-    def _now_described(self) -> None:
-        self._described = True
-        early, self._early_candidates = self._early_candidates, []
-        for candidate in early:
-            self.peer.add_candidate(candidate)
 
     def handle_trickle(self, candidate_init: str) -> None:
         try:
@@ -276,32 +178,16 @@ class Transport:
             return
         if not candidate or not isinstance(candidate, str):
             return
-        if self._described:
-            self.peer.add_candidate(candidate)
-        elif len(self._early_candidates) < 100:
-            self._early_candidates.append(candidate)
-
-    # --- the rest --------------------------------------------------------------------------------------------------
-
-    def stats(self) -> dict[str, Any]:
-        return self.peer.stats()
+        self.add_candidate(candidate)
 
     def close(self) -> None:
         """Twice is fine."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
-        self.connected = False
+        super().close()
         if self._timer is not None:
             self._timer.cancel()
-        self.engine.peers.pop(self._id, None)
-        self.peer.close()
-        self._offered += self._wanted
-        self._wanted = []
-        failed, self._offered = self._offered, []
+        failed, self._offered, self._wanted = self._offered + self._wanted, [], []
         for future in failed:
             if not future.done():
                 future.set_exception(ConnectError("the connection was closed"))
-        self._state_changed()
-        for waiters in self._drain_waiters.values():
-            self._release(waiters)

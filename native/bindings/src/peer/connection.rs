@@ -5,7 +5,7 @@ use pyo3::types::PyDict;
 use greenroom_codecs::video::VideoCodec;
 use greenroom_peer::audio::sink::AudioFormat;
 use greenroom_peer::video::input::VideoLayer;
-use greenroom_peer::{MediaKind, SectionStats};
+use greenroom_peer::{MediaKind, Place, SectionStats};
 
 use super::audio::{AudioInput, AudioSink};
 use super::buffer::Bytes;
@@ -59,7 +59,7 @@ impl Peer {
         py.detach(|| self.peer.add_data_channel(label, ordered, max_retransmits)).map_err(raise)
     }
 
-    #[pyo3(signature = (source, *, cid, stream_id, bitrate, dtx, red))]
+    #[pyo3(signature = (source, *, cid, stream_id, bitrate, dtx, red, mid = None, receive = false))]
     #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn send_audio(
         &self,
@@ -70,11 +70,14 @@ impl Peer {
         bitrate: u32,
         dtx: bool,
         red: bool,
+        mid: Option<&str>,
+        receive: bool,
     ) -> PyResult<String> {
-        py.detach(|| self.peer.send_audio(&source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
+        let place = mid.map_or(Place::New { receive }, Place::At);
+        py.detach(|| self.peer.send_audio_at(place, &source.input, cid, stream_id, bitrate, dtx, red)).map_err(raise)
     }
 
-    #[pyo3(signature = (source, *, cid, stream_id, codec, layers, trailers = false))]
+    #[pyo3(signature = (source, *, cid, stream_id, codec, layers, trailers = false, mid = None, receive = false))]
     #[allow(clippy::too_many_arguments, reason = "the seam's keywords")]
     fn send_video(
         &self,
@@ -85,7 +88,10 @@ impl Peer {
         codec: &str,
         layers: Vec<(String, f64, u32, f64)>,
         trailers: bool,
+        mid: Option<&str>,
+        receive: bool,
     ) -> PyResult<String> {
+        let place = mid.map_or(Place::New { receive }, Place::At);
         let codec = match codec {
             "vp8" => VideoCodec::Vp8,
             "h264" => VideoCodec::H264,
@@ -95,7 +101,8 @@ impl Peer {
             .into_iter()
             .map(|(rid, scale_down_by, max_bitrate, max_fps)| VideoLayer { rid, scale_down_by, max_bitrate, max_fps })
             .collect();
-        py.detach(|| self.peer.send_video(&source.input, cid, stream_id, codec, &layers, trailers)).map_err(raise)
+        let input = &source.input;
+        py.detach(|| self.peer.send_video_at(place, input, cid, stream_id, codec, &layers, trailers)).map_err(raise)
     }
 
     fn remove_send(&self, py: Python<'_>, mid: &str) -> PyResult<()> {
@@ -109,6 +116,14 @@ impl Peer {
     #[pyo3(signature = (ice_restart = false))]
     fn create_offer(&self, py: Python<'_>, ice_restart: bool) -> PyResult<String> {
         py.detach(|| self.peer.create_offer(ice_restart)).map_err(raise)
+    }
+
+    fn rollback(&self, py: Python<'_>) -> PyResult<bool> {
+        py.detach(|| self.peer.rollback()).map_err(raise)
+    }
+
+    fn set_receiving(&self, py: Python<'_>, mid: &str, receiving: bool) -> PyResult<()> {
+        py.detach(|| self.peer.set_receiving(mid, receiving)).map_err(raise)
     }
 
     fn set_answer(&self, py: Python<'_>, sdp: &str) -> PyResult<()> {
@@ -163,6 +178,14 @@ impl Peer {
         py.detach(|| self.peer.send(label, bytes.as_slice())).map_err(raise)
     }
 
+    fn send_text(&self, py: Python<'_>, label: &str, text: &str) -> PyResult<usize> {
+        py.detach(|| self.peer.send_text(label, text)).map_err(raise)
+    }
+
+    fn close_channel(&self, py: Python<'_>, label: &str) -> PyResult<bool> {
+        py.detach(|| self.peer.close_channel(label)).map_err(raise)
+    }
+
     fn buffered(&self, py: Python<'_>, label: &str) -> usize {
         py.detach(|| self.peer.buffered(label))
     }
@@ -174,7 +197,11 @@ impl Peer {
         stats.set_item("bytes_in", snapshot.bytes_in)?;
         stats.set_item("bytes_out", snapshot.bytes_out)?;
         for (mid, section) in &snapshot.sections {
-            stats.set_item(mid, section_dict(py, section)?)?;
+            let dict = section_dict(py, section)?;
+            if let Some(received) = snapshot.received.get(mid) {
+                dict.set_item("received", section_dict(py, received)?)?;
+            }
+            stats.set_item(mid, dict)?;
         }
         Ok(stats)
     }

@@ -45,6 +45,7 @@ fn tuple(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>>> {
         Event::Disconnected(id) => ("disconnected", id).into_py_any(py),
         Event::Failed(id, reason) => ("failed", id, reason).into_py_any(py),
         Event::ChannelOpen(id, label) => ("channel", id, label).into_py_any(py),
+        Event::ChannelClosed(id, label) => ("channel_closed", id, label).into_py_any(py),
         Event::Data { peer, label, payload, binary } => {
             ("data", peer, label, PyBytes::new(py, &payload), binary).into_py_any(py)
         }
@@ -57,7 +58,6 @@ fn tuple(py: Python<'_>, event: Event) -> PyResult<Option<Py<PyAny>>> {
         Event::End(id) => ("end", id).into_py_any(py),
         Event::Room(id) => ("room", id).into_py_any(py),
         Event::Silent(id) => ("silent", id).into_py_any(py),
-        Event::ChannelClosed(..) => return Ok(None),
     };
     made.map(Some)
 }

@@ -98,10 +98,14 @@ impl AudioReceiver {
         let mut playout = lock(&self.playout);
         playout.feeds.retain(|feed| !Arc::ptr_eq(&feed.ring, ring));
         let empty = playout.feeds.is_empty();
-        drop(playout);
         if empty {
-            lock(&self.inbox).open = false;
+            // Whoever listens next may hear another stream on this section, with numbers of its own.
+            playout.jitter = JitterBuffer::new(Instant::now());
+            let mut inbox = lock(&self.inbox);
+            inbox.open = false;
+            inbox.packets.clear();
         }
+        drop(playout);
         ring.end();
     }
 
@@ -217,5 +221,51 @@ impl Playout {
             self.decoder = Decoder::new(rate, if mono { 1 } else { 2 }).ok();
         }
         self.decoder.as_ref().map(|decoder| (decoder.sample_rate(), decoder.channels()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use greenroom_codecs::opus::{Encoder, EncoderSettings};
+
+    use super::*;
+    use crate::audio::sink::AudioFormat;
+    use crate::event::{Event, EventQueue};
+
+    const FORMAT: AudioFormat = AudioFormat { sample_rate: 16_000, channels: 1, frame_ms: 20 };
+
+    /// Whether the sink has loud frames of a tone of 40 packets.
+    fn heard(receiver: &AudioReceiver, ring: &AudioRing, first_seq: u64) -> bool {
+        let settings = EncoderSettings { sample_rate: 16_000, channels: 1, bitrate: 24_000, complexity: 5 };
+        let mut encoder = Encoder::new(settings).unwrap();
+        let (mut phase, mut loud) = (0.0f64, false);
+        for number in 0..40 {
+            let pcm: Vec<i16> = (0..encoder.frame_samples())
+                .map(|_| {
+                    phase += std::f64::consts::TAU * 440.0 / 16_000.0;
+                    (12_000.0 * phase.sin()) as i16
+                })
+                .collect();
+            let data: Arc<[u8]> = encoder.encode(&pcm).unwrap().into();
+            receiver.packet(first_seq + number, number * 960, Instant::now(), data);
+            std::thread::sleep(Duration::from_millis(20));
+            loud |= ring.read().iter().any(|frame| frame.pcm.iter().any(|sample| *sample > 3_000));
+        }
+        loud
+    }
+
+    #[test]
+    fn a_section_that_is_used_again_may_count_from_a_lower_number() {
+        let pool = CodecPool::new(1).unwrap();
+        let events = Arc::new(EventQueue::new().unwrap());
+        let receiver = AudioReceiver::new(&pool);
+        let ring = |id| Arc::new(AudioRing::new(id, 500, Event::Audio, events.clone()));
+        let (first, second) = (ring(1), ring(2));
+        receiver.attach(SinkFeed::new(first.clone(), FORMAT));
+        assert!(heard(&receiver, &first, 5_000));
+        receiver.detach(&first);
+        receiver.attach(SinkFeed::new(second.clone(), FORMAT));
+        assert!(heard(&receiver, &second, 4_000));
+        pool.stop();
     }
 }

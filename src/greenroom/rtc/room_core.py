@@ -180,7 +180,7 @@ class RoomCore:
         while session.reaches_server and not self._in_a_hurry:
             if rpc.answering(leaver) or session.unacknowledged:
                 if clock() >= deadline and turns >= LAST_WORDS_TURNS:
-                    logger.info("left with %d bytes on their way", session.unacknowledged)
+                    logger.info("left with calls unanswered, or %d bytes on their way", session.unacknowledged)
                     return
                 arrived = clock()
             elif clock() >= arrived + HEARD:

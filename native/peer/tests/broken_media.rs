@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Side, purity, tone};
 use greenroom_codecs::opus::{Encoder, EncoderSettings};
-use greenroom_codecs::picture::I420;
-use greenroom_codecs::video::{VideoCodec, VideoEncoder, VideoSettings, encoder};
+use greenroom_codecs::video::{I420, VideoCodec, VideoEncoder, VideoSettings, encoder};
 use greenroom_peer::audio::sink::AudioFormat;
 use greenroom_peer::{Event, MediaKind, Peer};
 use hostile::Hostile;
@@ -176,16 +175,21 @@ fn sound_that_is_none() {
             stands(&mut side);
         }
     }
-    let mut encoder = Encoder::new(EncoderSettings { channels: 1, bitrate: 64_000, dtx: false }).unwrap();
+    let mut encoder =
+        Encoder::new(EncoderSettings { sample_rate: 48_000, channels: 1, bitrate: 64_000, complexity: 5 }).unwrap();
     let mut heard = Vec::new();
+    let mut due = Instant::now();
     for part in tone(48_000, 440.0, 48_000 * 2).chunks(960) {
         time += 960;
-        let packet = encoder.encode(part).unwrap();
+        due += Duration::from_millis(20);
+        let packet = encoder.encode(part).unwrap().to_vec();
         hostile.write(hostile.sound, opus, time, false, &packet);
-        hostile.run(Duration::from_millis(20));
+        hostile.run(due.saturating_duration_since(Instant::now()));
         heard.extend(ear.read().iter().flat_map(|frame| frame.pcm.to_vec()));
     }
     stands(&mut side);
+    // Short parts: where sound is made up the phase jumps.
     let last = &heard[heard.len() - 24_000..];
-    assert!(purity(last, 48_000, 440.0) > 0.9, "{}", purity(last, 48_000, 440.0));
+    let share = last.chunks_exact(960).map(|part| purity(part, 48_000, 440.0)).sum::<f64>() / 25.0;
+    assert!(share > 0.8, "{share}; loudest {:?}", last.iter().map(|sample| sample.unsigned_abs()).max());
 }

@@ -30,15 +30,16 @@ GROUPS: dict[str, Sequence[Sequence[str]]] = {
     "lint": [["make", "-s", "lint"]],
     "rust": [["make", "-s", "test-native"], ["make", "-s", "fuzz"]],
     "web": [["make", "-s", "test-web"]],
-    "unit": [[*PYTEST, "-n", "2", "tests/unit", "tests/sim"]],
+    "unit": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/unit", "tests/sim"]],
     "interop": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/interop"]],
     "e2e": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/e2e"]],
-    "quiet": [[*PYTEST, "-m", "quiet", "tests"]],
+    "turns": [[*PYTEST, "-n", "3", "-m", "quiet", "tests/unit"]],
+    "speech": [[*PYTEST, "-m", "quiet", "tests/interop", "tests/e2e"]],
 }
 LANES = (("lint", "rust", "interop"), ("web", "unit", "e2e"))
 """Side by side. Rust computes while most of unit waits; interop and e2e wait both."""
-ALONE = ("quiet",)
-"""Afterwards: real speech in real time, which a busy machine recognises too late."""
+ALONE = ("turns", "speech")
+"""Afterwards: people who speak in real time, and whom a busy machine hears too late."""
 CLOSING = re.compile(
     r"^(=+ .*\d+ (passed|failed|error|skipped|deselected).*=+|\s*Tests? .*\d+ passed.*|\s*Test Files .*"
     r"|test result: (?!ok\. 0 passed; 0 failed; 0 ignored).*|\d+ passed, \d+ failed.*|All checks passed!|Success: .*"
@@ -125,6 +126,7 @@ def main(names: Sequence[str]) -> int:
         return 2
     LOGS.mkdir(parents=True, exist_ok=True)
     run = Run()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the groups have sessions of their own, and end with us
     lanes = [threading.Thread(target=run.lane, args=(lane,), daemon=True) for lane in ([names] if names else LANES)]
     try:
         for lane in lanes:

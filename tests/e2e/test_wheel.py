@@ -58,6 +58,10 @@ async def test_a_fresh_environment_runs_the_readmes_example(tmp_path):
     assert where.startswith(str(tmp_path))
     assert re.fullmatch(r"greenroom \d+\.\d+\.\d+\n", await run(greenroom, "--version", cwd=tmp_path))
 
+    assert "whisper-base" in await run(greenroom, "models", "list", cwd=tmp_path), (
+        "the registry of models is in the wheel"
+    )
+
     app = tmp_path / "transcription.py"
     app.write_text(readme_example())
     process = await asyncio.create_subprocess_exec(

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from livekit import rtc as OFFICIAL_SDK
 
-from greenroom import agents
+from greenroom import agents, models
 from greenroom.agents import Agent, Conversation, ConversationOptions, JobContext, WorkerOptions
 from greenroom.agents.speech import EndpointingOptions
 from greenroom.api import CreateAgentDispatchRequest, LiveKitAPI
@@ -46,7 +46,7 @@ def program(name: str, block: int = 0, count: int = 1) -> dict[str, Any]:
 
 def test_every_block_has_a_test():
     with_blocks = {str(page.relative_to(ROOT)) for page in PAGES if blocks(page)}
-    pages = ("api", "coming-from-livekit-agents", "conversation", "rtc", "server", "speech")
+    pages = ("api", "coming-from-livekit-agents", "conversation", "models", "rtc", "server", "speech")
     assert with_blocks == {"README.md", *(f"docs/{page}.md" for page in pages)}
 
 
@@ -220,3 +220,17 @@ async def test_speech(capsys: pytest.CaptureFixture[str]):
 
     await asyncio.wait_for(program("docs/speech.md")["listen"](silence()), 60)
     assert "final" not in capsys.readouterr().out.lower()
+
+
+def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GREENROOM_MODELS", str(tmp_path))
+    recogniser = program("docs/models.md")["recogniser"]
+    assert (
+        recogniser()
+        == "the small one (whisper-tiny is not on this machine: `greenroom models get whisper-tiny` brings it)"
+    )
+    for file in models.models()["whisper-base"].files:
+        (tmp_path / "whisper-base").mkdir(exist_ok=True)
+        with (tmp_path / "whisper-base" / file.path).open("wb") as sparse:
+            sparse.truncate(file.size)
+    assert recogniser().startswith("the small one"), "what nobody has checked is not there"

@@ -12,6 +12,8 @@ from greenroom.agents.speech import ChatMessage, ProviderError
 from tests.conftest import until
 from tests.unit.scene import QUICK, Scene
 
+pytestmark = pytest.mark.quiet  # people speak in real time
+
 
 async def test_what_is_said_is_answered_aloud(scene: Scene):
     scene.stt.texts = ["what time is it"]

@@ -71,5 +71,5 @@ async def test_a_failing_model_is_a_provider_error(library):
 
 def test_without_the_library_it_says_what_adds_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingProvider, match=r"pip install 'greenroom\[whisper\]'"):
+    with pytest.raises(MissingProvider, match=r"pip install .*faster-whisper"):
         FasterWhisper().load()

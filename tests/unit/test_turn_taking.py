@@ -9,6 +9,8 @@ from greenroom.agents.speech import ChatMessage, EndpointingOptions, Transcript
 from tests.conftest import until
 from tests.unit.speech_fakes import FakeRemote, FakeSTT, FakeTrack
 
+pytestmark = pytest.mark.quiet  # people speak in real time
+
 COUNT = "One two three four five six seven eight."
 PATIENT = EndpointingOptions(pause=0.064, silence=0.5, unfinished_silence=0.5)
 UNINTERRUPTED = ConversationOptions(allow_interruptions=False, interrupt_after=0.05)

@@ -27,6 +27,7 @@ COMMANDS = {
     "server": Entry("server", "server", "Run the room server."),
     "call": Entry("call", "call", "Place a synthetic spoken call and print what it heard back."),
     "token": Entry("token", "app", "Make access tokens."),
+    "models": Entry("models", "app", "Fetch, list and check the models that hear and speak."),
     "doctor": Entry("doctor", "doctor", "Check this machine: what is there, what is missing, what that costs."),
 }
 

@@ -13,7 +13,7 @@ from .figures import say
 from .signalling import SignallingError
 from .target import Options, TargetError
 
-BENCHES = ("forward", "join", "dispatch", "turn", "memory", "pcm", "cost", "recognition")
+BENCHES = ("forward", "join", "dispatch", "turn", "memory", "pcm", "cost", "recognition", "voices")
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
         description="Measure Greenroom, or another LiveKit-compatible server. One JSON line per figure; no pass or fail.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHES)} (all but cost and recognition)"
+        "names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHES)} (all but cost, recognition and voices)"
     )
     parser.add_argument("--url", default="", help="a running server, http://HOST:PORT; default: start our own")
     parser.add_argument("--api-key", default=os.environ.get("LIVEKIT_API_KEY", "devkey"))
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--uplink-mbps", type=float, default=10.0, help="of each camera, with --pace uplink")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the clients do")
     given = parser.parse_args()
-    names = given.names or [name for name in BENCHES if name not in ("cost", "recognition")]
+    names = given.names or [name for name in BENCHES if name not in ("cost", "recognition", "voices")]
     if unknown := [name for name in names if name not in BENCHES]:
         parser.error(f"no benchmark called {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     logging.basicConfig(level=logging.DEBUG if given.verbose else logging.WARNING, stream=sys.stderr)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Memory", "cpu_seconds", "memory", "tree"]
+__all__ = ["Memory", "cpu_seconds", "memory", "process_seconds", "tree"]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -19,11 +19,12 @@ def cpu_seconds(pid: int) -> float:
         for task in Path(f"/proc/{pid}/task").iterdir():
             total += int((task / "schedstat").read_text().split()[0])
     except (FileNotFoundError, ProcessLookupError, ValueError):
-        return _stat_seconds(pid)
-    return total / 1e9 if total else _stat_seconds(pid)
+        return process_seconds(pid)
+    return total / 1e9 if total else process_seconds(pid)
 
 
-def _stat_seconds(pid: int) -> float:
+def process_seconds(pid: int) -> float:
+    """The same in steps of 10 ms, with what threads used that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

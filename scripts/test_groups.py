@@ -126,6 +126,7 @@ def main(names: Sequence[str]) -> int:
         return 2
     LOGS.mkdir(parents=True, exist_ok=True)
     run = Run()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the groups have sessions of their own, and end with us
     lanes = [threading.Thread(target=run.lane, args=(lane,), daemon=True) for lane in ([names] if names else LANES)]
     try:
         for lane in lanes:

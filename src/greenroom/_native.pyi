@@ -199,8 +199,8 @@ class Peer:
         """False when no channel of that label is open."""
     def buffered(self, label: str) -> int: ...
     def stats(self) -> dict[str, Any]:
-        """rtt_ms, bytes_in, bytes_out, and per mid: packets, bytes, lost, jitter_ms, concealed_ms, decoded, nacks, plis,
-        codec, ssrc. A section that does both has what it sends, and what it receives under "received"."""
+        """rtt_ms, bytes_in, bytes_out, and per mid: packets, bytes, lost, jitter_ms, concealed_ms, decoded, malformed,
+        nacks, plis, codec, ssrc. A section that does both has what it sends, and what it receives under "received"."""
     def close(self) -> None:
         """Send close_notify, drop everything. Sinks get "end". Twice is fine."""
 

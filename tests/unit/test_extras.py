@@ -22,14 +22,14 @@ def test_the_requirements_are_those_of_the_package():
 
 def test_it_is_for_this_python(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert shlex.split(install_command("whisper")) == [
+    assert shlex.split(install_command("speech")) == [
         *(sys.executable, "-m", "pip", "install"),
-        *EXTRAS["whisper"],
+        *EXTRAS["speech"],
     ]
     monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
-    assert install_command("whisper").startswith("bin/python -m pip install")
+    assert install_command("speech").startswith("bin/python -m pip install")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert install_command("whisper").startswith("uv pip install --python bin/python")
+    assert install_command("speech").startswith("uv pip install --python bin/python")
 
 
 @pytest.mark.parametrize("folder", [ROOT, Path("/")], ids=["in a checkout", "elsewhere"])

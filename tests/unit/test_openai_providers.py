@@ -204,5 +204,5 @@ def test_the_environment_chooses_the_providers(monkeypatch):
     monkeypatch.setenv("GREENROOM_TTS", "espeak-ng")
     assert type(default_tts()).__name__ == "EspeakNG"
     monkeypatch.setenv("GREENROOM_TTS", "gramophone")
-    with pytest.raises(ValueError, match="it may be flite"):
+    with pytest.raises(ValueError, match="it may be piper"):
         default_tts()

@@ -13,7 +13,7 @@ use str0m::format::Codec;
 use str0m::media::{Frequency, KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid, Pt, Rid, Rids};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::VideoOrientation;
-use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc, RtcConfig};
+use str0m::{Candidate, Event as RtcEvent, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
 
 use crate::audio::input::AudioPacket;
 use crate::audio::receiver::AudioReceiver;
@@ -75,8 +75,17 @@ pub(crate) struct Connection {
     /// The layer that is shown of a simulcast sent straight to us; a server sends one without a name.
     shown_rids: HashMap<Mid, Rid>,
     payload_types: HashMap<Mid, Pt>,
+    malformed: HashMap<Mid, Malformed>,
     connected: bool,
     told_time: bool,
+}
+
+/// Frames of a section that could not be put together.
+#[derive(Default)]
+struct Malformed {
+    frames: u64,
+    /// The last one is where nothing has arrived since.
+    hole: bool,
 }
 
 impl Connection {
@@ -105,6 +114,7 @@ impl Connection {
             codecs: HashMap::new(),
             shown_rids: HashMap::new(),
             payload_types: HashMap::new(),
+            malformed: HashMap::new(),
             connected: false,
             told_time: false,
         }
@@ -142,12 +152,13 @@ impl Connection {
         for _ in 0..MAX_ROUNDS {
             let deadline = loop {
                 let Some(rtc) = self.rtc.as_mut() else { return Ok(None) };
-                match rtc.poll_output().map_err(|error| error.to_string())? {
-                    Output::Timeout(at) => break at,
-                    Output::Transmit(transmit) => {
+                match rtc.poll_output() {
+                    Ok(Output::Timeout(at)) => break at,
+                    Ok(Output::Transmit(transmit)) => {
                         send(sockets, transmit.source, transmit.destination, &transmit.contents);
                     }
-                    Output::Event(event) => self.on_event(event)?,
+                    Ok(Output::Event(event)) => self.on_event(event)?,
+                    Err(error) => self.survive(error)?,
                 }
             };
             let Some(rtc) = self.rtc.as_mut() else { return Ok(None) };
@@ -162,9 +173,22 @@ impl Connection {
                 return Ok(Some(deadline));
             }
             self.told_time = true;
-            rtc.handle_input(Input::Timeout(now)).map_err(|error| error.to_string())?;
+            if let Err(error) = rtc.handle_input(Input::Timeout(now)) {
+                self.survive(error)?;
+            }
         }
         Ok(Some(now + std::time::Duration::from_millis(1)))
+    }
+
+    /// A frame that cannot be put together is its publisher's fault, and a server forwards payloads unread: str0m has dropped
+    /// it, the rest goes on. Every other error is the end.
+    fn survive(&mut self, error: RtcError) -> Result<(), String> {
+        let RtcError::Packet(mid, _, error) = error else { return Err(error.to_string()) };
+        log::debug!("dropped a frame of section {mid}: {error}");
+        let malformed = self.malformed.entry(mid).or_default();
+        malformed.frames += 1;
+        malformed.hole = true;
+        Ok(())
     }
 
     fn on_event(&mut self, event: RtcEvent) -> Result<(), String> {
@@ -246,10 +270,11 @@ impl Connection {
             if data.rid.is_some_and(|rid| *self.shown_rids.entry(data.mid).or_insert(rid) != rid) {
                 return;
             }
+            let hole = self.malformed.get_mut(&data.mid).is_some_and(|malformed| std::mem::take(&mut malformed.hole));
             let (picture_len, metadata) = metadata::split(&data.data);
             let frame = CodedFrame {
                 codec,
-                contiguous: data.contiguous,
+                contiguous: data.contiguous && !hole,
                 key: data.is_keyframe(),
                 timestamp_us: data.time.rebase(Frequency::MICROS).numer() as i64,
                 rotation: data.ext_vals.video_orientation.map_or(0, |orientation| orientation as u8),
@@ -316,6 +341,12 @@ impl Connection {
         for (mid, receiver) in &self.video_receivers {
             if let Some(section) = snapshot.sections.get_mut(&mid.to_string()) {
                 section.decoded = receiver.decoded();
+            }
+        }
+        for (mid, malformed) in &self.malformed {
+            let mid = mid.to_string();
+            if let Some(section) = snapshot.received.get_mut(&mid).or_else(|| snapshot.sections.get_mut(&mid)) {
+                section.malformed = malformed.frames;
             }
         }
         if let Some(rtc) = rtc {

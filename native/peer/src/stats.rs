@@ -20,6 +20,8 @@ pub struct SectionStats {
     pub concealed_ms: u64,
     /// Packets of sound, or frames, that went to a decoder.
     pub decoded: u64,
+    /// Frames that were dropped because their packets could not be put together.
+    pub malformed: u64,
     pub codec: String,
     pub ssrc: Option<u32>,
 }

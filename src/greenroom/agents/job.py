@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("greenroom.agents")
 
 
-LAST_WORDS = 0.1
-"""Seconds between the end of a job's work and its leaving. Data and the goodbye travel on different paths: what was said last,
-such as the answer to the call that ended the job, would be overtaken."""
 CLOSE_TIMEOUT = 5.0
 """Seconds to leave the room at a job's end; its process ends then anyway."""
 CANCEL_TIMEOUT = 1.0
@@ -272,8 +269,6 @@ class JobContext:
         deadline = asyncio.get_running_loop().time() + timeout
         for callback in callbacks:
             await self._run_callback(callback, reason, deadline - asyncio.get_running_loop().time())
-        if self._room.isconnected():
-            await asyncio.sleep(LAST_WORDS)
         await self._leave(self._room.disconnect(), "the room")
         if self._api is not None:
             await self._leave(self._api.aclose(), "the API client")

@@ -35,7 +35,9 @@ def call(
     api_key: Annotated[str, typer.Option(envvar="LIVEKIT_API_KEY", help="To make the token with.")] = "devkey",
     api_secret: Annotated[str, typer.Option(envvar="LIVEKIT_API_SECRET", show_default="development")] = "secret",
     token: Annotated[str, typer.Option(help="Join with this token instead of making one.")] = "",
-    voice: Annotated[str, typer.Option(help="The caller's voice: slt, rms, awb or kal16 of flite.")] = "rms",
+    voice: Annotated[
+        str, typer.Option(help="The caller's voice: kokoro, af_heart, piper-joe, slt ...; see docs/voices.md.")
+    ] = "",
     recognise: Annotated[bool, typer.Option(help="Recognise the agent's speech, besides reading its captions.")] = True,
     answer_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="To the first sound of an answer.")] = 12.0,
     agent_timeout: Annotated[
@@ -92,7 +94,7 @@ async def call_and_print(
     identity: str = "caller",
     agent: str = "",
     token: str = "",
-    voice: str = "rms",
+    voice: str = "",
     recognise: bool = True,
     json_lines: bool = False,
     options: CallOptions | None = None,
@@ -133,12 +135,9 @@ async def call_and_print(
 
 
 def _providers(voice: str, recognise: bool) -> tuple[Any, Any]:
-    from greenroom.plugins.defaults import default_stt, default_tts
-    from greenroom.plugins.system_tts import Flite
+    from greenroom.plugins.defaults import caller_tts, default_stt
 
-    tts = default_tts()
-    if isinstance(tts, Flite):
-        tts = Flite(voice)
+    tts = caller_tts(voice)
     tts.load()
     return tts, default_stt() if recognise else None
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib
 import importlib.metadata
+import json
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from greenroom.agents.speech.protocols import MissingProvider
 from greenroom.extras import install_command
+
+if TYPE_CHECKING:
+    from greenroom.plugins.kokoro import Kokoro
+    from greenroom.plugins.piper import Piper
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +105,37 @@ def examine() -> Iterator[Finding]:
     yield Finding(
         "Speech",
         "recognition",
+        _whisper(),
+        "people are understood badly: pocketsphinx knows simple sentences of close voices",
+        "greenroom models get",
+    )
+    yield Finding(
+        "Speech",
+        "small recognition",
         _package("pocketsphinx"),
-        "no speech recognition without a provider",
+        "nothing is understood where there is no model of recognition",
         install_command("speech"),
     )
+    yield Finding("Speech", "voice", _piper(), "agents speak with a small, old voice", "greenroom models get")
     yield Finding(
         "Speech",
-        "better recognition",
-        _package("ctranslate2"),
-        "only simple sentences are understood offline",
-        install_command("whisper"),
+        "second voice",
+        _kokoro(),
+        "scripted callers speak with a small, old voice",
+        "greenroom models get kokoro",
     )
     yield Finding(
         "Speech",
-        "synthesiser",
-        _synthesiser(),
-        "agents and the test caller cannot speak offline",
+        "pronunciation",
+        _program("espeak-ng"),
+        "no voice but the small ones",
+        "apt-get install espeak-ng",
+    )
+    yield Finding(
+        "Speech",
+        "small voice",
+        _program("flite", "espeak-ng"),
+        "agents cannot speak where there is no model of a voice",
         "apt-get install flite",
     )
     yield Finding(
@@ -119,7 +143,7 @@ def examine() -> Iterator[Finding]:
         "model endpoint",
         _endpoint(),
         "the assistant answers with small built-in rules",
-        "set OPENAI_API_KEY, or OPENAI_BASE_URL for a local server",
+        _endpoint_remedy(),
     )
     yield Finding(
         "Tests",
@@ -174,8 +198,56 @@ def _program(*names: str) -> str:
     return next((name for name in names if shutil.which(name)), "")
 
 
-def _synthesiser() -> str:
-    return _program("flite", "espeak-ng", "espeak")
+def _whisper() -> str:
+    from greenroom.plugins.whisper import Whisper
+
+    whisper = Whisper()
+    return "" if whisper.missing() else f"{Path(whisper.model).name} on {_package('ctranslate2')}"
+
+
+def _piper() -> str:
+    from greenroom.plugins.piper import Piper
+
+    return _voice(Piper(), "piper-joe")
+
+
+def _kokoro() -> str:
+    from greenroom.plugins.kokoro import Kokoro
+
+    return _voice(Kokoro(), "kokoro")
+
+
+def _voice(voice: Piper | Kokoro, name: str) -> str:
+    try:
+        voice.require()
+    except MissingProvider:
+        return ""
+    return f"{name} on {_package('onnxruntime')}"
+
+
+LOCAL_SERVERS = (("Ollama", 11434), ("llama.cpp", 8080), ("vLLM", 8000))
+"""What serves language models on this machine by the OpenAI interface, and the ports that they use."""
+
+
+def local_model_server(servers: Sequence[tuple[str, int]] = LOCAL_SERVERS) -> tuple[str, str]:
+    """Name and base URL of a local server that lists models; both empty when none answers. Half a second at most each."""
+    for name, port in servers:
+        url = f"http://127.0.0.1:{port}/v1"
+        try:
+            with urllib.request.urlopen(f"{url}/models", timeout=0.5) as response:
+                listed = json.loads(response.read(1 << 20))
+        except (OSError, ValueError, http.client.HTTPException):
+            continue
+        if isinstance(listed, dict) and isinstance(listed.get("data"), list):
+            return name, url
+    return "", ""
+
+
+def _endpoint_remedy() -> str:
+    name, url = local_model_server()
+    if url:
+        return f"OPENAI_BASE_URL={url}   ({name} is running)"
+    return "set OPENAI_API_KEY, or OPENAI_BASE_URL for a local server"
 
 
 def _endpoint() -> str:

@@ -27,6 +27,7 @@ COMMANDS = {
     "server": Entry("server", "server", "Run the room server."),
     "call": Entry("call", "call", "Place a synthetic spoken call and print what it heard back."),
     "transcribe": Entry("transcribe", "transcribe", "Write down what is said in WAV files, with times."),
+    "speak": Entry("speak", "speak", "Speak a text into a WAV file."),
     "token": Entry("token", "app", "Make access tokens."),
     "models": Entry("models", "app", "Fetch, list and check the models that hear and speak."),
     "doctor": Entry("doctor", "doctor", "Check this machine: what is there, what is missing, what that costs."),

@@ -1,6 +1,7 @@
 """Which providers are used when a program names none: the environment decides, then what is installed.
 
-`GREENROOM_STT`: `whisper`, `whisper-base`, `whisper-tiny`, `pocketsphinx` or `openai`. `GREENROOM_TTS`: `flite`, `espeak-ng` or `openai`.
+`GREENROOM_STT`: `whisper`, `whisper-base`, `whisper-tiny`, `pocketsphinx` or `openai`. `GREENROOM_TTS`: `piper`, `kokoro`, `flite`,
+`espeak-ng` or `openai`.
 `GREENROOM_LLM`: `rules` or `openai`. With `OPENAI_BASE_URL` or `OPENAI_API_KEY` set the language model is `openai`; speech
 stays local unless asked for.
 """
@@ -15,7 +16,7 @@ import shutil
 from greenroom import models
 from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, MissingProvider
 
-__all__ = ["default_llm", "default_stt", "default_tts", "default_vad", "say_once"]
+__all__ = ["caller_tts", "default_llm", "default_stt", "default_tts", "default_vad", "say_once", "tts_named"]
 
 logger = logging.getLogger("greenroom.defaults")
 
@@ -63,19 +64,74 @@ def default_stt() -> STT:
 
 
 def default_tts() -> TTS:
-    """flite when there, else espeak-ng."""
-    chosen = _choice("GREENROOM_TTS", ("flite", "espeak-ng", "openai"))
-    if chosen == "openai":
+    """Piper with its default voice when its model, onnxruntime and espeak-ng are there, else flite, else espeak-ng; the log
+    says once why a lesser one is used."""
+    chosen = _choice("GREENROOM_TTS", ("piper", "kokoro", "flite", "espeak-ng", "openai"))
+    if chosen:
+        return tts_named(chosen)
+    from greenroom.plugins.piper import Piper
+    from greenroom.plugins.system_tts import EspeakNG, Flite
+
+    piper = Piper()
+    try:
+        piper.require()
+    except MissingProvider as missing:
+        if shutil.which("flite"):
+            say_once(f"the voice is flite, a small fall-back: {missing}")
+            return Flite()
+        if shutil.which("espeak-ng"):
+            say_once(f"the voice is espeak-ng, a small fall-back: {missing}")
+            return EspeakNG()
+        raise MissingProvider("a speech synthesiser", f"{missing}; or a small one: apt-get install flite") from None
+    return piper
+
+
+def caller_tts(voice: str = "") -> TTS:
+    """The voice of a scripted caller, which is another than the agent's so that the two can be told apart.
+
+    Without a name Kokoro when its model is there (a caller speaks its lines before the call, so it need not keep up), else
+    a voice of flite, else the default. Raises MissingProvider, and ValueError for an unknown name.
+    """
+    if voice:
+        return tts_named(voice)
+    from greenroom.plugins.kokoro import Kokoro
+    from greenroom.plugins.system_tts import Flite
+
+    kokoro = Kokoro()
+    try:
+        kokoro.require()
+    except MissingProvider:
+        return Flite("rms") if shutil.which("flite") else default_tts()
+    return kokoro
+
+
+def tts_named(name: str) -> TTS:
+    """A synthesiser by its name (`piper`, `kokoro`, `flite`, `espeak-ng`, `openai`) or that of a voice (`piper-joe`,
+    `af_heart` and others of Kokoro, `slt` and others of flite, the path of a Piper voice). ValueError for any other."""
+    from greenroom.plugins.system_tts import EspeakNG, Flite
+
+    if name == "openai":
         from greenroom.plugins.openai import OpenAITTS
 
         return OpenAITTS()
-    from greenroom.plugins.system_tts import EspeakNG, Flite
+    if name in ("piper", "piper-joe") or name.endswith(".onnx"):
+        from greenroom.plugins.piper import Piper
 
-    if chosen == "flite" or (not chosen and shutil.which("flite")):
+        return Piper("piper-joe" if name == "piper" else name)
+    if name == "kokoro" or name[1:3] in ("f_", "m_"):
+        from greenroom.plugins.kokoro import Kokoro
+
+        return Kokoro() if name == "kokoro" else Kokoro(name)
+    if name == "flite":
         return Flite()
-    if chosen == "espeak-ng" or shutil.which("espeak-ng"):
+    if name == "espeak-ng":
         return EspeakNG()
-    raise MissingProvider("a speech synthesiser", "install one, for example: apt-get install flite")
+    if name in Flite.VOICES:
+        return Flite(name)
+    raise ValueError(
+        f"no voice has the name {name!r}; there are piper-joe, kokoro (af_heart, bm_george ...), {', '.join(Flite.VOICES)} of "
+        "flite, espeak-ng, openai, and any Piper voice by the path of its .onnx file"
+    )
 
 
 def default_llm() -> LLM:

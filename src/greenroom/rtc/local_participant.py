@@ -53,7 +53,7 @@ class LocalParticipantCore(ParticipantCore[LocalPublicationCore]):
 
     async def send_packet(self, packet: models.DataPacket, *, reliable: bool = True) -> None:
         """PublishDataError when it cannot be sent."""
-        session = self.room.session
+        session = self.room.session or self.room.parting
         if session is None:
             raise PublishDataError("cannot send: the room is not connected")
         try:

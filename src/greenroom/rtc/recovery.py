@@ -52,7 +52,7 @@ class Recovery:
     def start(self, *, full: bool) -> None:
         """Begin, or make the recovery that runs a full one. Before the first connect there is nothing to mend."""
         session = self._session
-        if session.closed:
+        if session.closed or session.leaving:
             return
         self._full |= full
         if self.running:

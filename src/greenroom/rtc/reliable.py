@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 
 from livekit.protocol import models, rtc as proto
@@ -22,6 +23,8 @@ class ReliableChannel:
         self._sequence = 0
         self._sent: deque[tuple[int, bytes]] = deque()
         self._sent_bytes = 0
+        self.last_sent = -math.inf
+        """When, in the loop's time."""
         self._received: OrderedDict[str, int] = OrderedDict()
 
     async def send(self, transport: Transport, packet: models.DataPacket) -> None:
@@ -37,6 +40,7 @@ class ReliableChannel:
         except (RuntimeError, BufferError) as error:
             self._sequence -= 1
             raise ConnectError(f"the data channel does not take the packet: {error}") from error
+        self.last_sent = transport.engine.loop.time()
         self._sent.append((self._sequence, data))
         self._sent_bytes += len(data)
         while self._sent_bytes > RESEND_BYTES and len(self._sent) > 1:

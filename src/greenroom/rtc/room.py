@@ -234,7 +234,10 @@ class Room(EventEmitter[EventTypes]):
     async def disconnect(self, *, reason: int = DisconnectReason.CLIENT_INITIATED) -> None:
         """Leave. Open streams end, tracks end, `disconnected` is emitted. Twice is fine.
 
-        While `connect` is at work it is ended, and raises ConnectError. Cancelled, leaving goes on by itself.
+        What was sent reliably before arrives, and calls that are being answered here are answered, as far as 0.5 s suffice;
+        new calls are not taken meanwhile. Without a connection nothing is waited for.
+
+        While `connect` is at work it is ended, and raises ConnectError. Cancelled, leaving goes on by itself, at once.
         """
         await self._core.disconnect(DisconnectReason(reason))
 

@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 
+LAST_WORDS = 0.5
+"""Seconds that leaving waits until what was said last has arrived at the server. Data and the goodbye travel on different paths:
+the goodbye would overtake it."""
+HEARD = 0.1
+"""Seconds that it takes from there to the others, who may be told by then that we left."""
+LAST_WORDS_TURNS = 20
+"""At least so often the loop is let run meanwhile: what is to be said may wait for a loop that is busy."""
+LAST_WORDS_PAUSE = 0.005
+
+
 class RoomCore:
     """One room, joined once or again and again. It is what its session tells (`SessionListener`)."""
 
@@ -53,6 +63,10 @@ class RoomCore:
         """`connect` at work."""
         self._leaving: asyncio.Task[None] | None = None
         """`disconnect` at work; it goes on when its caller does not."""
+        self.parting: Session | None = None
+        """The session that is being left, while what is under way may still be said."""
+        self._in_a_hurry = False
+        """Who leaves has no time for last words."""
         self._held: list[tuple[Any, ...]] = []
         """Events that wait until `connect` has returned."""
         self._sid_waiters: list[asyncio.Future[str]] = []
@@ -131,15 +145,48 @@ class RoomCore:
             return
         self.connection_state = ConnectionState.CONN_DISCONNECTED
         self.session = None
+        self._in_a_hurry = False
+        if self.local is not None and session.begin_to_leave():
+            self.parting = session
+            self.local.rpc.refuse_calls()
         self.release_events()
-        self._leaving = self.tasks.start(self._leave(session, reason), "leave room")
-        await asyncio.shield(self._leaving)
+        self._leaving = self.tasks.start(self._leave(session, reason, asyncio.current_task()), "leave room")
+        try:
+            await asyncio.shield(self._leaving)
+        except asyncio.CancelledError:
+            self._in_a_hurry = True
+            raise
 
-    async def _leave(self, session: Session, reason: DisconnectReason) -> None:
-        if self.local is not None:
-            await self.local.rpc.close()
-        await session.leave(reason)
-        self._ended(reason)
+    async def _leave(self, session: Session, reason: DisconnectReason, leaver: asyncio.Task[Any] | None) -> None:
+        try:
+            if self.parting is session:
+                await self._say_last_words(session, leaver)
+        finally:
+            self.parting = None
+            if self.local is not None:
+                await self.local.rpc.close()
+            if not session.closed:
+                await session.leave(reason)
+                self._ended(reason)
+
+    async def _say_last_words(self, session: Session, leaver: asyncio.Task[Any] | None) -> None:
+        """Until the calls that run here are answered, but not the one that `leaver` runs, and all reliable packets have arrived
+        at the server and, as far as one can know, at the others. Bounded; at once when they cannot arrive."""
+        assert self.local is not None
+        rpc, clock = self.local.rpc, session.loop.time
+        deadline, turns = clock() + LAST_WORDS, 0
+        # When the server had everything.
+        arrived = session.reliable.last_sent
+        while session.reaches_server and not self._in_a_hurry:
+            if rpc.answering(leaver) or session.unacknowledged:
+                if clock() >= deadline and turns >= LAST_WORDS_TURNS:
+                    logger.info("left with calls unanswered, or %d bytes on their way", session.unacknowledged)
+                    return
+                arrived = clock()
+            elif clock() >= arrived + HEARD:
+                return
+            turns += 1
+            await asyncio.sleep(LAST_WORDS_PAUSE)
 
     def _ended(self, reason: DisconnectReason) -> None:
         """Everything that lives on the connection ends; what was known of the room stays readable."""

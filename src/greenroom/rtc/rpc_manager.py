@@ -95,6 +95,9 @@ class RpcManager:
         """Invocations and refusals."""
         self._running: Counter[str] = Counter()
         """Invocations by their callers."""
+        self._handling: dict[asyncio.Task[Any], asyncio.Task[Any] | None] = {}
+        """Handlers that run, and the invocations they run for."""
+        self._leaving = False
         self._refusing = 0
         self.dropped = 0
         """Calls that not even an error was sent for: too many errors were under way."""
@@ -135,6 +138,8 @@ class RpcManager:
     async def _send_request(self, call: RpcCallInfo, request_id: str, timeout: float) -> None:
         timeout_ms = max(1, int(timeout * 1000))
         try:
+            if self._leaving:
+                raise built_in(_Code.SEND_FAILED, "the room is being left")
             if self._speaks_v2(call.destination_identity):
                 await send_text(
                     self._local,
@@ -208,6 +213,9 @@ class RpcManager:
 
     def _has_place(self, request_id: str, sender: str) -> bool:
         """Whether one more may run. Who is refused is told so."""
+        if self._leaving:
+            logger.debug("a call of %r came too late: the room is being left", sender)
+            return False
         running = self._running.total()
         if running < MAX_RUNNING and self._running[sender] < MAX_RUNNING_OF_ONE:
             return True
@@ -315,6 +323,8 @@ class RpcManager:
         """The handler's result. RpcError in every case of failure."""
         chain = chain_incoming(self.interceptors, self._run_handler)
         task = asyncio.ensure_future(chain(invocation))
+        self._handling[task] = asyncio.current_task()
+        task.add_done_callback(lambda task: self._handling.pop(task, None))
         try:
             done, _ = await asyncio.wait([task], timeout=invocation.response_timeout)
         except asyncio.CancelledError:
@@ -367,8 +377,18 @@ class RpcManager:
             )
         )
 
+    def refuse_calls(self) -> None:
+        """The room is being left: nobody calls and nobody is called any more, until `close`."""
+        self._leaving = True
+
+    def answering(self, besides: asyncio.Task[Any] | None = None) -> bool:
+        """Whether a call is being answered here. The one whose handler is the task `besides` does not count."""
+        own = self._handling.get(besides) if besides is not None else None
+        return any(task is not own for task in self._tasks)
+
     async def close(self) -> None:
         """Fail what waits, cancel what runs. When the room is connected again, new ones may run."""
+        self._leaving = False
         for call in list(self._calls.values()):
             call.fail(built_in(_Code.RECIPIENT_DISCONNECTED))
         ending, self._tasks = self._tasks, Tasks(logger)

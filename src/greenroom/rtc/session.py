@@ -72,6 +72,8 @@ class Session:
         """Why the server lets us in no more."""
         self.reliable = ReliableChannel()
         self.connected = False
+        self.leaving = False
+        """Nothing is mended any more."""
         self.closed = False
         self.end_reason: DisconnectReason | None = None
         self.signal: SignalClient | None = None
@@ -401,6 +403,31 @@ class Session:
         if signal is not None:
             self.tasks.start(signal.close(), "close signalling")
         self.listener.on_disconnected(reason)
+
+    @property
+    def reaches_server(self) -> bool:
+        """What is sent now will arrive, as far as is known."""
+        publisher, signal = self.publisher, self.signal
+        return (
+            self.connected
+            and not self.recovery.running
+            and publisher is not None
+            and publisher.connected
+            and signal is not None
+            and not signal.closed
+        )
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes of reliable packets that the server has not acknowledged."""
+        return self.publisher.peer.buffered(RELIABLE) if self.publisher is not None else 0
+
+    def begin_to_leave(self) -> bool:
+        """From now on a loss is not mended. False when there is nobody to talk to."""
+        if not self.reaches_server:
+            return False
+        self.leaving = True
+        return True
 
     async def leave(self, reason: DisconnectReason) -> None:
         """Say goodbye and close. Bounded; twice is fine."""

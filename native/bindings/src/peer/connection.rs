@@ -220,6 +220,7 @@ fn section_dict<'py>(py: Python<'py>, section: &SectionStats) -> PyResult<Bound<
     dict.set_item("jitter_ms", section.jitter_ms)?;
     dict.set_item("concealed_ms", section.concealed_ms)?;
     dict.set_item("decoded", section.decoded)?;
+    dict.set_item("malformed", section.malformed)?;
     dict.set_item("nacks", section.nacks)?;
     dict.set_item("plis", section.plis)?;
     dict.set_item("codec", &section.codec)?;

@@ -4,6 +4,7 @@
 
 mod congestion;
 mod forward;
+mod peer;
 mod program;
 mod secure;
 mod target;
@@ -19,6 +20,7 @@ pub fn all(rules: Rules) -> Vec<Target> {
     targets.extend(congestion::targets());
     targets.extend(secure::targets());
     targets.extend(forward::targets(rules));
+    targets.push(peer::target());
     targets.push(program::target(rules));
     targets
 }

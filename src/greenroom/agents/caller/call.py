@@ -123,12 +123,12 @@ class Call:
         for line in self._lines:
             if line.wav is not None:
                 load_wav(line.wav)
-        utterance = await speak(self._lines[0], self._tts)
+        # All is spoken before the call: a good voice may take longer than the line lasts, and its work would slow down
+        # the agent that is measured.
+        utterances = [await speak(line, self._tts) for line in self._lines]
         await self._connect()
         await self._wait_for_agent()
-        for index, line in enumerate(self._lines):
-            if index:
-                utterance = await speak(line, self._tts)
+        for line, utterance in zip(self._lines, utterances, strict=True):
             turn = TurnResult(str(line))
             result.turns.append(turn)
             await self._take_turn(turn, utterance)

@@ -89,7 +89,7 @@ class Hearing:
 def require_library() -> None:
     """Raises MissingProvider."""
     if importlib.util.find_spec("ctranslate2") is None:
-        raise MissingProvider("speech recognition (whisper)", install_command("whisper"))
+        raise MissingProvider("speech recognition (whisper)", install_command("speech"))
 
 
 def default_threads() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import shutil
 import sys
 import wave
@@ -62,7 +63,7 @@ async def test_a_call_is_understood_and_answered(room_server, start_worker, caps
     )
     first, second, third = turns(events)
     assert code == ExitCode.SUCCESS, events
-    assert "56" in first["answer"] and "fifty six" in first["heard"]
+    assert "56" in first["answer"] and re.search("56|fifty[ -]six", first["heard"].lower())
     assert first["latency_ms"] > 0 and {"endpointing", "transcription", "total"} <= set(first["agent_ms"])
     assert "friends" in second["answer"].lower()
     assert third["answer"] == "9 minus 4 is 5."
@@ -180,8 +181,10 @@ async def test_the_talks_transcription_prints_its_events(room_server, start_work
     options = CallOptions(answer_timeout=4.0)
     code, _ = await call(room_server, "What is your name?", capsys=capsys, recognise=False, options=options)
     assert code == ExitCode.NOT_ANSWERED
-    finished = "transcription event: talking_finished - text: what is your name - seconds: "
-    await until(lambda: finished in worker.text, "the end of the utterance is printed", 30)
+    finished = re.compile(
+        r"transcription event: talking_finished - text: what is your name\W* - seconds: ", re.IGNORECASE
+    )
+    await until(lambda: finished.search(worker.text), "the end of the utterance is printed", 30)
     for kind in ("talking_started", "final"):
         assert f"transcription event: {kind} - text:" in worker.text
 
@@ -197,10 +200,10 @@ async def test_the_talks_transcription_prints_partials(room_server, start_worker
         await person.say("What is the square root of forty nine, and what time is it?")
         await person.hush(1.5)
         await until(lambda said=said: worker.text.count("talking_finished") >= said, "the end is printed", 30)
-        if partial in worker.text:
+        if partial in worker.text.lower():
             break
-    assert partial in worker.text
-    assert worker.text.index(partial) < worker.text.rindex("transcription event: final")
+    assert partial in worker.text.lower()
+    assert worker.text.lower().index(partial) < worker.text.rindex("transcription event: final")
 
 
 async def test_hello_greets_everyone(room_server, start_worker, person):

@@ -22,24 +22,37 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "logs"
+CACHE = Path(os.environ.get("GREENROOM_CACHE") or Path.home() / ".cache" / "greenroom")
+DEFAULTS = {
+    "CARGO_TARGET_DIR": str(CACHE / "target"),
+    "GREENROOM_AGENTS_PYTHON": str(CACHE / "venv-official-agents" / "bin" / "python"),
+}
+"""As the Makefile has them."""
 LIMIT = 40 * 60.0
 """Seconds for one group: a cold build of the Rust tests takes ten minutes with another group beside it."""
+CARGO = ("cargo", "test", "--release", "--locked")
+PEER = ("-p", "greenroom-peer")
 PYTEST = (".venv/bin/python", "-m", "pytest", "--dist", "loadfile")
 
 GROUPS: dict[str, Sequence[Sequence[str]]] = {
     "lint": [["make", "-s", "lint"]],
-    "rust": [["make", "-s", "test-native"], ["make", "-s", "fuzz"]],
+    "rust": [
+        [*CARGO, "--workspace", "--exclude", "greenroom-peer"],
+        [*CARGO, *PEER, "--no-run"],
+        ["make", "-s", "fuzz"],
+    ],
     "web": [["make", "-s", "test-web"]],
     "unit": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/unit", "tests/sim"]],
     "interop": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/interop"]],
     "e2e": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/e2e"]],
+    "media": [[*CARGO, *PEER]],
     "turns": [[*PYTEST, "-n", "3", "-m", "quiet", "tests/unit"]],
     "speech": [[*PYTEST, "-m", "quiet", "tests/interop", "tests/e2e"]],
 }
 LANES = (("lint", "rust", "interop"), ("web", "unit", "e2e"))
 """Side by side. Rust computes while most of unit waits; interop and e2e wait both."""
-ALONE = ("turns", "speech")
-"""Afterwards: people who speak in real time, and whom a busy machine hears too late."""
+ALONE = ("media", "turns", "speech")
+"""Afterwards: media and people who speak in real time, and whom a busy machine hears too late."""
 CLOSING = re.compile(
     r"^(=+ .*\d+ (passed|failed|error|skipped|deselected).*=+|\s*Tests? .*\d+ passed.*|\s*Test Files .*"
     r"|test result: (?!ok\. 0 passed; 0 failed; 0 ignored).*|\d+ passed, \d+ failed.*|All checks passed!|Success: .*"
@@ -81,7 +94,7 @@ class Run:
 
     def _run(self, command: Sequence[str], output: object, deadline: float) -> str:
         """What went wrong, in words; empty when nothing did."""
-        environment = os.environ | {"CARGO_TERM_COLOR": "never"}
+        environment = {**DEFAULTS, **os.environ, "CARGO_TERM_COLOR": "never"}
         with self._lock:
             if self._stopped:
                 return "stopped"

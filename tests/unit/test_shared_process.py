@@ -22,6 +22,9 @@ from greenroom.plugins.shared_process import accept, begin, ready
 control, configuration = begin()
 if configuration.get("broken"):
     raise SystemExit("no such model")
+if configuration.get("slow"):
+    import time
+    time.sleep(60)
 ready()
 for number, connection in enumerate(accept(control)):
     connection.sendall(f"{os.getpid()} {number} {configuration['word']}".encode())
@@ -104,3 +107,17 @@ def test_one_that_cannot_load_says_so(module: str) -> None:
     process = shared_process.SharedProcess("little", module, {"broken": True})
     with pytest.raises(ProviderError, match="the little process ended while loading its model"):
         process.wait_ready()
+
+
+def test_one_that_could_not_load_is_not_taken_for_ready_afterwards(module: str) -> None:
+    for _ in range(2):
+        with pytest.raises(ProviderError, match="ended while loading"):
+            shared_process.start("little", module, {"broken": True})
+
+
+def test_one_that_never_loads_is_ended(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_process, "LOAD_TIMEOUT", 0.2)
+    process = shared_process.SharedProcess("slow", module, {"slow": True})
+    with pytest.raises(ProviderError, match="did not load its model within"):
+        process.wait_ready()
+    wait_gone(process.pid)

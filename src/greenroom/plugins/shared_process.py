@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ from greenroom.agents.speech.protocols import ProviderError
 __all__ = ["SharedProcess", "accept", "begin", "connect", "ready", "start"]
 
 MAX_DESCRIPTORS = 4
+LOAD_TIMEOUT = 120.0
+"""Seconds for a model to be loaded; on a busy machine the largest take ten."""
 
 
 class SharedProcess:
@@ -54,6 +57,9 @@ class SharedProcess:
     def wait_ready(self) -> None:
         """Block until it has loaded. Raises ProviderError when it ended instead; its standard error says why."""
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], LOAD_TIMEOUT)[0]:
+            self._process.kill()
+            raise ProviderError(f"the {self.name} process did not load its model within {LOAD_TIMEOUT:g} s")
         if self._process.stdout.readline().strip() != b"ready":
             raise ProviderError(f"the {self.name} process ended while loading its model")
 
@@ -82,8 +88,13 @@ def start(name: str, module: str, configuration: Any) -> SharedProcess:
     with _lock:
         process = _running.get(key)
         if process is None:
-            process = _running[key] = SharedProcess(name, module, configuration)
-            process.wait_ready()
+            process = SharedProcess(name, module, configuration)
+            try:
+                process.wait_ready()
+            except ProviderError:
+                process.close()
+                raise
+            _running[key] = process
     return process
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False
+"""True for type checkers. From `typing`, it would cost the first import most of its time, with Ctrl-C still a traceback."""
 
 if TYPE_CHECKING:
     __version__: str

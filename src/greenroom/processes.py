@@ -10,7 +10,7 @@ import signal
 PARENT = "GREENROOM_PARENT"
 """Environment: pid of the process that a worker must not outlive."""
 READY_FD = "GREENROOM_READY_FD"
-"""Environment: descriptor on which a worker says once that it is registered."""
+"""Environment: descriptor on which a worker says once that it is registered, by writing its id."""
 
 PR_SET_PDEATHSIG = 1
 """`prctl(2)`, Linux."""
@@ -37,11 +37,11 @@ def obey_parent() -> None:
         die_with_parent(parent=int(parent))
 
 
-def tell_ready() -> bool:
-    """Say so to the process that asked for it by `READY_FD`, if any did: whether it was told. Twice is fine."""
+def tell_ready(worker_id: str) -> bool:
+    """Tell the process that asked for it by `READY_FD`, if any did: whether it was told. Twice is fine."""
     descriptor = os.environ.pop(READY_FD, "")
     if descriptor:
         with contextlib.suppress(BrokenPipeError):
-            os.write(int(descriptor), b"ready")
+            os.write(int(descriptor), worker_id.encode())
         os.close(int(descriptor))
     return bool(descriptor)

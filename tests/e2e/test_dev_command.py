@@ -200,6 +200,58 @@ async def test_nothing_outlives_dev_however_it_ends(tmp_path, number):
         await until(lambda: not [pid for pid in started if alive(pid)], "worker, image and jobs have ended", 40)
 
 
+BLOCKED = """
+import time
+from greenroom.agents import Agent
+
+class Blocked(Agent):
+    def on_start(self):
+        print("blocked", flush=True)
+        time.sleep(60)
+"""
+
+
+@asynccontextmanager
+async def dev_with_a_blocked_job(tmp_path) -> AsyncIterator[WorkerProcess]:
+    app = tmp_path / "app.py"
+    app.write_text(BLOCKED)
+    async with dev(app) as running:
+        async with LiveKitAPI(await address(running), DEV_KEY, DEV_SECRET) as api:
+            await api.room.create_room(CreateRoomRequest(name="open"))
+            await until(lambda: "blocked" in running.output, "the job is held up")
+        yield running
+
+
+async def test_a_job_that_holds_its_loop_up_is_gone_soon_after_dev_was_killed(tmp_path):
+    async with dev_with_a_blocked_job(tmp_path) as running:
+        started = descendants(running.process.pid)
+        running.process.kill()
+        await until(lambda: not [pid for pid in started if alive(pid)], "worker, image and jobs have ended", 12)
+
+
+async def test_ctrl_c_says_what_is_waited_for_and_another_one_does_not_wait(tmp_path):
+    async with dev_with_a_blocked_job(tmp_path) as running:
+        started = descendants(running.process.pid)
+        running.process.send_signal(signal.SIGINT)
+        said = r"Waiting for the job AJ_\w+ in room open to end; Ctrl-C again ends it now\."
+        await until(lambda: re.search(said, running.text), "what is waited for is said", 8)
+        running.process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(running.process.wait(), 8) == 130
+        await until(lambda: not [pid for pid in started if alive(pid)], "worker, image and jobs have ended", 8)
+    assert "Traceback" not in running.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+async def test_a_call_that_was_interrupted_is_no_success(tmp_path, number):
+    app = tmp_path / "app.py"
+    app.write_text(APP % "one")
+    async with dev(app, "--say", "hello", "--once", GREENROOM_MODELS="none") as running:
+        await until(lambda: "joined room" in running.text, "the call has begun", 30)
+        running.process.send_signal(number)
+        assert await asyncio.wait_for(running.process.wait(), 30) == 128 + number
+    assert "Traceback" not in running.text
+
+
 async def test_a_worker_of_somebody_else_does_not_make_a_broken_file_ready(tmp_path):
     app = tmp_path / "app.py"
     app.write_text("raise ValueError('no good')\n")

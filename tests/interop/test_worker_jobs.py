@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import signal
 import textwrap
 from pathlib import Path
 
@@ -153,6 +155,31 @@ async def test_a_named_worker_runs_by_explicit_dispatch_only_and_may_choose_its_
     person = await until(lambda: room_server.manager.get_room("wanted").get_participant("helper"), "the agent joins")
     assert (person.to_proto().name, person.to_proto().metadata) == ("Helper", "hello")
     assert not room_server.manager.get_room("quiet").participants
+
+
+async def test_a_worker_says_what_it_waits_for_and_a_second_signal_does_not_wait(tmp_path, api, start_worker):
+    worker = await start_worker(
+        app(
+            tmp_path,
+            """
+            import time
+
+            async def entrypoint(ctx):
+                print(f"in process {os.getpid()}.", flush=True)
+                time.sleep(60)
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="held"))
+    job = int((await until(lambda: re.search(r"in process (\d+)\.", worker.text), "the job is held up")).group(1))
+    worker.process.terminate()
+    await until(lambda: re.search(r"waiting for the job AJ_\w+ in room held to end", worker.text), "it says so", 8)
+    worker.process.terminate()
+    assert await asyncio.wait_for(worker.process.wait(), 8) == 128 + signal.SIGTERM
+    await until(lambda: not Path(f"/proc/{job}").exists(), "the job's process has ended", 12)
 
 
 async def test_a_worker_with_wrong_keys_says_so_and_exits_1(tmp_path, room_server, start_worker, monkeypatch):

@@ -46,7 +46,8 @@ def options_of(app: WorkerOptions | type[Agent]) -> WorkerOptions:
 def run_app(app: WorkerOptions | type[Agent]) -> NoReturn:
     """Parse the command line and serve jobs; exits the process.
 
-    Exit codes: 0 after a clean stop, 1 when the worker could not serve, 2 for a wrong command line.
+    Exit codes: 0 after a clean stop, 1 when the worker could not serve, 2 for a wrong command line; 130 or 143 when a second
+    Ctrl-C or SIGTERM ended it at once.
     """
     options = options_of(app)
     parser = argparse.ArgumentParser(description="Serve agent jobs for a LiveKit-compatible server.")
@@ -101,15 +102,15 @@ async def _serve(worker: Worker, options: WorkerOptions, drain: bool) -> None:
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
-    def stop() -> None:
+    def stop(number: int) -> None:
         if stopping:
-            os._exit(EXIT_FAILED)
+            os._exit(128 + number)  # job processes notice
         stopping.append(
             asyncio.create_task(worker.drain(options.drain_timeout) if drain else worker.close(), name="stop")
         )
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     await worker.run()
     for task in stopping:
         with contextlib.suppress(asyncio.CancelledError):

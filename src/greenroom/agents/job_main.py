@@ -31,6 +31,8 @@ ENTRYPOINT_GRACE = 5.0
 
 A job that ends by itself (the call is over, the agent left or was sent away, `ctx.shutdown()`) may work on for
 `shutdown_process_timeout`."""
+HELD_UP = 1.5
+"""Seconds without a turn of the event loop after which a job whose worker is gone is not waited for."""
 
 
 def encode_job(running: RunningJob) -> Message:
@@ -65,25 +67,35 @@ def main(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> in
     """Run in the forked process. Returns its exit code: 0 unless the process itself is broken."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    limit = 2 * (options.shutdown_process_timeout + ENTRYPOINT_GRACE)
-    threading.Thread(target=_end_without_worker, args=(os.dup(sock.fileno()), limit), daemon=True).start()
     try:
         import uvloop
 
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     except ImportError:
         runner = asyncio.Runner()
+    limit = 2 * (options.shutdown_process_timeout + ENTRYPOINT_GRACE)
     with runner:
+        watch = (os.dup(sock.fileno()), runner.get_loop(), limit)
+        threading.Thread(target=_end_without_worker, args=watch, daemon=True).start()
         runner.run(_serve(sock, options, process))
     return 0
 
 
-def _end_without_worker(descriptor: int, seconds: float) -> None:
-    """A job whose worker is gone ends by itself, or, when its code holds up the event loop, here."""
+def _end_without_worker(descriptor: int, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """A job whose worker is gone ends by itself; here, when its code holds up the event loop or takes longer than that."""
     poll = select.poll()
     poll.register(descriptor, select.POLLRDHUP)
     poll.poll()
-    time.sleep(seconds)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        turned = threading.Event()
+        try:
+            loop.call_soon_threadsafe(turned.set)
+        except RuntimeError:
+            logger.debug("the loop is closed: what is left of the process takes no time")
+        if not turned.wait(HELD_UP):
+            break
+        time.sleep(HELD_UP / 10)
     os._exit(1)
 
 

@@ -35,6 +35,8 @@ STATUS_INTERVAL = 2.5
 LOAD_INTERVAL = 0.5
 ANSWER_TIMEOUT = 5.0
 """Seconds `request_fnc` has to answer an offer; the server itself waits 10."""
+STOP_PATIENCE = 0.7
+"""Seconds of stopping after which is said what is waited for."""
 LAST_WORD = 2.0
 """Seconds the server has at the end to confirm the last states."""
 
@@ -63,6 +65,8 @@ class Worker:
         """A job ended, or an offer was settled."""
         self._stopped = asyncio.Event()
         self._reserved = 0
+        self._level = logging.INFO
+        """Of the words about its own life; lower when whoever started it finds words of its own."""
         self.registered = asyncio.Event()
         self.worker_id = ""
 
@@ -104,7 +108,7 @@ class Worker:
 
     async def _jobs_end(self, timeout: float) -> None:
         if self._handles:
-            logger.info("waiting for %d running job(s)", len(self._handles))
+            self._say_waited_for()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 # An offer that was accepted before the drain may still become a job.
@@ -117,8 +121,12 @@ class Worker:
         self._draining = True
         await self._send_status()
         # Their last states have to reach the server before the socket closes.
-        ends = (self._pool.terminate(h, "the worker stops") for h in list(self._handles.values()))
-        await asyncio.gather(*ends, return_exceptions=True)
+        ends = [self._pool.terminate(handle, "the worker stops") for handle in list(self._handles.values())]
+        ended = asyncio.gather(*ends, return_exceptions=True)
+        await asyncio.wait((ended,), timeout=STOP_PATIENCE)
+        if self._handles:
+            self._say_waited_for()
+        await ended
         self._closing = True
         await self._flush()
         if self._socket is not None and not self._socket.closed:
@@ -126,6 +134,14 @@ class Worker:
                 await asyncio.wait_for(self._reports.confirmed.wait(), LAST_WORD)
             await self._socket.close()
         self._stopped.set()
+
+    def _say_waited_for(self) -> None:
+        jobs = [handle.running.job for handle in self._handles.values() if handle.running is not None]
+        logger.log(
+            self._level,
+            "waiting for %s to end; a second Ctrl-C or SIGTERM does not wait",
+            ", ".join(f"the job {job.id} in room {job.room.name}" for job in jobs),
+        )
 
     # --- the connection -----------------------------------------------------------------------------------------------
     async def _serve(self) -> None:
@@ -206,9 +222,10 @@ class Worker:
         await self._send_status()
         await self._flush()
         self.registered.set()
-        # Whoever waits for it says so in words of its own.
+        if tell_ready(self.worker_id):
+            self._level = logging.DEBUG
         logger.log(
-            logging.DEBUG if tell_ready() else logging.INFO,
+            self._level,
             "registered as %s at %s%s",
             self.worker_id,
             self._options.ws_url,

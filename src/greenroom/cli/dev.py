@@ -31,6 +31,12 @@ DEFAULT_PORT = 7880
 
 WORKER_STOP_TIMEOUT = 25.0
 """Seconds a worker has to stop before it is killed."""
+STOP_PATIENCE = 0.7
+"""Seconds of stopping after which is said what is waited for."""
+HURRY_PATIENCE = 2.0
+"""Seconds that the server has to close once the worker has been killed."""
+SAME_PRESS = 0.2
+"""Seconds within which a second signal is the first one over again: wrappers pass on what the terminal sends to all."""
 WORKER_READY_TIMEOUT = 60.0
 """Seconds from its start to its registration. Models are loaded in that time."""
 
@@ -57,13 +63,16 @@ def dev(
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Place a short spoken call first.")] = False,
     once: Annotated[
-        bool, typer.Option("--once", help="Exit after the call: 0 when it was understood and answered.")
+        bool, typer.Option("--once", help="Exit after the call, with its exit code: see `greenroom call`.")
     ] = False,
     log_level: Annotated[str, typer.Option(help="Of the worker: debug, info, warning or error.")] = "",
 ) -> None:
     """Run an agent file with a room server and the playground, on this machine only.
 
     The server uses the well-known development key (devkey, secret) and listens on loopback.
+
+    Exit codes: 0 stopped as asked; 1 the app could not run, or a job failed or had to be killed as it stopped; 130 (SIGTERM:
+    143) for a second Ctrl-C, which ends everything at once, and for one before the call of --once was over.
     """
     # Until the session listens itself, Ctrl-C ends the process without a word; nothing has been started yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -95,19 +104,19 @@ def _is_free(port: int) -> bool:
     return True
 
 
-async def _says_ready(descriptor: int) -> None:
-    """Returns once a worker has written to the pipe; not when it ends without doing so."""
+async def _says_ready(descriptor: int) -> str:
+    """The id that a worker writes to the pipe when it is registered. Does not return when it ends without doing so."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
+    ready: asyncio.Future[str] = loop.create_future()
 
     def read() -> None:
         loop.remove_reader(descriptor)
-        if os.read(descriptor, 16) and not ready.done():
-            ready.set_result(None)
+        if (worker_id := os.read(descriptor, 256)) and not ready.done():
+            ready.set_result(worker_id.decode())
 
     loop.add_reader(descriptor, read)
     try:
-        await ready
+        return await ready
     finally:
         loop.remove_reader(descriptor)
 
@@ -121,40 +130,58 @@ class DevSession:
         self._log_level = log_level
         self._server = RoomServer(ServerConfig.dev(port=port, rtc=RtcConfig(udp_port=udp_port)))
         self._worker: asyncio.subprocess.Process | None = None
+        self._worker_id = ""
         self._changed = asyncio.Event()
         self._started = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._signal = 0
+        """The signal that ends the session, and when it came."""
+        self._signal_at = 0.0
+        self._hurry = 0
+        """One that came while the session was ending: whatever is left is killed."""
+        self._closing = False
+        self._unclean = False
+        """A job failed, or had to be killed, while the worker stopped; or the worker had to be killed."""
 
     async def run(self, *, reload: bool, lines: list[str], once: bool) -> int:
         """Serve until interrupted (or, with `once`, until the call is over). Returns the exit code."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def interrupt() -> None:
-            if not stop.is_set():
-                self._say("[dim]Stopping ...[/]")
-            stop.set()
-
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, interrupt)
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt, number)
         # The worker beside us says it, with the traceback.
         logging.getLogger("greenroom.server.agents.jobs").setLevel(logging.CRITICAL)
         work = asyncio.create_task(self._work(reload=reload, lines=lines, once=once), name="greenroom dev")
-        stopped = asyncio.create_task(stop.wait(), name="stop")
+        stopped = asyncio.create_task(self._stop.wait(), name="stop")
         failed = asyncio.create_task(self._failed(), name="media failed")
-        tasks = (work, stopped, failed)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, stopped, failed), return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
-                return EXIT_FAILED  # the server has said why
-            if work.done():
-                return work.result()
-            return 0
+                code = EXIT_FAILED  # the server has said why
+            elif work.done():
+                code = work.result()
+            else:
+                code = 128 + self._signal if once else 0
         finally:
-            for task in tasks:
+            self._closing = True
+            for task in (work, stopped, failed):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(work, stopped, failed, return_exceptions=True)
             await self._stop_worker()
             await self._server.stop()
+        if self._hurry:
+            return 128 + self._hurry
+        return code or (EXIT_FAILED if self._unclean else 0)
+
+    def _interrupt(self, number: int) -> None:
+        now = time.monotonic()
+        if not self._signal and not self._closing:
+            self._signal, self._signal_at = number, now
+            self._say("[dim]Stopping ...[/]")
+            self._stop.set()
+        elif not self._hurry and now >= self._signal_at + SAME_PRESS:
+            self._hurry = number
+            self._kill_worker()
+            # Nothing may hold up who has asked twice.
+            asyncio.get_running_loop().call_later(HURRY_PATIENCE, os._exit, 128 + number)
 
     async def _failed(self) -> str:
         await self._started.wait()
@@ -196,7 +223,7 @@ class DevSession:
             if job.room.name == room and job.state.status == agent.JobStatus.JS_FAILED and not failed.done():
                 failed.set_result(job.state.error)
 
-        self._server.dispatcher.on_job_ended = job_ended
+        self._server.dispatcher.on_job_changed = job_ended
         try:
             return await call_and_print(
                 self._console,
@@ -208,7 +235,7 @@ class DevSession:
                 agent_failed=failed,
             )
         finally:
-            self._server.dispatcher.on_job_ended = None
+            self._server.dispatcher.on_job_changed = None
 
     # --- the worker ---------------------------------------------------------------------------------------------------
     async def _start_worker(self) -> bool:
@@ -248,6 +275,7 @@ class DevSession:
                 self._say(f"[red]{self._app} was not ready within {WORKER_READY_TIMEOUT:g} s.[/]")
                 await self._stop_worker()
                 return False
+            self._worker_id = registered.result()
             return True
         finally:
             registered.cancel()
@@ -257,19 +285,50 @@ class DevSession:
 
     async def _stop_worker(self, *, replace: bool = False) -> None:
         """With `replace` its jobs are not reported as done, so that the server gives them to the worker that follows."""
-        worker, self._worker = self._worker, None
+        worker = self._worker
         if worker is None or worker.returncode is not None:
+            self._worker = None
             return
-        if replace:
-            worker.kill()  # job processes notice, leave their rooms and end
-        else:
-            worker.terminate()
+        self._server.dispatcher.on_job_changed = self._job_ends
+        ended = asyncio.create_task(worker.wait(), name="worker ended")
         try:
-            await asyncio.wait_for(worker.wait(), WORKER_STOP_TIMEOUT)
-        except TimeoutError:
+            if replace:
+                worker.kill()  # job processes notice, leave their rooms and end
+            else:
+                worker.terminate()
+            await asyncio.wait((ended,), timeout=STOP_PATIENCE)
+            if not ended.done():
+                self._say(f"{self._waited_for()}; Ctrl-C{' again' if self._signal else ''} ends it now.")
+                await asyncio.wait((ended,), timeout=WORKER_STOP_TIMEOUT - STOP_PATIENCE)
+            if not ended.done():
+                self._unclean = True
+                self._kill_worker()
+            await ended
+            self._worker = None
+        finally:
+            ended.cancel()
+            self._server.dispatcher.on_job_changed = None
+
+    def _kill_worker(self) -> None:
+        """With all that it has started."""
+        if self._worker is not None and self._worker.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            await worker.wait()
+                os.killpg(self._worker.pid, signal.SIGKILL)
+
+    def _job_ends(self, job: agent.Job) -> None:
+        if job.state.worker_id == self._worker_id and job.state.status == agent.JobStatus.JS_FAILED:
+            self._unclean = True
+
+    def _waited_for(self) -> str:
+        jobs = [job for job in self._server.dispatcher.open_jobs if job.state.worker_id == self._worker_id]
+        if not jobs:
+            return "Waiting for the worker to end"
+        names = ", ".join(f"{job.id} in room {job.room.name}" for job in jobs[:3]) + (" ..." if len(jobs) > 3 else "")
+        return (
+            f"Waiting for the job {names} to end"
+            if len(jobs) == 1
+            else f"Waiting for {len(jobs)} jobs to end ({names})"
+        )
 
     async def _supervise(self) -> None:
         """Start the worker again whenever a file changes; say so when it ends by itself."""

@@ -61,10 +61,10 @@ class Dispatcher:
         self._workers = workers
         self._rooms: dict[str, dict[str, Dispatch]] = {}
         """Room sid to its dispatches by id."""
-        self.on_job_ended: Callable[[agent.Job], None] | None = None
-        """Called on the event loop with each job that ended."""
+        self.on_job_changed: Callable[[agent.Job], None] | None = None
+        """Called on the event loop with each job whose worker said something of it, and with each that ended."""
         self._tasks = Tasks(logger)
-        self._book = JobBook(self._job_ended)
+        self._book = JobBook(self._job_changed)
         self._watch = JobWatch(manager, self._book, self._tasks, times or JobTimes(), self._lost)
         self._placer = Placer(workers, authenticator, self._book, self._still_wanted)
         self._unsubscribe: list[Callable[[], None]] = []
@@ -78,9 +78,9 @@ class Dispatcher:
             undo()
         await self._tasks.aclose()
 
-    def _job_ended(self, job: agent.Job) -> None:
-        if self.on_job_ended is not None:
-            self.on_job_ended(job)
+    def _job_changed(self, job: agent.Job) -> None:
+        if self.on_job_changed is not None:
+            self.on_job_changed(job)
 
     async def wait_for_worker(self) -> None:
         """Returns when at least one worker is registered."""

@@ -20,13 +20,13 @@ MAX_MISSING = 1024
 
 
 class JobBook:
-    """Every job by id. `ended` is called with each job that ended."""
+    """Every job by id. `changed` is called with each job whose state was told, or that ended."""
 
-    def __init__(self, ended: Callable[[agent.Job], None]) -> None:
+    def __init__(self, changed: Callable[[agent.Job], None]) -> None:
         self._open: dict[str, JobRecord] = {}
         self._missing: dict[str, JobRecord] = {}
         """Booked as lost with their worker, for the worker that comes back late and knows better."""
-        self._ended = ended
+        self._changed = changed
 
     @property
     def open(self) -> Sequence[JobRecord]:
@@ -56,6 +56,11 @@ class JobBook:
         """It was never taken."""
         self._open.pop(record.job.id, None)
 
+    def update(self, record: JobRecord, status: agent.JobStatus, error: str) -> None:
+        """It goes on."""
+        record.update(status, error)
+        self._changed(record.job)
+
     def end(self, record: JobRecord, status: agent.JobStatus, error: str) -> None:
         record.update(status, error)
         record.slot.state = "done"
@@ -63,7 +68,7 @@ class JobBook:
         level = logging.WARNING if status == agent.JobStatus.JS_FAILED else logging.INFO
         name = agent.JobStatus.Name(status)
         job_logger.log(level, "job %s in room %s: %s %s", record.job.id, record.job.room.name, name, error)
-        self._ended(record.job)
+        self._changed(record.job)
 
     def lose(self, record: JobRecord) -> None:
         """Its worker is gone for good, as it seems."""

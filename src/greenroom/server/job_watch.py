@@ -139,7 +139,7 @@ class JobWatch:
         if record.worker is not worker:
             return
         if update.status not in ENDED:
-            record.update(update.status, update.error)
+            self._book.update(record, update.status, update.error)
             return
         self._book.end(record, update.status, update.error)
         if (room := self._room_of(record)) is not None:

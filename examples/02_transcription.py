@@ -1,7 +1,7 @@
 """Live transcription, as printed in the talk "Software Participants in WebRTC Calls": only the imports are ours.
 
 greenroom dev examples/02_transcription.py
-greenroom call --say "What time is it?" --answer-timeout 3     # in another terminal: it listens, and answers nothing
+greenroom call --say "What time is it?"     # in another terminal: it is heard, and answered by nobody
 """
 
 from greenroom import rtc as livekit

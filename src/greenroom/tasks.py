@@ -23,7 +23,7 @@ class Tasks:
     def __init__(
         self, logger: logging.Logger, *, on_error: Callable[[asyncio.Task[Any], BaseException], None] | None = None
     ) -> None:
-        """What a task raises goes to `logger` under the task's name, or to `on_error(task, error)`."""
+        """What a task raises goes to `logger` under the task's name, or to `on_error(task, error)`: SystemExit too."""
         self._logger = logger
         self._on_error = on_error
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -58,7 +58,9 @@ class Tasks:
             return
         if self._on_error is not None:
             self._on_error(task, error)
-        else:
+        elif not isinstance(
+            error, SystemExit | KeyboardInterrupt
+        ):  # these leave the event loop: whoever runs it has them
             self._logger.error("%s failed", task.get_name(), exc_info=error)
 
     def cancel(self) -> None:

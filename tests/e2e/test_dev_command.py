@@ -241,6 +241,26 @@ async def test_ctrl_c_says_what_is_waited_for_and_another_one_does_not_wait(tmp_
     assert "Traceback" not in running.text
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--reload", "The worker was killed by SIGKILL. It starts again when a file changes."),
+        ("--no-reload", "The worker was killed by SIGKILL."),
+    ],
+)
+async def test_a_worker_that_died_in_the_call_is_said_to_be_dead(tmp_path, option, said):
+    app = tmp_path / "app.py"
+    app.write_text(APP % "one")
+    async with dev(app, "--say", "hello", option, GREENROOM_MODELS="none") as running:
+        await until(lambda: "is there" in running.text, "the call has begun", 30)
+        os.kill(descendants(running.process.pid)[0], signal.SIGKILL)
+        await until(lambda: said in running.output, "it is said", 20)
+        assert "error  the agent failed: its worker was killed by SIGKILL" in running.text
+        assert "Your turn" not in running.text
+        if option == "--no-reload":
+            assert await asyncio.wait_for(running.process.wait(), 20) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 async def test_a_call_that_was_interrupted_is_no_success(tmp_path, number):
     app = tmp_path / "app.py"

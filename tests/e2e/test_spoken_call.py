@@ -46,6 +46,15 @@ def turns(events: list[dict]) -> list[dict]:
     return [event for event in events if event["event"] == "turn"]
 
 
+async def test_an_agent_that_only_transcribes_has_heard_the_call(room_server, start_worker, capsys):
+    await start_worker(ROOT / "examples" / "02_transcription.py")
+    code, events = await call(room_server, "What is seven times eight?", capsys=capsys, recognise=False)
+    assert code == 0, events
+    assert events[-1]["result"] == "success" and events[-1]["only_heard"].startswith("agent-")
+    [turn] = turns(events)
+    assert turn["understood"] and turn["latency_ms"] is None
+
+
 async def test_a_call_is_understood_and_answered(room_server, start_worker, capsys, tmp_path):
     await start_worker(KITT)
     recording = tmp_path / "question.wav"

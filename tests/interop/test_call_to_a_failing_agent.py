@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from unittest.mock import ANY
 
 import pytest
 from rich.console import Console
 
-from greenroom.agents.caller import CallOptions, ExitCode
+from greenroom.agents.caller import AgentFailure, CallOptions, ExitCode
 from greenroom.agents.caller.jobs import job_failure
 from greenroom.api import CreateRoomRequest
 from greenroom.cli.call import call_and_print
@@ -20,6 +21,49 @@ FAILS = {
     "before it joins": "def __init__(self):\n        raise ValueError('no model')",
     "in the room": "async def on_start(self):\n        raise ValueError('no model')",
     "killed": "async def on_start(self):\n        import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+RAISES = {
+    "a hook": (
+        "def on_audio_track(self, track, participant):\n        raise ValueError('no model')",
+        "Failing.on_audio_track: ValueError: no model",
+    ),
+    "an async hook": (
+        "async def on_audio_track(self, track, participant):\n        raise ValueError('no model')",
+        "Failing.on_audio_track: ValueError: no model",
+    ),
+    "a task": (
+        "def on_participant(self, participant):\n        self.ctx.spawn(self.work(), 'my work')\n"
+        "    async def work(self):\n        raise ValueError('no model')",
+        "my work: ValueError: no model",
+    ),
+    "a handler": (
+        "def on_start(self):\n        self.room.on('track_subscribed', self.work)\n"
+        "    def on_audio_track(self, track, participant):\n        pass\n"
+        "    def work(self, *_):\n        raise ValueError('no model')",
+        "a handler of 'track_subscribed': ValueError: no model",
+    ),
+    "a transcriber's callback": (
+        "def on_audio_track(self, track, participant):\n"
+        "        from greenroom.agents.transcriber import EventType, Transcriber, TranscriptionEvent\n"
+        "        def work(event): raise ValueError('no model')\n"
+        "        Transcriber(track, work)._emit(TranscriptionEvent(EventType.PARTIAL, 'x', 0, 'SG_1'))",
+        "the transcriber's callback: ValueError: no model",
+    ),
+    "sys.exit in a hook": (
+        "def on_audio_track(self, track, participant):\n        import sys; sys.exit('no model')",
+        "RuntimeError: Failing.on_audio_track called sys.exit('no model')",
+    ),
+    "sys.exit in an async hook": (
+        "async def on_audio_track(self, track, participant):\n        import sys; sys.exit('no model')",
+        "RuntimeError: Failing.on_audio_track called sys.exit('no model')",
+    ),
+    "sys.exit in a handler": (
+        "def on_start(self):\n        self.room.on('track_subscribed', self.work)\n"
+        "    def on_audio_track(self, track, participant):\n        pass\n"
+        "    def work(self, *_):\n        import sys; sys.exit('no model')",
+        "RuntimeError: a handler of 'track_subscribed' called sys.exit('no model')",
+    ),
 }
 
 
@@ -61,6 +105,20 @@ async def test_its_error_is_said_once(room_server, start_worker, tmp_path, capsy
     assert events[-1]["exit_code"] == 1 and events[-1]["result"] == "agent_failed"
 
 
+@pytest.mark.parametrize(("body", "words"), RAISES.values(), ids=RAISES)
+async def test_what_raises_in_it_ends_the_call_and_the_log_has_the_users_frames(
+    room_server, start_worker, tmp_path, capsys, body, words
+):
+    worker = await start_worker(agent(tmp_path, body))
+    code, events = await call(room_server, capsys)
+    assert code == ExitCode.AGENT_FAILED
+    [error] = [event["text"] for event in events if event["event"] == "error"]
+    assert error == f"the agent failed: {words}"
+    assert not [event for event in events if event["event"] == "say"], "it has no voice, and is not spoken to"
+    frames = [line for line in worker.text.splitlines() if line.startswith("  File")]
+    assert len(frames) == 1 and "app.py" in frames[0], worker.text
+
+
 async def test_an_agent_that_only_leaves_has_cut_the_call(room_server, start_worker, tmp_path, capsys):
     await start_worker(agent(tmp_path, "async def on_start(self):\n        self.ctx.shutdown('enough')"))
     code, events = await call(room_server, capsys)
@@ -73,6 +131,6 @@ async def test_a_failure_of_an_earlier_call_is_not_this_ones(room_server, api, s
     await start_worker(agent(tmp_path, "async def on_start(self):\n        raise ValueError('no model')"))
     await api.room.create_room(CreateRoomRequest(name="den"))
     where = (room_server.url, DEV_KEY, DEV_SECRET, "den")
-    assert await asyncio.wait_for(job_failure(*where, new_room=True), 20) == "ValueError: no model"
+    assert await asyncio.wait_for(job_failure(*where, new_room=True), 20) == AgentFailure("ValueError: no model", ANY)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(job_failure(*where, new_room=False), 1.5)

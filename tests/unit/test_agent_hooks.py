@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from livekit.protocol import agent, models
 from greenroom import rtc
 from greenroom.agents import Agent
 from greenroom.agents.job import JobAcceptArguments, JobContext, JobProcess, RunningJob
+from greenroom.agents.tracebacks import users_traceback
 from greenroom.rtc.event_emitter import EventEmitter
 
 
@@ -57,8 +59,9 @@ class FakeRoom(EventEmitter):
 async def stage():
     room = FakeRoom()
     running = RunningJob(agent.Job(id="AJ_x"), "ws://x", "token", "AW_x", JobAcceptArguments(identity="agent"))
-    ctx = JobContext(running, JobProcess(), room)
-    yield SimpleNamespace(room=room, ctx=ctx)
+    told: list[str] = []
+    ctx = JobContext(running, JobProcess(), room, told.append)
+    yield SimpleNamespace(room=room, ctx=ctx, told=told)
     await ctx.close("over", 1.0)
 
 
@@ -160,6 +163,42 @@ async def test_a_hook_that_raises_is_named_once_and_the_call_goes_on(stage, capl
     for hook in ("on_participant", "on_audio_track", "should_process", "on_stop"):
         assert sum(f"Broken.{hook} failed" in record.getMessage() for record in caplog.records) == 1, hook
     assert all("agents/agent.py" not in record.getMessage() for record in caplog.records), "the user's frames only"
+
+
+async def test_the_first_that_raised_is_told_to_the_server(stage):
+    await Broken().start(stage.ctx)
+    for name in ("ann", "bob"):
+        stage.room.join(person(name))
+    assert stage.told == ["Broken.on_participant: ValueError: no such person"]
+    assert stage.ctx.failure is None, "the call goes on"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "failure"),
+    [
+        (None, "Exits.on_participant called sys.exit()", "None"),
+        (0, "Exits.on_participant called sys.exit()", "None"),
+        (3, "RuntimeError: Exits.on_participant called sys.exit(3)", "Exits.on_participant called sys.exit(3)"),
+        (
+            "no",
+            "RuntimeError: Exits.on_participant called sys.exit('no')",
+            "Exits.on_participant called sys.exit('no')",
+        ),
+    ],
+)
+async def test_sys_exit_in_a_hook_ends_the_job(stage, code, reason, failure):
+    class Exits(Agent):
+        def on_participant(self, participant):
+            sys.exit(code)
+
+    await Exits().start(stage.ctx)
+    stage.room.join(person("ann"))
+    assert await asyncio.wait_for(stage.ctx.ended(), 5) == reason
+    assert str(stage.ctx.failure) == failure
+    assert stage.told == []
+    if stage.ctx.failure is not None:
+        frames = [line for line in users_traceback(stage.ctx.failure).splitlines() if line.startswith("  File")]
+        assert len(frames) == 1 and "in on_participant" in frames[0], "the user's frames only"
 
 
 async def test_on_start_that_raises_fails_the_job(stage):

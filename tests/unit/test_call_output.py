@@ -72,6 +72,12 @@ def test_what_is_written_is_shown_and_is_no_spoken_answer():
     assert chat.as_json() == {"event": "chat", "at": 0.5, "text": "Hello, caller!", "identity": "a"}
 
 
+def test_a_line_that_was_heard_and_not_answered_has_no_latency():
+    turn = CallEvent("turn", 0.8, values={"latency_ms": None, "overlaps": False, "agent_ms": {}})
+    end = CallEvent("end", 0.9, values={"exit_code": 0, "result": "success", "only_heard": "a"})
+    assert printed([turn, end], width=80).split() == "every line was heard by a, which does not speak".split()
+
+
 def test_an_answer_that_overlaps_the_line_has_no_latency():
     values = {"latency_ms": None, "overlaps": True, "agent_ms": {}}
     assert "no figure: the answer began before" in printed([CallEvent("turn", 0.8, values=values)], width=80)

@@ -10,7 +10,7 @@ import pytest
 
 from greenroom.agents import transcription
 from greenroom.agents.speech import EndpointingOptions, ProviderError, Transcript
-from greenroom.agents.transcriber import EventType, Transcriber
+from greenroom.agents.transcriber import EventType, Transcriber, TranscriptionEvent
 from greenroom.plugins import pocketsphinx, shared_process
 from greenroom.plugins.pocketsphinx import PocketSphinx
 from greenroom.plugins.rules import RuleBrain
@@ -123,6 +123,14 @@ async def test_a_callback_may_be_plain_or_async(recognizer):
         transcriber.start()
         await asyncio.wait_for(transcriber.wait(), 30)
     assert plain == awaited and plain[-1] is EventType.TALKING_FINISHED
+
+
+def test_an_event_is_one_short_line_when_it_is_printed():
+    final = TranscriptionEvent(EventType.FINAL, "what time is it", 1.344, "SG_1", 900.5, 901.0)
+    assert str(final) == "final at 1.3 s: what time is it"
+    assert str(TranscriptionEvent(EventType.TALKING_STARTED, "", 0.16, "SG_1")) == "talking started at 0.2 s"
+    failed = TranscriptionEvent(EventType.TALKING_FINISHED, "", 2.0, "SG_1", error="no model")
+    assert str(failed) == "talking finished at 2.0 s: no text (no model)"
 
 
 class FakeVAD:

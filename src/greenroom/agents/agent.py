@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .job import AutoSubscribe, JobContext, JobProcess, JobRequest
-from .tracebacks import users_traceback
 
 if TYPE_CHECKING:
     from greenroom import rtc
-
-
-logger = logging.getLogger("greenroom.agents")
 
 
 class Agent:
@@ -23,7 +18,7 @@ class Agent:
 
     An async hook runs as a task that belongs to the job and is cancelled when the job ends. What raises before the agent is
     in its room (`__init__`, `on_start`) fails the job. After that a hook that raises is named in the log, plain or async
-    alike, and the call goes on. No hook is called before `on_start` is done. Only tracks that `should_process` are subscribed to.
+    alike, and the call goes on; `sys.exit()` ends the job. No hook is called before `on_start` is done. Only tracks that `should_process` are subscribed to.
 
         class Transcription(Agent):
             def should_process(self, publication, participant):
@@ -135,8 +130,8 @@ class Agent:
         name = f"{type(self).__name__}.{hook.__name__}"
         try:
             result = hook(*arguments)
-        except Exception as error:
-            logger.error("%s failed:\n%s", name, users_traceback(error))
+        except (Exception, SystemExit) as error:
+            self.ctx.raised(name, error)
             return None
         return self.ctx.spawn(result, name) if inspect.isawaitable(result) else result
 

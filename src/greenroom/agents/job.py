@@ -15,11 +15,14 @@ from livekit.protocol import agent, models, room as room_proto
 
 from greenroom.tasks import Tasks
 
-from .tracebacks import users_traceback
+from .tracebacks import failure_in_full, failure_in_words, users_traceback
 
 if TYPE_CHECKING:
     from greenroom import rtc
     from greenroom.api import LiveKitAPI
+
+    from .captions import Captions
+    from .transcriber import TranscriptionEvent
 
 logger = logging.getLogger("greenroom.agents")
 
@@ -126,7 +129,14 @@ ParticipantEntrypoint = Callable[["JobContext", "rtc.RemoteParticipant"], Awaita
 class JobContext:
     """The entrypoint's view of its job: the room to join, and the job's life."""
 
-    def __init__(self, running: RunningJob, process: JobProcess, room: rtc.Room) -> None:
+    def __init__(
+        self,
+        running: RunningJob,
+        process: JobProcess,
+        room: rtc.Room,
+        on_raised: Callable[[str], None] = lambda error: None,
+    ) -> None:
+        """`on_raised`: called once, in one line, with the first error of the app's while the job goes on."""
         self._running = running
         self._process = process
         self._room = room
@@ -134,7 +144,11 @@ class JobContext:
         self._participant_entrypoints: list[ParticipantEntrypoint] = []
         self._present: dict[str, rtc.RemoteParticipant] | None = None
         """By sid, whom the entrypoints were run for. None before the room is joined: who comes meanwhile is found then."""
-        self._tasks = Tasks(logger, on_error=_say_failed)
+        self._tasks = Tasks(logger, on_error=lambda task, error: self.raised(task.get_name(), error))
+        self._on_raised: Callable[[str], None] | None = on_raised
+        self._exiting = False
+        self._failure: BaseException | None = None
+        self._captions: Captions | None = None
         self._ended = asyncio.get_running_loop().create_future()
         self._api: LiveKitAPI | None = None
         self._auto_subscribe = AutoSubscribe.SUBSCRIBE_ALL
@@ -243,6 +257,42 @@ class JobContext:
         """End the job: leave the room and exit the process. The job counts as a success."""
         self._end(reason or "shut down by the job")
 
+    def fail(self, error: BaseException) -> None:
+        """End the job as `shutdown` does, but as a failure with this error, as if the entrypoint had raised it."""
+        if not self._ended.done():
+            self._failure = error
+            self._end(failure_in_words(error))
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the job was ended with by `fail`."""
+        return self._failure
+
+    def raised(self, what: str, error: BaseException) -> None:
+        """`what` of the app's (a hook, a task, a handler) raised, and the job goes on: the log has it, the server hears of the
+        first. `sys.exit()` ends the job: as a success without a code or with 0, else as a failure.
+        """
+        if isinstance(error, SystemExit):
+            self._exited(what, error)
+            return
+        logger.error("%s failed:%s", what, failure_in_full(error))
+        tell, self._on_raised = self._on_raised, None
+        if tell is not None:
+            tell(f"{what}: {failure_in_words(error)}")
+
+    def _exited(self, what: str, error: SystemExit) -> None:
+        if self._exiting:  # it is told by all that it passes through, and may be called again
+            return
+        self._exiting = True
+        if error.code in (None, 0):
+            self.shutdown(f"{what} called sys.exit()")
+        elif self._ended.done():
+            logger.error("%s failed:\n%s", what, users_traceback(error))
+        else:
+            failure = RuntimeError(f"{what} called sys.exit({error.code!r})")
+            failure.__cause__ = error
+            self.fail(failure)
+
     async def delete_room(self) -> None:
         """End the room for everyone."""
         await self.api.room.delete_room(room_proto.DeleteRoomRequest(room=self.job.room.name))
@@ -269,6 +319,8 @@ class JobContext:
         deadline = asyncio.get_running_loop().time() + timeout
         for callback in callbacks:
             await self._run_callback(callback, reason, deadline - asyncio.get_running_loop().time())
+        if self._captions is not None:
+            await self._captions.aclose()
         await self._leave(self._room.disconnect(), "the room")
         if self._api is not None:
             await self._leave(self._api.aclose(), "the API client")
@@ -296,6 +348,20 @@ class JobContext:
             await asyncio.wait_for(closing, CLOSE_TIMEOUT)
         except TimeoutError:
             logger.warning("%s did not close within %g s", what, CLOSE_TIMEOUT)
+
+    # --- what it hears ------------------------------------------------------------------------------------------------
+    def heard(self, track: Any, event: TranscriptionEvent) -> None:
+        """Show in the room, as a caption, what a `Transcriber` hears on a participant's track."""
+        from .captions import Captions
+
+        sid = getattr(track, "sid", "")
+        people = self._room.remote_participants.values()
+        speaker = next((person for person in people if sid in person.track_publications), None)
+        if speaker is None or not self.agent.permissions.can_publish_data:
+            return
+        if self._captions is None:
+            self._captions = Captions(self._room)
+        self._captions.heard(event, speaker.identity, sid)
 
     # --- inside -------------------------------------------------------------------------------------------------------
     def _end(self, reason: str) -> None:
@@ -327,10 +393,6 @@ class JobContext:
         }
         if wanted.get(self._auto_subscribe) == publication.kind:
             publication.set_subscribed(True)
-
-
-def _say_failed(task: asyncio.Task[Any], error: BaseException) -> None:
-    logger.error("%s failed:\n%s", task.get_name(), users_traceback(error))
 
 
 def _matches(participant: rtc.RemoteParticipant, identity: str | None, kind: Any) -> bool:

@@ -1,6 +1,6 @@
 """The job process: wait for a job, run its entrypoint, tell the truth about how it ended, exit.
 
-One process serves one job. Messages from the worker: start, shutdown, ping. To the worker: ready, connected, pong, done.
+One process serves one job. Messages from the worker: start, shutdown, ping. To the worker: ready, connected, raised, pong, done.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import signal
 import socket
 import threading
 import time
-import traceback
+from collections.abc import Callable
 
 from livekit.protocol import agent
 
+from .current import serve
 from .ipc import Channel, Message
 from .job import JobAcceptArguments, JobContext, JobProcess, RunningJob
 from .options import WorkerOptions
-from .speech.protocols import ProviderError
-from .tracebacks import users_traceback
+from .tracebacks import failure_in_full, failure_in_words
 
 logger = logging.getLogger("greenroom.agents")
 
@@ -77,7 +77,15 @@ def main(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> in
     with runner:
         watch = (os.dup(sock.fileno()), runner.get_loop(), limit)
         threading.Thread(target=_end_without_worker, args=watch, daemon=True).start()
-        runner.run(_serve(sock, options, process))
+        jobs: list[JobContext] = []
+        serving = runner.get_loop().create_task(_serve(sock, options, process, jobs.append), name="job process")
+        while not serving.done():
+            try:
+                runner.get_loop().run_until_complete(serving)
+            except SystemExit as error:
+                # From a handler or a task of the app, it took the event loop along. What asked for it by name says so first.
+                for job in jobs:
+                    runner.get_loop().call_soon(job.raised, "the app", error)
     return 0
 
 
@@ -99,9 +107,12 @@ def _end_without_worker(descriptor: int, loop: asyncio.AbstractEventLoop, second
     os._exit(1)
 
 
-async def _serve(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> None:
+async def _serve(
+    sock: socket.socket, options: WorkerOptions, process: JobProcess, on_job: Callable[[JobContext], None]
+) -> None:
     from greenroom import rtc
     from greenroom.rtc.engine import get_engine
+    from greenroom.rtc.event_emitter import report_handlers
 
     channel = await Channel.open(sock)
     # Made while the process idles, so that a job finds its media threads and certificate there.
@@ -115,7 +126,10 @@ async def _serve(sock: socket.socket, options: WorkerOptions, process: JobProces
         while (message := await _next(channel, job)) is not None:
             match message["op"]:
                 case "start":
-                    context = JobContext(decode_job(message), process, room)
+                    context = JobContext(decode_job(message), process, room, _tell_raised(channel))
+                    on_job(context)
+                    serve(context)
+                    report_handlers(context.raised)
                     job = asyncio.create_task(_run(channel, options, context, asked), name="job")
                 case "shutdown":
                     if context is None:
@@ -159,9 +173,9 @@ async def _run(channel: Channel, options: WorkerOptions, ctx: JobContext, asked:
         if entrypoint.done() and _failure(entrypoint) is None and not ended.done() and room.isconnected():
             await ended  # the entrypoint has set things up; the job lasts as long as the room
         overran = not entrypoint.done() and not await _finish(entrypoint, asked, options.shutdown_process_timeout)
-        failure = None if overran else _failure(entrypoint)
+        failure = None if overran else ctx.failure or _failure(entrypoint)
         reason = ended.result() if ended.done() else "the entrypoint returned"
-        await ctx.close(_words(failure) if failure else reason, options.shutdown_process_timeout)
+        await ctx.close(failure_in_words(failure) if failure else reason, options.shutdown_process_timeout)
     except Exception as error:
         failure = failure or error
     finally:
@@ -169,9 +183,8 @@ async def _run(channel: Channel, options: WorkerOptions, ctx: JobContext, asked:
     if failure is None:
         channel.send({"op": "done", "status": agent.JS_SUCCESS, "error": ""})
     else:
-        known = isinstance(failure, ProviderError)
-        logger.error("job %s failed:%s", ctx.job.id, f" {failure}" if known else f"\n{users_traceback(failure)}")
-        channel.send({"op": "done", "status": agent.JS_FAILED, "error": _words(failure)})
+        logger.error("job %s failed:%s", ctx.job.id, failure_in_full(failure))
+        channel.send({"op": "done", "status": agent.JS_FAILED, "error": failure_in_words(failure)})
 
 
 async def _finish(entrypoint: asyncio.Task[None], asked: asyncio.Event, seconds: float) -> bool:
@@ -195,20 +208,15 @@ def _failure(entrypoint: asyncio.Task[None]) -> BaseException | None:
     return entrypoint.exception()
 
 
-def _words(failure: BaseException) -> str:
-    if isinstance(failure, ProviderError):
-        return str(failure)
-    return "".join(traceback.format_exception_only(failure)).strip()
-
-
 async def _call(options: WorkerOptions, ctx: JobContext) -> None:
     try:
         await options.entrypoint_fnc(ctx)
     except SystemExit as error:
-        # It would take the process along without a result and without the callbacks.
-        if error.code not in (None, 0):
-            raise RuntimeError(f"the entrypoint called sys.exit({error.code!r})") from error
-        ctx.shutdown("the entrypoint called sys.exit()")
+        ctx.raised("the entrypoint", error)
+
+
+def _tell_raised(channel: Channel) -> Callable[[str], None]:
+    return lambda error: channel.send({"op": "raised", "error": error})
 
 
 def _connected(channel: Channel, began: float) -> None:

@@ -40,6 +40,8 @@ IMAGE_EXIT_TIMEOUT = 2.0
 
 JobEnded = Callable[["JobHandle", "agent.JobStatus", str], None]
 """Called once per job: the handle, `agent.JobStatus`, the error's text."""
+JobRaised = Callable[["JobHandle", str], None]
+"""Called once at most: something of the app's raised, and the job goes on."""
 
 
 class JobHandle:
@@ -77,9 +79,10 @@ class PoolError(RuntimeError):
 class ProcessPool:
     """Keeps `num_idle_processes` warm processes and turns one into a job on request."""
 
-    def __init__(self, options: WorkerOptions, on_ended: JobEnded) -> None:
+    def __init__(self, options: WorkerOptions, on_ended: JobEnded, on_raised: JobRaised) -> None:
         self._options = options
         self._on_ended = on_ended
+        self._on_raised = on_raised
         self._image_pid, self._control = warm.start(options, job_main.main)
         self._control.setblocking(False)
         self._numbers = 0
@@ -217,6 +220,8 @@ class ProcessPool:
                 case "connected" if handle.running is not None:
                     handle.connected.set()
                     logger.debug("job %s connected in %s ms", handle.running.job.id, message["ms"])
+                case "raised":
+                    self._on_raised(handle, message["error"])
                 case "done":
                     handle.result = (message["status"], message["error"])
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from greenroom.agents.current import served_job
 from greenroom.agents.speech.audio_input import pcm_16k
 from greenroom.agents.speech.endpointing import FRAME_SECONDS, Endpointer, EndpointingOptions, SpeechEdge
 from greenroom.agents.speech.protocols import (
@@ -83,6 +84,11 @@ class TranscriptionEvent:
     error: str = ""
     """Why there is no text, when recognition failed: whatever the provider raised, in words."""
 
+    def __str__(self) -> str:
+        """`final at 1.3 s: what time is it`."""
+        said = f"no text ({self.error})" if self.error else self.text
+        return f"{self.type.replace('_', ' ')} at {self.time_seconds:.1f} s" + (f": {said}" if said else "")
+
 
 Callback = Callable[[TranscriptionEvent], Awaitable[None] | None]
 _running: set[Transcriber] = set()
@@ -100,11 +106,14 @@ class Transcriber:
     whatever the recogniser does: what it raises is the event's `error`, and listening goes on. A voice detector or an audio
     source that raises ends the listening, after the utterance under way was finished with that error.
 
+    In a job, what is heard on a track of its room is shown there as captions, in the speaker's name.
+
     Args:
         audio_track: a subscribed audio track, or an async iterable of mono int16 chunks at 16 kHz.
         callback: called in the event loop for every event; may be `async`. What it raises is logged.
         stt, vad: providers; the defaults of `speech.providers` otherwise.
         endpointing: when an utterance begins and ends.
+        captions: whether it is shown.
 
     Raises:
         MissingProvider: nothing is installed that could do it; the text says what to install.
@@ -120,7 +129,9 @@ class Transcriber:
         stt: STT | None = None,
         vad: VAD | None = None,
         endpointing: EndpointingOptions | None = None,
+        captions: bool = True,
     ) -> None:
+        self._captions = captions
         self._audio = audio_track
         self._callback = callback
         self._stt = stt or default_stt()
@@ -400,12 +411,14 @@ class Transcriber:
             if self._events.full():
                 self._events.get_nowait()
             self._events.put_nowait(event)
+        if self._captions and (job := served_job()) is not None:
+            job.heard(self._audio, event)
         if self._callback is None:
             return
         try:
             result = self._callback(event)
-        except Exception:
-            logger.exception("the transcriber's callback failed")
+        except (Exception, SystemExit) as error:
+            _callback_failed(error)
             return
         if inspect.isawaitable(result):
             self._tasks.start(_await(result), "transcriber callback")
@@ -414,5 +427,15 @@ class Transcriber:
 async def _await(result: Awaitable[None]) -> None:
     try:
         await result
-    except Exception:
-        logger.exception("the transcriber's callback failed")
+    except (Exception, SystemExit) as error:
+        _callback_failed(error)
+
+
+def _callback_failed(error: BaseException) -> None:
+    what = "the transcriber's callback"
+    if (job := served_job()) is not None:
+        job.raised(what, error)
+    elif isinstance(error, SystemExit):
+        raise error
+    else:
+        logger.error("%s failed", what, exc_info=error)

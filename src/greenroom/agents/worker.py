@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
-        self._pool = ProcessPool(options, self._job_ended)
+        self._pool = ProcessPool(options, self._job_ended, self._job_raised)
         self._load = ProcessorLoad()
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._assignments: dict[str, asyncio.Future[agent.JobAssignment]] = {}
@@ -343,6 +343,10 @@ class Worker:
             logger.debug("job %s failed: %s", job_id, error)  # its process has said so, with the traceback
         self._reports.add(job_id, status, error)
         self._tasks.start(self._flush(), f"report {job_id}")
+
+    def _job_raised(self, handle: JobHandle, error: str) -> None:
+        assert handle.running is not None
+        self._tasks.start(self._report(handle.running.job.id, agent.JS_RUNNING, error), "report an error")
 
     async def _report(self, job_id: str, status: agent.JobStatus, error: str) -> None:
         self._reports.add(job_id, status, error)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from greenroom.agents.caller import Call, CallEvent, CallOptions, CallResult, ExitCode, Line
+from greenroom.agents.caller import AgentFailure, Call, CallEvent, CallOptions, CallResult, ExitCode, Line
 from greenroom.agents.caller.jobs import job_failure
 from greenroom.agents.speech.protocols import ProviderError
 from greenroom.cli.transcript import CallPrinter
@@ -47,8 +47,8 @@ def call(
 ) -> None:
     """Place a synthetic call: join as a real participant, speak, listen, print who said what and how long it took.
 
-    Exit codes: 0 every line was understood and answered; 1 the agent failed; 2 wrong usage; 3 nobody answered; 4 answered,
-    but not understood; 5 no connection, or the call was cut; 6 a speech provider is missing or failed here.
+    Exit codes: 0 every line was understood and answered, or heard by an agent that does not speak; 1 the agent failed, or
+    something in it raised; 2 wrong usage; 3 nobody answered; 4 not understood; 5 no connection, or the call was cut; 6 a speech provider is missing or failed here.
     """
     lines = [*(Line(text) for text in (*(say or ()), *(more or ()))), *(Line(wav=path) for path in wav or ())]
     errors = Console(stderr=True, highlight=False)
@@ -98,7 +98,7 @@ async def call_and_print(
     recognise: bool = True,
     json_lines: bool = False,
     options: CallOptions | None = None,
-    agent_failed: Awaitable[str] | None = None,
+    agent_failed: Awaitable[AgentFailure] | None = None,
 ) -> int:
     """Place the call, print it, return the exit code of `ExitCode`.
 

@@ -32,7 +32,9 @@ DEFAULT_PORT = 7880
 WORKER_STOP_TIMEOUT = 25.0
 """Seconds a worker has to stop before it is killed."""
 STOP_PATIENCE = 0.7
-"""Seconds of stopping after which is said what is waited for."""
+"""Seconds of stopping after which is said which jobs are waited for."""
+WORKER_PATIENCE = 3.0
+"""The same for a worker that has none."""
 HURRY_PATIENCE = 2.0
 """Seconds that the server has to close once the worker has been killed."""
 SAME_PRESS = 0.2
@@ -102,6 +104,11 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _how(code: int) -> str:
+    """How a process ended, by its return code: "ended with code 3", "was killed by SIGKILL"."""
+    return f"ended with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
 
 async def _says_ready(descriptor: int) -> str:
@@ -202,28 +209,35 @@ class DevSession:
                 code = await self._call(lines)
                 if once:
                     return code
-                self._console.print(
-                    f"\n[bold]Your turn:[/] open [bold]{self._server.url}[/] and talk to it. Ctrl-C stops."
-                )
-            await self._supervise()
-            return 0
+                if self._worker is not None and self._worker.returncode is None:
+                    self._say(f"\n[bold]Your turn:[/] open [bold]{self._server.url}[/] and talk to it. Ctrl-C stops.")
+            return await self._supervise(reload)
         finally:
             if watch is not None:
                 watch.cancel()
 
     # --- the call -----------------------------------------------------------------------------------------------------
     async def _call(self, lines: list[str]) -> int:
-        """Place the call. It ends at once when the agent's job fails."""
+        """Place the call. It ends at once when the agent's job fails, or something in it raises."""
+        from greenroom.agents.caller import AgentFailure
+        from greenroom.agents.caller.jobs import failure_of
         from greenroom.cli.call import call_and_print
 
         room = f"demo-{os.getpid()}"
-        failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        failed: asyncio.Future[AgentFailure] = asyncio.get_running_loop().create_future()
 
-        def job_ended(job: agent.Job) -> None:
-            if job.room.name == room and job.state.status == agent.JobStatus.JS_FAILED and not failed.done():
-                failed.set_result(job.state.error)
+        def job_changed(job: agent.Job) -> None:
+            if job.room.name == room and (failure := failure_of(job)) is not None and not failed.done():
+                failed.set_result(failure)
 
-        self._server.dispatcher.on_job_changed = job_ended
+        def worker_ended(ended: asyncio.Task[int]) -> None:
+            if not ended.cancelled() and not failed.done():
+                failed.set_result(AgentFailure(f"its worker {_how(ended.result())}", ""))
+
+        assert self._worker is not None
+        ended = asyncio.create_task(self._worker.wait(), name="worker ended")
+        ended.add_done_callback(worker_ended)
+        self._server.dispatcher.on_job_changed = job_changed
         try:
             return await call_and_print(
                 self._console,
@@ -235,6 +249,7 @@ class DevSession:
                 agent_failed=failed,
             )
         finally:
+            ended.cancel()
             self._server.dispatcher.on_job_changed = None
 
     # --- the worker ---------------------------------------------------------------------------------------------------
@@ -268,7 +283,7 @@ class DevSession:
                     (registered, ended), timeout=WORKER_READY_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
                 )
             if ended.done():
-                self._say(f"[red]{self._app} ended with code {ended.result()} before it was ready.[/]")
+                self._say(f"[red]{self._app} {_how(ended.result())} before it was ready.[/]")
                 self._worker = None
                 return False
             if not registered.done():
@@ -297,9 +312,11 @@ class DevSession:
             else:
                 worker.terminate()
             await asyncio.wait((ended,), timeout=STOP_PATIENCE)
+            if not self._open_jobs():
+                await asyncio.wait((ended,), timeout=WORKER_PATIENCE - STOP_PATIENCE)
             if not ended.done():
                 self._say(f"{self._waited_for()}; Ctrl-C{' again' if self._signal else ''} ends it now.")
-                await asyncio.wait((ended,), timeout=WORKER_STOP_TIMEOUT - STOP_PATIENCE)
+                await asyncio.wait((ended,), timeout=WORKER_STOP_TIMEOUT)
             if not ended.done():
                 self._unclean = True
                 self._kill_worker()
@@ -319,8 +336,11 @@ class DevSession:
         if job.state.worker_id == self._worker_id and job.state.status == agent.JobStatus.JS_FAILED:
             self._unclean = True
 
+    def _open_jobs(self) -> list[agent.Job]:
+        return [job for job in self._server.dispatcher.open_jobs if job.state.worker_id == self._worker_id]
+
     def _waited_for(self) -> str:
-        jobs = [job for job in self._server.dispatcher.open_jobs if job.state.worker_id == self._worker_id]
+        jobs = self._open_jobs()
         if not jobs:
             return "Waiting for the worker to end"
         names = ", ".join(f"{job.id} in room {job.room.name}" for job in jobs[:3]) + (" ..." if len(jobs) > 3 else "")
@@ -330,8 +350,8 @@ class DevSession:
             else f"Waiting for {len(jobs)} jobs to end ({names})"
         )
 
-    async def _supervise(self) -> None:
-        """Start the worker again whenever a file changes; say so when it ends by itself."""
+    async def _supervise(self, reload: bool) -> int:
+        """Start the worker again whenever a file changes; say so when it ends by itself. Without `reload` that is the end."""
         while True:
             changed = asyncio.create_task(self._changed.wait(), name="file changed")
             ended = asyncio.create_task(self._worker.wait(), name="worker ended") if self._worker else None
@@ -347,9 +367,11 @@ class DevSession:
                 if await self._start_worker():
                     self._console.print("[dim]ready[/]")
             elif self._worker is not None:
-                code = self._worker.returncode
-                self._console.print(f"[red]The worker ended with code {code}.[/] It starts again when a file changes.")
+                again = " It starts again when a file changes." if reload else ""
+                self._say(f"[red]The worker {_how(self._worker.returncode or 0)}.[/]{again}")
                 self._worker = None
+                if not reload:
+                    return EXIT_FAILED
 
     async def _watch(self) -> None:
         folder = self._app.resolve().parent

@@ -92,6 +92,9 @@ class CallPrinter:
             self._live.update(Text(""))
 
     def _turn(self, values: dict[str, Any]) -> None:
+        if values["latency_ms"] is None and not values["overlaps"]:
+            self._console.print()  # it was heard, and not answered
+            return
         if values["latency_ms"] is None:
             text = Text("no figure: the answer began before the line was over")
         else:
@@ -115,6 +118,10 @@ class CallPrinter:
             "usage": ("wrong usage", "bold red"),
         }
         said, style = words[values["result"]]
+        if "only_heard" in values:
+            who = f"{values['only_heard']}, which does not speak"
+            said = f"every line was heard by {who}" if values["result"] == "success" else said
+            said = f"heard by {who}, but not understood" if values["result"] == "not_understood" else said
         if values["result"] == "not_answered" and self._written:
             said = "answered in writing only"
         if values["result"] == "not_connected" and self._joined:

@@ -14,7 +14,29 @@ from .log import logger
 
 Event = TypeVar("Event", contravariant=True)
 
-handler_tasks = Tasks(logger)
+
+def _log(what: str, error: BaseException) -> None:
+    if not isinstance(error, SystemExit | KeyboardInterrupt):  # these leave the event loop: whoever runs it has them
+        logger.error("%s failed", what, exc_info=error)
+
+
+_report: Callable[[str, BaseException], None] = _log
+
+
+def report_handlers(report: Callable[[str, BaseException], None]) -> None:
+    """Have `report(what, error)` called with what the program's handlers raise, instead of the log. For whoever runs programs."""
+    global _report
+    _report = report
+
+
+def handler_failed(what: str, error: BaseException) -> None:
+    """For the SDK: a handler of the program's raised; `what` names it. SystemExit is raised again, unless somebody is told."""
+    if isinstance(error, SystemExit) and _report is _log:
+        raise error
+    _report(what, error)
+
+
+handler_tasks = Tasks(logger, on_error=lambda task, error: _report(task.get_name(), error))
 """Coroutines of the program's handlers, of all emitters and streams. They end by themselves: nobody else knows what they do."""
 
 
@@ -69,14 +91,18 @@ class EventEmitter(Generic[Event]):
                 result = handler.callback(*taken)
             except TypeError as error:
                 if wrong is not None:
-                    logger.exception("a handler of %r failed", event)
+                    handler_failed(f"a handler of {event!r}", error)
                 wrong = wrong or error
                 continue
-            except (Exception, asyncio.CancelledError):  # the latter from the result of something cancelled
-                logger.exception("a handler of %r failed", event)
+            except (
+                Exception,
+                asyncio.CancelledError,
+                SystemExit,
+            ) as error:  # the second from the result of something cancelled
+                handler_failed(f"a handler of {event!r}", error)
                 continue
             if inspect.iscoroutine(result):
-                handler_tasks.start(result, f"handler of {event!r}")
+                handler_tasks.start(result, f"a handler of {event!r}")
         return wrong
 
     def on(self, event: Event, callback: Callable[..., Any] | None = None) -> Callable[..., Any]:

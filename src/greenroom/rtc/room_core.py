@@ -16,6 +16,7 @@ from greenroom.tasks import Tasks
 from .data_track import DataTrackManager
 from .enums import ConnectionState, DisconnectReason
 from .errors import ConnectError
+from .event_emitter import handler_failed
 from .log import logger
 from .room_data import route_packet
 from .room_state import RoomState
@@ -246,7 +247,7 @@ class RoomCore:
         error = self._run_handlers(event, args)
         if error is not None:
             # A mistake in a handler is its author's affair, not a reason to lose other events.
-            logger.error("a handler of %r failed", event, exc_info=error)
+            handler_failed(f"a handler of {event!r}", error)
 
     def release_events(self) -> None:
         """Tell what was held."""

@@ -20,7 +20,7 @@ from .data_stream import (
     text_decoder,
 )
 from .errors import StreamError
-from .event_emitter import handler_tasks
+from .event_emitter import handler_failed, handler_tasks
 from .log import logger
 
 DEFAULT_MAX_PAYLOAD = 5_000_000_000
@@ -140,11 +140,11 @@ class StreamReceiver:
             self._open[header.stream_id] = incoming
         try:
             result = handler(reader, sender)
-        except (Exception, asyncio.CancelledError):
-            logger.exception("the stream handler of topic %r failed", header.topic)
+        except (Exception, asyncio.CancelledError, SystemExit) as error:
+            handler_failed(f"the stream handler of topic {header.topic!r}", error)
             return
         if inspect.iscoroutine(result):
-            handler_tasks.start(result, f"stream handler of topic {header.topic!r}")
+            handler_tasks.start(result, f"the stream handler of topic {header.topic!r}")
 
     def handle_chunk(self, chunk: models.DataStream.Chunk, sender: str) -> None:
         incoming = self._open.get(chunk.stream_id)

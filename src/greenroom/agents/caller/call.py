@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.agents.caller.ear import Ear
-from greenroom.agents.caller.events import CallEvent, CallResult, ExitCode, TurnResult
+from greenroom.agents.caller.events import AgentFailure, CallEvent, CallResult, ExitCode, TurnResult
 from greenroom.agents.caller.script import Line, UnreadableRecording, Utterance, agreement, load_wav, speak
-from greenroom.agents.conversation.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
+from greenroom.agents.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
 from greenroom.agents.conversation.chat import CHAT_TOPIC
 from greenroom.agents.conversation.presence import STATE_ATTRIBUTE, TURN_TOPIC
 from greenroom.agents.speech.protocols import STT, TTS, ProviderError
@@ -34,6 +34,8 @@ VOICE_PATIENCE = 4.0
 """Seconds that an agent gets to publish a voice; one without is spoken to all the same."""
 STATE_PATIENCE = 0.5
 """Seconds that an agent with a voice gets to say in what state it is: the two travel on different paths."""
+HEARD_PATIENCE = 2.0
+"""Seconds that an agent without a voice gets to raise one, after the line and its captions: then it only listens."""
 MAX_CHAT_CHARACTERS = 4_000
 """Shown of a written message."""
 JOB_END_TIMEOUT = 3.0
@@ -67,11 +69,12 @@ class Call:
         stt: STT | None,
         on_event: Callable[[CallEvent], None],
         options: CallOptions | None = None,
-        agent_failed: Awaitable[str] | None = None,
+        agent_failed: Awaitable[AgentFailure] | None = None,
     ) -> None:
         """`stt`: recognises what the agent says; None: its captions only.
 
-        `agent_failed`: gives the error of the agent's job when that fails, which ends the call. It is cancelled at the end.
+        `agent_failed`: gives what an agent's job failed with, or what was raised in it, which ends the call. It is cancelled at
+        the end.
         """
         from greenroom import rtc
 
@@ -85,10 +88,12 @@ class Call:
         self._agent_changed = asyncio.Event()
         self._over: asyncio.Future[_Stop] = asyncio.get_running_loop().create_future()
         self._agent_failed = agent_failed
-        self._failure: asyncio.Future[str] | None = None
+        self._failure: asyncio.Future[AgentFailure] | None = None
         self._began = time.monotonic()
         self._turn: TurnResult | None = None
         self._captions: dict[str, str] = {}
+        self._captioned_at = 0.0
+        """When the last caption of the caller's speech came."""
         self._heard: list[str] = []
         self._written = False
         self._texts_changed = asyncio.Event()
@@ -114,7 +119,10 @@ class Call:
             await self._close()
         if result.exit_code is ExitCode.SUCCESS and not all(map(self._understood, result.turns)):
             result.exit_code = ExitCode.NOT_UNDERSTOOD
-        self._emit("end", values={"exit_code": int(result.exit_code), "result": result.exit_code.name.lower()})
+        values = {"exit_code": int(result.exit_code), "result": result.exit_code.name.lower()}
+        if any(turn.only_heard for turn in result.turns):
+            values["only_heard"] = self._agent.identity
+        self._emit("end", values=values)
         return result
 
     async def _run(self, result: CallResult) -> None:
@@ -132,7 +140,7 @@ class Call:
             turn = TurnResult(str(line))
             result.turns.append(turn)
             await self._take_turn(turn, utterance)
-            if not turn.answered:
+            if not turn.answered and not turn.only_heard:
                 why = "; it answers in writing" if self._written else ""
                 raise _Stop(ExitCode.NOT_ANSWERED, f"no spoken answer within {self._options.answer_timeout:g} s{why}")
 
@@ -141,8 +149,8 @@ class Call:
         if self._failure is not None:
             if stop.agent_left:
                 await asyncio.wait((self._failure,), timeout=JOB_END_TIMEOUT)
-            if (error := _result(self._failure)) is not None:
-                return ExitCode.AGENT_FAILED, f"the agent failed: {error}"
+            if (failure := _result(self._failure)) is not None:
+                return ExitCode.AGENT_FAILED, f"the agent failed: {failure.error}"
         return stop.code, str(stop)
 
     # --- joining ------------------------------------------------------------------------------------------------------
@@ -178,11 +186,11 @@ class Call:
         await self._room.local_participant.publish_track(track, options)
         return source
 
-    def _find_agent(self) -> Any:
+    def _agents(self, but: str = "") -> list[Any]:
         from greenroom import rtc
 
         kind = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
-        return next((p for p in self._room.remote_participants.values() if p.kind == kind), None)
+        return [p for p in self._room.remote_participants.values() if p.kind == kind and p.identity != but]
 
     async def _wait_for_agent(self) -> None:
         """Publish the microphone, then wait until an agent is there with a voice and says (if it says) that it listens."""
@@ -200,7 +208,7 @@ class Call:
         self._emit("agent", values={"identity": identity, "listens": listens, "ms": self._ms(self._began)})
 
     def _agent_ready(self) -> bool:
-        if (agent := self._find_agent()) is not self._agent:
+        if (agent := next(iter(self._agents()), None)) is not self._agent:
             self._agent, self._agent_seen = agent, time.monotonic()
         if self._agent is None:
             return False
@@ -233,15 +241,16 @@ class Call:
         await self._microphone(utterance.sample_rate)
         self._emit("say", turn.said)
         ended_at = await self._play(utterance)
-        answered_at = await self._wait_first(self._wait_audible(ended_at))
-        if answered_at is None:
+        answered_at = await self._wait_first(self._wait_audible(turn, ended_at))
+        if answered_at is not None:
+            assert self._ear is not None
+            turn.overlaps = self._ear.overlaps
+            if not turn.overlaps:
+                turn.latency_ms = self._ms(ended_at, answered_at)
+            await self._wait_answer_over()
+            await self._wait_texts(turn)
+        elif not turn.only_heard:
             return
-        assert self._ear is not None
-        turn.overlaps = self._ear.overlaps
-        if not turn.overlaps:
-            turn.latency_ms = self._ms(ended_at, answered_at)
-        await self._wait_answer_over()
-        await self._wait_texts(turn)
         turn.answer, turn.heard = " ".join(self._captions.values()), " ".join(self._heard)
         if turn.captioned and utterance.line.text:
             turn.agreement = agreement(utterance.line.text, turn.understood)
@@ -284,10 +293,14 @@ class Call:
         ended_at = max(began + lead, played - (utterance.duration - utterance.speech_end))
         return ended_at
 
-    async def _wait_audible(self, since: float) -> float | None:
-        """When the first sound after `since` was heard, or None."""
+    async def _wait_audible(self, turn: TurnResult, since: float) -> float | None:
+        """When the first sound after `since` was heard, or None: at the latest, and for an agent that only listens."""
         deadline = since + self._options.answer_timeout
         while self._ear is None:
+            heard = turn.understood and not self._captions and STATE_ATTRIBUTE not in self._agent.attributes
+            if heard and time.monotonic() >= max(since, self._captioned_at) + HEARD_PATIENCE:
+                turn.only_heard = True
+                return None
             self._agent_changed.clear()
             await self._wait(self._agent_changed, min(0.25, deadline - time.monotonic()))
             if time.monotonic() >= deadline:
@@ -343,10 +356,10 @@ class Call:
             why = f"the agent {participant.identity} left the call"
             self._end(_Stop(ExitCode.NOT_CONNECTED, why, agent_left=True))
 
-    def _on_failure(self, failure: asyncio.Future[str]) -> None:
+    def _on_failure(self, future: asyncio.Future[AgentFailure]) -> None:
         # Another agent that is there may still answer.
-        if (error := _result(failure)) is not None and self._find_agent() is None:
-            self._end(_Stop(ExitCode.AGENT_FAILED, f"the agent failed: {error}"))
+        if (failure := _result(future)) is not None and not self._agents(but=failure.identity):
+            self._end(_Stop(ExitCode.AGENT_FAILED, f"the agent failed: {failure.error}"))
 
     def _on_heard(self, event: TranscriptionEvent) -> None:
         if event.type is EventType.FINAL:
@@ -362,6 +375,7 @@ class Call:
         mine = identity == self._room.local_participant.identity
         if mine and self._turn is not None:
             self._turn.captioned = True
+            self._captioned_at = time.monotonic()
         kind, segment, text = ("understood" if mine else "caption"), reader.info.attributes.get(SEGMENT, ""), ""
         async for piece in reader:
             text += piece
@@ -451,7 +465,7 @@ def _text_lost(_task: asyncio.Task[Any], error: BaseException) -> None:
     logger.warning("a text did not arrive: %s", error)
 
 
-def _result(failure: asyncio.Future[str]) -> str | None:
+def _result(failure: asyncio.Future[AgentFailure]) -> AgentFailure | None:
     if not failure.done() or failure.cancelled():
         return None
     if (error := failure.exception()) is not None:

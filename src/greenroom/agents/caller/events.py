@@ -6,22 +6,29 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CallEvent", "CallResult", "ExitCode", "TurnResult"]
+__all__ = ["AgentFailure", "CallEvent", "CallResult", "ExitCode", "TurnResult"]
 
 
 class ExitCode(enum.IntEnum):
     SUCCESS = 0
     AGENT_FAILED = 1
-    """The agent's job ended with an error."""
+    """The agent's job ended with an error, or something in it raised."""
     USAGE = 2
     NOT_ANSWERED = 3
-    """No agent came, or a line was followed by silence."""
+    """No agent came, or a line was followed by silence of an agent that should speak."""
     NOT_UNDERSTOOD = 4
-    """Every line was answered, but what the agent understood was something else."""
+    """Every line was answered, or heard by an agent that does not speak, but what the agent understood was something else."""
     NOT_CONNECTED = 5
     """The server could not be reached, refused the token, or ended the call."""
     NO_SPEECH = 6
     """A speech provider is missing or failed on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFailure:
+    error: str
+    identity: str
+    """Of the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,8 @@ class CallEvent:
     - `caption`: what the agent says it says. `heard`: what the caller's own recogniser makes of the agent's audio.
     - `agent`: one is there; `values["listens"]` is None when it does not say whether it listens. `chat`: it, or somebody
       else (`values["identity"]`), writes.
-    - `turn`: a line is over; `values` has the latencies in ms. `end`: the call is over; `values["exit_code"]`.
+    - `turn`: a line is over; `values` has the latencies in ms. `end`: the call is over; `values["exit_code"]`, and in
+      `values["only_heard"]` whether the agent, named there, heard and does not speak.
     """
 
     kind: str
@@ -65,6 +73,8 @@ class TurnResult:
     answer, and for one that overlaps the speech: such a figure would mean nothing."""
     overlaps: bool = False
     """The answer began before the line was over."""
+    only_heard: bool = False
+    """The agent published captions of the line, and does not speak: it has no voice and no state."""
     agent_ms: dict[str, int] = field(default_factory=dict)
     """The agent's own waterfall, when it reports one."""
     agreement: float | None = None

@@ -8,9 +8,10 @@ import logging
 import aiohttp
 from livekit.protocol import agent
 
+from greenroom.agents.caller.events import AgentFailure
 from greenroom.api import LiveKitAPI, ServerError
 
-__all__ = ["job_failure"]
+__all__ = ["failure_of", "job_failure"]
 
 logger = logging.getLogger("greenroom.call")
 
@@ -18,24 +19,33 @@ LOOK_EVERY = 0.5
 """Seconds between questions to the server."""
 
 
-async def job_failure(url: str, api_key: str, api_secret: str, room: str, *, new_room: bool) -> str:
-    """Wait until a job of `room` fails; returns its error. Jobs that had failed before the first look do not count.
+def failure_of(job: agent.Job) -> AgentFailure | None:
+    """What it failed with, or what was raised in it while it goes on."""
+    state = job.state
+    if state.status == agent.JS_FAILED or (state.status == agent.JS_RUNNING and state.error):
+        return AgentFailure(state.error, state.participant_identity)
+    return None
+
+
+async def job_failure(url: str, api_key: str, api_secret: str, room: str, *, new_room: bool) -> AgentFailure:
+    """Wait for the failure of a job of `room` (`failure_of`). What had failed before the first look does not count.
 
     `new_room`: there cannot be any. A server that does not answer, or does not tell, is asked again.
     """
     async with LiveKitAPI(url, api_key, api_secret) as api:
-        before: set[str] | None = set() if new_room else None
+        before: dict[str, AgentFailure] | None = {} if new_room else None
         while True:
-            failed = await _failed_jobs(api, room)
+            failures = await _failures(api, room)
             if before is None:
-                before = set(failed)
-            for job_id, error in failed.items():
-                if job_id not in before:
-                    return error
+                before = failures
+            for job_id, failure in failures.items():
+                if failure != before.get(job_id):
+                    return failure
             await asyncio.sleep(LOOK_EVERY)
 
 
-async def _failed_jobs(api: LiveKitAPI, room: str) -> dict[str, str]:
+async def _failures(api: LiveKitAPI, room: str) -> dict[str, AgentFailure]:
+    """By job id."""
     try:
         dispatches = await api.agent_dispatch.list_dispatch(room)
     except (ServerError, aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -43,4 +53,4 @@ async def _failed_jobs(api: LiveKitAPI, room: str) -> dict[str, str]:
         logger.debug("the server does not tell about jobs in %s: %s", room, error)
         return {}
     jobs = (job for dispatch in dispatches for job in dispatch.state.jobs)
-    return {job.id: job.state.error for job in jobs if job.state.status == agent.JS_FAILED}
+    return {job.id: failure for job in jobs if (failure := failure_of(job)) is not None}

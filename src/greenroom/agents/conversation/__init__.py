@@ -1,6 +1,6 @@
 """The conversation engine: turns, voice, captions, interruptions."""
 
-from greenroom.agents.conversation.captions import Captions
+from greenroom.agents.captions import Captions
 from greenroom.agents.conversation.engine import AgentState, Conversation, ConversationOptions, load_models
 from greenroom.agents.conversation.turn import Stage, Turn, TurnState
 

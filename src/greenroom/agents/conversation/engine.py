@@ -132,7 +132,9 @@ class Conversation:
         def on_event(event: TranscriptionEvent) -> None:
             self._on_speech(event, participant.identity, sid, transcriber)
 
-        transcriber = Transcriber(track, on_event, stt=self._stt, vad=self._vad, endpointing=self._endpointing)
+        transcriber = Transcriber(
+            track, on_event, stt=self._stt, vad=self._vad, endpointing=self._endpointing, captions=False
+        )
         self._transcribers[sid] = transcriber
         self._tasks.start(self._follow(sid, transcriber.start()), "listen")
         self._settle()

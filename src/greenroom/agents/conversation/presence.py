@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from greenroom.agents.conversation.captions import AgentCaption, Captions
+from greenroom.agents.captions import AgentCaption, Captions
 from greenroom.agents.conversation.options import AgentState
 from greenroom.agents.conversation.playout import AudioSink, Playout
 from greenroom.agents.conversation.turn import Turn

@@ -30,6 +30,11 @@ def die_with_parent(number: int = signal.SIGKILL, *, parent: int = 0) -> None:
         os.kill(os.getpid(), number)
 
 
+def outlive_parent() -> None:
+    """Undo `die_with_parent`."""
+    die_with_parent(0)
+
+
 def obey_parent() -> None:
     """End with the process that asked for it by `PARENT`, if any did."""
     parent = os.environ.pop(PARENT, "")

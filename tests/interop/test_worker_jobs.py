@@ -157,6 +157,30 @@ async def test_a_named_worker_runs_by_explicit_dispatch_only_and_may_choose_its_
     assert not room_server.manager.get_room("quiet").participants
 
 
+async def test_a_job_that_keeps_all_of_python_from_running_does_not_outlive_its_worker_for_long(
+    tmp_path, api, start_worker
+):
+    worker = await start_worker(
+        app(
+            tmp_path,
+            """
+            import ctypes
+
+            async def entrypoint(ctx):
+                print(f"in process {os.getpid()}.", flush=True)
+                ctypes.PyDLL(None).sleep(90)  # holds the interpreter's lock
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, shutdown_process_timeout=0))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="held"))
+    job = int((await until(lambda: re.search(r"in process (\d+)\.", worker.text), "the job is held up")).group(1))
+    worker.process.kill()
+    await until(lambda: not Path(f"/proc/{job}").exists(), "the job's process has ended", 30)
+
+
 async def test_a_worker_says_what_it_waits_for_and_a_second_signal_does_not_wait(tmp_path, api, start_worker):
     worker = await start_worker(
         app(

@@ -164,7 +164,7 @@ async def test_a_worker_that_drains_comes_back_to_tell_the_end(tmp_path, room_se
         caller = Caller()
         await caller.call(room_server, "drain")
         worker.process.send_signal(signal.SIGTERM)
-        await until(lambda: "waiting for 1 running job" in worker.text, "it drains")
+        await until(lambda: "waiting for the job AJ_" in worker.text, "it drains")
         gate.cut()
         await until(lambda: worker.text.count("registered as") == 2, "the worker registers again")
         await caller.bye(room_server, "drain")

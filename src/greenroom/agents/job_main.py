@@ -63,6 +63,11 @@ def decode_job(message: Message) -> RunningJob:
     )
 
 
+def limit_without_worker(options: WorkerOptions) -> float:
+    """Seconds a job process has to end after its worker is gone."""
+    return 2 * (options.shutdown_process_timeout + ENTRYPOINT_GRACE)
+
+
 def main(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> int:
     """Run in the forked process. Returns its exit code: 0 unless the process itself is broken."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -73,9 +78,8 @@ def main(sock: socket.socket, options: WorkerOptions, process: JobProcess) -> in
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     except ImportError:
         runner = asyncio.Runner()
-    limit = 2 * (options.shutdown_process_timeout + ENTRYPOINT_GRACE)
     with runner:
-        watch = (os.dup(sock.fileno()), runner.get_loop(), limit)
+        watch = (os.dup(sock.fileno()), runner.get_loop(), limit_without_worker(options))
         threading.Thread(target=_end_without_worker, args=watch, daemon=True).start()
         jobs: list[JobContext] = []
         serving = runner.get_loop().create_task(_serve(sock, options, process, jobs.append), name="job process")

@@ -83,7 +83,9 @@ class ProcessPool:
         self._options = options
         self._on_ended = on_ended
         self._on_raised = on_raised
-        self._image_pid, self._control = warm.start(options, job_main.main)
+        self._image_pid, self._control = warm.start(
+            options, job_main.main, job_main.limit_without_worker(options) + IMAGE_EXIT_TIMEOUT
+        )
         self._control.setblocking(False)
         self._numbers = 0
         self._handles: dict[int, JobHandle] = {}

@@ -24,12 +24,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from greenroom.processes import die_with_parent
+from greenroom.processes import die_with_parent, outlive_parent
 
 from .job import JobProcess
 from .options import WorkerOptions
@@ -41,9 +42,11 @@ DATAGRAM = 65536
 
 
 def start(
-    options: WorkerOptions, job_main: Callable[[socket.socket, WorkerOptions, JobProcess], int]
+    options: WorkerOptions, job_main: Callable[[socket.socket, WorkerOptions, JobProcess], int], job_limit: float
 ) -> tuple[int, socket.socket]:
     """Fork the warm image. Returns its pid and the worker's end of the control socket.
+
+    `job_limit`: seconds that a job process may go on without its worker before it is killed.
 
     Must be called before the process has threads or an event loop.
     """
@@ -59,7 +62,7 @@ def start(
     mine.close()
     code = 1
     try:
-        _serve(theirs, options, job_main)
+        _serve(theirs, options, job_main, job_limit)
         code = 0
     except Exception:
         traceback.print_exc()
@@ -67,7 +70,7 @@ def start(
         os._exit(code)
 
 
-def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..., int]) -> None:
+def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..., int], job_limit: float) -> None:
     # The terminal sends Ctrl-C to the whole group; the worker decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -94,6 +97,8 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
     gc.collect()
     gc.freeze()
     _tell(control, {"op": "warm"})
+    # From here on the control socket is listened to, and somebody has to see the jobs' end when the worker is gone.
+    outlive_parent()
 
     children: dict[int, tuple[int, int]] = {}  # pidfd -> (id, pid)
     poll = select.poll()
@@ -112,7 +117,8 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
             except ConnectionError:  # it went without reading what was told last
                 data = b""
             if not data:
-                return  # the worker is gone: job processes notice it by their own channels
+                _await_end(children, job_limit)
+                return
             child = json.loads(data)["id"]
             pid = os.fork()
             if pid == 0:
@@ -125,6 +131,17 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
             children[pidfd] = (child, pid)
             poll.register(pidfd, select.POLLIN)
             _tell(control, {"op": "forked", "id": child, "pid": pid}, pidfd)
+
+
+def _await_end(children: dict[int, tuple[int, int]], seconds: float) -> None:
+    """The worker is gone. Job processes notice it by their own channels, but for one whose code keeps all of Python from
+    running: it is killed in the end."""
+    deadline = time.monotonic() + seconds
+    while children and (left := deadline - time.monotonic()) > 0:
+        for pidfd in select.select(list(children), (), (), left)[0]:
+            os.waitpid(children.pop(pidfd)[1], 0)
+    for pidfd in children:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def _threads() -> int:

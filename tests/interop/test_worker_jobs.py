@@ -8,6 +8,7 @@ import signal
 import textwrap
 from pathlib import Path
 
+import pytest
 from livekit.protocol import agent
 from livekit.protocol.agent_dispatch import CreateAgentDispatchRequest
 from livekit.protocol.room import CreateRoomRequest, DeleteRoomRequest
@@ -223,23 +224,52 @@ async def test_a_worker_with_wrong_keys_says_so_and_exits_1(tmp_path, room_serve
     assert "Traceback" not in worker.text
 
 
-async def test_a_failing_prewarm_ends_the_worker_with_its_text(tmp_path, start_worker):
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("raise OSError('model file is gone')", "OSError: model file is gone"),
+        ("raise SystemExit('model file is gone')", "SystemExit: model file is gone"),
+    ],
+)
+async def test_a_failing_prewarm_ends_the_worker_with_its_text(tmp_path, start_worker, does, said):
     path = app(
         tmp_path,
         """
         async def entrypoint(ctx): ...
 
         def prewarm(proc):
-            raise OSError("model file is gone")
+            DOES
 
         if __name__ == "__main__":
             cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, prewarm_fnc=prewarm))
-        """,
+        """.replace("DOES", does),
     )
     worker = await start_worker(path, "start", wait=False)
     assert await worker.process.wait() == 1
     await worker.stop()
-    assert "prewarm_fnc failed: OSError: model file is gone" in worker.text
+    assert f"prewarm_fnc failed: {said}" in worker.text
+
+
+async def test_sys_exit_in_request_fnc_refuses_the_job_and_the_worker_goes_on(tmp_path, api, start_worker):
+    worker = await start_worker(
+        app(
+            tmp_path,
+            """
+            async def entrypoint(ctx): ...
+
+            async def request(req):
+                raise SystemExit("not today")
+
+            if __name__ == "__main__":
+                cli.run_app(WorkerOptions(entrypoint_fnc=entrypoint, request_fnc=request))
+            """,
+        )
+    )
+    await api.room.create_room(CreateRoomRequest(name="refused"))
+    await until(lambda: "SystemExit: not today" in worker.text, "it is said")
+    assert "is refused" in worker.text and worker.process.returncode is None
+    frames = [line for line in worker.text.splitlines() if line.startswith("  File")]
+    assert len(frames) == 1 and "app.py" in frames[0], "the user's frames only"
 
 
 async def test_a_file_with_only_an_agent_class_is_served(tmp_path, room_server, api, start_worker):

@@ -81,7 +81,7 @@ def _serve(control: socket.socket, options: WorkerOptions, job_main: Callable[..
         _load_code()
         before = _threads()
         options.prewarm_fnc(process)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         from .speech.protocols import ProviderError
 
         if isinstance(error, ProviderError):  # it says in a sentence what is missing on this machine

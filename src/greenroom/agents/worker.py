@@ -272,7 +272,7 @@ class Worker:
         self._reserved += 1
         try:
             try:
-                await asyncio.wait_for(self._options.request_fnc(request), ANSWER_TIMEOUT)
+                await asyncio.wait_for(self._request(request), ANSWER_TIMEOUT)
             except Exception as error:
                 logger.error("request_fnc failed; the job %s is refused:\n%s", job.id, users_traceback(error))
             accepted = request.answer
@@ -313,6 +313,13 @@ class Worker:
             self._launching.pop(job.id, None)
             self._reserved -= 1
             self._changed.set()
+
+    async def _request(self, request: JobRequest) -> None:
+        try:
+            await self._options.request_fnc(request)
+        except SystemExit as error:  # it would take the worker along, and with it the jobs of others
+            request.answer = None
+            logger.error("request_fnc failed; the job %s is refused:\n%s", request.id, users_traceback(error))
 
     async def _launch(self, running: RunningJob) -> None:
         job_id = running.job.id
@@ -364,7 +371,7 @@ class Worker:
         takes_worker = len(inspect.signature(self._options.load_fnc).parameters) > 0
         try:
             return float(self._options.load_fnc(self) if takes_worker else self._options.load_fnc())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # A worker that cannot tell how busy it is must not be given more, and must not vanish either.
             logger.error("load_fnc failed; the worker counts as full:\n%s", users_traceback(error))
             return 1.0

@@ -345,8 +345,10 @@ async def test_candidates_that_come_by_themselves():
         lines = offer.splitlines()
         candidates = [line[2:] for line in lines if line.startswith("a=candidate:")]
         assert candidates, "an offer has all candidates of this side"
-        for candidate in [*candidates, "candidate:1 1 tcp 1 127.0.0.1 9 typ host", "rubbish", "", None]:
+        for candidate in [*candidates, "candidate:1 1 tcp 1 127.0.0.1 9 typ host", "", None]:
             await ben.pc.add_ice_candidate(candidate)
+        with pytest.raises(ValueError, match="'rubbish' is no candidate"):
+            await ben.pc.add_ice_candidate("rubbish")
         for number in range(200):
             await ben.pc.add_ice_candidate(f"candidate:{number} 1 udp 1 192.0.2.1 9 typ host")
         bare = "\r\n".join(line for line in lines if not line.startswith("a=candidate:")) + "\r\n"

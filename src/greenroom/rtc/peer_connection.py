@@ -398,13 +398,18 @@ class PeerConnection(EventEmitter[PeerConnectionEvent]):
         self._ask()
 
     async def add_ice_candidate(self, candidate: str | None) -> None:
-        """A candidate of the other side, `candidate:...`; None or "" is the end of candidates, which nothing waits for.
+        """A candidate of the other side, `candidate:...`; None, "" or "end-of-candidates" is their end, which nothing waits for.
 
         Those that come before a description wait for it, a hundred at most. What cannot be used (TCP, an mDNS name) is left
         out; the other side's checks are answered all the same.
+
+        Raises:
+            ValueError: it is no candidate. The sentence says what is wrong with it.
         """
         self._check_open()
-        if candidate and not self._peer.add_candidate(candidate):
+        if candidate is None or not sdp.check_candidate(candidate):
+            return
+        if not self._call(self._peer.add_candidate, candidate):
             logger.warning("dropped a candidate: too many came before the description")
 
     @staticmethod

@@ -124,6 +124,16 @@ class NativePeer:
         done, _ = await asyncio.wait([waiter], timeout=timeout)
         return bool(done)
 
+    # --- calling ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        """A native call; what does not fit the state of the connection is a ConnectError."""
+        try:
+            return function(*arguments)
+        except RuntimeError as error:
+            raise ConnectError(str(error)) from None
+
     # --- the rest --------------------------------------------------------------------------------------------------
 
     def described(self) -> None:

@@ -359,6 +359,22 @@ async def test_candidates_that_come_by_themselves():
         await asyncio.gather(ann.pc.wait_connected(), ben.pc.wait_connected())
 
 
+async def test_who_waits_for_room_on_a_channel_learns_of_a_goodbye():
+    async with Side("ann") as ann, Side("ben") as ben:
+        chat = ann.pc.create_data_channel("chat")
+        await connect(ann, ben)
+        await chat.wait_open()
+        sending = [asyncio.create_task(chat.send(bytes(200_000), timeout=60)) for _ in range(20)]
+        draining = asyncio.create_task(chat.wait_drained(60))
+        await asyncio.sleep(0)
+        assert not all(task.done() for task in sending), "more than the buffer takes"
+        await ben.pc.aclose()
+        done, waiting = await asyncio.wait([*sending, draining], timeout=10)
+        assert not waiting
+        assert all(isinstance(task.exception(), rtc.ConnectError | None) for task in done)
+        assert "was closed" in str(draining.exception()) and "was closed" in str(sending[-1].exception())
+
+
 async def test_a_goodbye_and_a_second_close():
     async with Side("ann") as ann, Side("ben") as ben:
         ann.pc.add_track(ann.tone(400))

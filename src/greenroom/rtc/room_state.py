@@ -250,9 +250,10 @@ class RoomState:
                 room.emit("track_muted" if track.muted else "track_unmuted", participant.view, known.view)
 
     def _new_publication(self, participant: RemoteParticipantCore, info: models.TrackInfo) -> RemotePublicationCore:
-        publication = RemotePublicationCore(info, participant.sid, self._room.session)
+        subscriptions = self._room.subscriptions
+        publication = RemotePublicationCore(info, participant.sid, self._room.session, subscriptions.subscribe_known)
         participant.publications[info.sid] = publication
-        self._room.subscriptions.restore_choice(participant, publication)
+        subscriptions.restore_choice(participant, publication)
         return publication
 
     def _unpublish(self, participant: RemoteParticipantCore, publication: RemotePublicationCore) -> None:

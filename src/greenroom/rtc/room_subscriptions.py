@@ -37,9 +37,12 @@ class RoomSubscriptions:
         for mid, sid in before.items():
             if track_by_mid.get(mid) != sid:
                 participant, publication = self.find(sid)
-                if participant is not None and publication is not None and publication.track is not None:
-                    if publication.track.transport is transport and publication.track.mid == mid:
-                        self.unsubscribe(participant, publication)
+                if participant is None or publication is None:
+                    continue
+                publication.end_refusal()
+                track = publication.track
+                if track is not None and track.transport is transport and track.mid == mid:
+                    self.unsubscribe(participant, publication)
         self.subscribe_known()
 
     def find(self, sid: str) -> tuple[RemoteParticipantCore | None, RemotePublicationCore | None]:
@@ -54,7 +57,9 @@ class RoomSubscriptions:
         for transport, track_by_mid in self._sections.items():
             for mid, sid in track_by_mid.items():
                 participant, publication = self.find(sid)
-                if participant is not None and publication is not None and publication.track is None:
+                if participant is None or publication is None or publication.track is not None:
+                    continue
+                if not publication.refused:
                     self._subscribe(transport, mid, participant, publication)
 
     def _subscribe(

@@ -81,7 +81,7 @@ async def _accuracy(name: str, stt: STT, audio: list[tuple[bytes, list[str]]]) -
                 say(f"{name}: {error}")
                 heard = []
                 unanswered += 1
-            wrong += _errors(said, heard)
+            wrong += word_errors(said, heard)
             words += len(said)
             seconds += len(pcm) / 2 / RATE
     took = time.monotonic() - began
@@ -164,7 +164,8 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def _errors(said: list[str], heard: list[str]) -> int:
+def word_errors(said: list[str], heard: list[str]) -> int:
+    """How many words are wrong, missing or too many."""
     row = list(range(len(heard) + 1))
     for i, word in enumerate(said, 1):
         before, row[0] = row[:], i

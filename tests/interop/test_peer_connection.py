@@ -345,8 +345,10 @@ async def test_candidates_that_come_by_themselves():
         lines = offer.splitlines()
         candidates = [line[2:] for line in lines if line.startswith("a=candidate:")]
         assert candidates, "an offer has all candidates of this side"
-        for candidate in [*candidates, "candidate:1 1 tcp 1 127.0.0.1 9 typ host", "rubbish", "", None]:
+        for candidate in [*candidates, "candidate:1 1 tcp 1 127.0.0.1 9 typ host", "", None]:
             await ben.pc.add_ice_candidate(candidate)
+        with pytest.raises(ValueError, match="'rubbish' is no candidate"):
+            await ben.pc.add_ice_candidate("rubbish")
         for number in range(200):
             await ben.pc.add_ice_candidate(f"candidate:{number} 1 udp 1 192.0.2.1 9 typ host")
         bare = "\r\n".join(line for line in lines if not line.startswith("a=candidate:")) + "\r\n"
@@ -355,6 +357,22 @@ async def test_candidates_that_come_by_themselves():
             "\r\n".join(li for li in answer.splitlines() if not li.startswith("a=candidate:")) + "\r\n"
         )
         await asyncio.gather(ann.pc.wait_connected(), ben.pc.wait_connected())
+
+
+async def test_who_waits_for_room_on_a_channel_learns_of_a_goodbye():
+    async with Side("ann") as ann, Side("ben") as ben:
+        chat = ann.pc.create_data_channel("chat")
+        await connect(ann, ben)
+        await chat.wait_open()
+        sending = [asyncio.create_task(chat.send(bytes(200_000), timeout=60)) for _ in range(20)]
+        draining = asyncio.create_task(chat.wait_drained(60))
+        await asyncio.sleep(0)
+        assert not all(task.done() for task in sending), "more than the buffer takes"
+        await ben.pc.aclose()
+        done, waiting = await asyncio.wait([*sending, draining], timeout=10)
+        assert not waiting
+        assert all(isinstance(task.exception(), rtc.ConnectError | None) for task in done)
+        assert "was closed" in str(draining.exception()) and "was closed" in str(sending[-1].exception())
 
 
 async def test_a_goodbye_and_a_second_close():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from livekit.protocol import models, room as room_service
 
 from greenroom import rtc
 from greenroom.api import LiveKitAPI
+from greenroom.rtc.transport import track_sids
 from greenroom.server.app import RoomServer
 from tests.conftest import token, until
 
@@ -44,6 +46,43 @@ async def test_statistics(room_server: RoomServer) -> None:
             assert sent[0].outbound_rtp.sent.packets_sent > 0
     with pytest.raises(RuntimeError, match="isn't connected"):
         await bob.room.get_rtc_stats()
+
+
+@pytest.mark.parametrize("insists", [False, True], ids=["bob thinks better of it", "the server insists"])
+@pytest.mark.parametrize("dual", [False, True], ids=["single", "dual"])
+async def test_a_track_that_was_switched_off_before_it_came_does_not_come(
+    room_server: RoomServer, monkeypatch: pytest.MonkeyPatch, dual: bool, insists: bool
+) -> None:
+    monkeypatch.setattr("greenroom.rtc.track_publication.REFUSAL", 1.0 if insists else 100.0)
+    async with in_room(room_server, GREENROOM, GREENROOM, dual=dual) as (alice, bob):
+        session = bob.room._core.session
+        send = session.send
+
+        def slow(request: Any) -> None:
+            """The server does not learn of bob's choices."""
+            if request.WhichOneof("message") != "subscription":
+                send(request)
+
+        monkeypatch.setattr(session, "send", slow)
+        bob.room.on("track_published", lambda publication, participant: publication.set_subscribed(False))
+        published, task = await alice.publish_tone(440)
+        async with feeding(task):
+            transport = session.subscriber if dual else session.publisher
+
+            def sent() -> set[str]:
+                theirs = transport.remote_description
+                return {*theirs.mid_to_track_id.values(), *track_sids(theirs.sdp).values()} if theirs else set()
+
+            await until(lambda: published.sid in sent(), "the server sends it all the same")
+            publication = bob.room.remote_participants["alice"].track_publications[published.sid]
+            if not insists:
+                assert not publication.subscribed and not bob.events("track_subscribed")
+                # The server has nothing to change.
+                publication.set_subscribed(True)
+                assert not publication.subscribed, "a handler does not run while somebody else decides"
+            track, *_ = await bob.seen("track_subscribed")
+            assert abs(dominant_frequency(await listen(bob, track)) - 440) < 5
+        assert not bob.events("track_unsubscribed")
 
 
 async def test_refusals_are_errors(room_server: RoomServer) -> None:

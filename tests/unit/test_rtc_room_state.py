@@ -52,7 +52,8 @@ class Watched:
 
     def tracks(self, **by_mid: str) -> list[str]:
         self.seen.clear()
-        self.room._core.state.set_tracks(self.transport, {mid[1:]: sid for mid, sid in by_mid.items()})  # type: ignore[arg-type]
+        sections = {mid[1:]: sid for mid, sid in by_mid.items()}
+        self.room._core.subscriptions.set_tracks(self.transport, sections)  # type: ignore[arg-type]
         return [event for event, *_ in self.seen]
 
 

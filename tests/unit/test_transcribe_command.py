@@ -1,4 +1,5 @@
-"""`greenroom transcribe`: recordings of any kind to text with times; files that cannot be read; nothing installed."""
+"""`greenroom transcribe`: recordings of any kind to text with times; files that cannot be read; what listens instead of
+Whisper; a recording out of a pipe."""
 
 from __future__ import annotations
 
@@ -33,14 +34,11 @@ def write(path: Path, samples: np.ndarray, width: int = 2, channels: int = 1, ra
     return path
 
 
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "greenroom", "transcribe", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env=os.environ | environment,
-    )
+def run(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
+    """`stdin` comes through a pipe."""
+    command = [sys.executable, "-m", "greenroom", "transcribe", *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=100, env=os.environ | environment)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @pytest.mark.quiet
@@ -79,8 +77,30 @@ def test_samples_of_every_width_are_the_same_utterance(tmp_path, width: int):
     assert 1.2 < len(heard) / 16_000 < 2.9
 
 
+def test_without_models_the_small_recogniser_of_calls_writes_it_down(tmp_path):
+    pytest.importorskip("pocketsphinx")
+    said = np.concatenate([np.zeros(16_000, np.float32), say("what time is it"), np.zeros(16_000, np.float32)])
+    recording = bytearray(write(tmp_path / "said.wav", said, rate=48_000).read_bytes())
+    # As programs write it that do not know yet how long it will be.
+    recording[4:8] = recording[40:44] = b"\xff" * 4
+    silent = write(tmp_path / "silent.wav", np.zeros(16_000, np.float32))
+    done = run("--json", "-", silent, stdin=bytes(recording), GREENROOM_MODELS="none", GREENROOM_STT="")
+    assert done.returncode == 0, done.stderr
+    (line,) = map(json.loads, done.stdout.splitlines())
+    assert (line["file"], line["text"], line["words"]) == ("-", "what time is it", [])
+    assert 0.5 < line["start"] < 1.4 and 2.0 < line["end"] < 3.6
+    (complaint,) = done.stderr.splitlines()
+    assert complaint.endswith("silent.wav: no words were heard in it")
+
+
 def test_without_the_model_it_says_what_brings_it(tmp_path):
-    done = run(write(tmp_path / "a.wav", np.zeros(1_600, np.float32)), GREENROOM_MODELS=str(tmp_path), GREENROOM_STT="")
-    assert done.returncode == 6
-    assert "greenroom models get whisper-base" in done.stderr and "Traceback" not in done.stderr
-    assert run("--language", "1", tmp_path / "a.wav").returncode == 2
+    missing = {"GREENROOM_MODELS": str(tmp_path), "GREENROOM_STT": ""}
+    silent = write(tmp_path / "a.wav", np.zeros(1_600, np.float32))
+    # The first falls back to the small recogniser, as a call does; the others want what only Whisper knows.
+    for code, options in ((0, ()), (6, ("--language", "de", "--hot-word", "Devon")), (6, ("--model", MODEL))):
+        done = run(*options, silent, **missing)
+        assert done.returncode == code, done.stderr
+        wanted = "whisper-tiny" if "--model" in options else "whisper-base"
+        assert f"greenroom models get {wanted}" in done.stderr and "Traceback" not in done.stderr
+    assert run("--language", "1", silent).returncode == 2
+    assert run(silent, GREENROOM_STT="cloud").returncode == 2

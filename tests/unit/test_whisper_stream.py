@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from bench.recognition import word_errors
 
 from greenroom.agents.speech.protocols import STT, MissingProvider, ProviderError
 from greenroom.plugins.whisper import Whisper
@@ -86,7 +87,7 @@ async def test_partials_never_take_back_more_than_one_word():
             await idle(stream)
             final = (await stream.finish()).text
         assert shown, sentence
-        assert errors(plain(sentence), plain(final)) <= 3, final
+        assert word_errors(plain(sentence), plain(final)) <= 3, final
         for before, after in itertools.pairwise(shown):
             kept = agreeing(before.split(), after.split())
             assert kept >= len(before.split()) - 1, (before, after)
@@ -213,15 +214,6 @@ LONG = (
 )
 
 
-def errors(said: list[str], heard: list[str]) -> int:
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(said, 1):
-        before, row[0] = row[:], i
-        for j, other in enumerate(heard, 1):
-            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (word != other))
-    return row[-1]
-
-
 @pytest.mark.quiet
 async def test_the_last_decoding_of_a_long_utterance_is_a_short_one(monkeypatch):
     lengths: list[float] = []
@@ -239,7 +231,7 @@ async def test_the_last_decoding_of_a_long_utterance_is_a_short_one(monkeypatch)
         stream.pause()
         text = (await stream.finish()).text
     assert max(lengths) < 18 and lengths[-1] < 14, lengths
-    assert errors(plain(LONG), plain(text)) <= 0.15 * len(plain(LONG)), text
+    assert word_errors(plain(LONG), plain(text)) <= 0.15 * len(plain(LONG)), text
 
 
 @pytest.mark.quiet
@@ -249,7 +241,7 @@ async def test_a_recording_longer_than_the_model_takes_is_cut_between_words():
     async with listening() as stream:
         result = await stream.recognise(pcm(speech), words=True)
     said = plain(LONG) * 2
-    assert errors(said, plain(result.text)) <= 0.15 * len(said), result.text
+    assert word_errors(said, plain(result.text)) <= 0.15 * len(said), result.text
     starts = [word.start for word in result.words]
     assert starts == sorted(starts) and result.words[-1].end > 34
     assert " ".join(word.text for word in result.words) == result.text

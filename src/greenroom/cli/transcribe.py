@@ -11,7 +11,7 @@ import wave
 from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +21,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from greenroom.agents.speech.endpointing import Endpointer, SpeechEdge
-from greenroom.agents.speech.protocols import VAD, VAD_FRAME_SAMPLES, VAD_SAMPLE_RATE, ProviderError
-from greenroom.agents.speech.providers import default_vad
+from greenroom.agents.speech.protocols import STT, VAD, VAD_FRAME_SAMPLES, VAD_SAMPLE_RATE, ProviderError, STTStream
+from greenroom.agents.speech.providers import default_stt, default_vad
 from greenroom.logs import configure_logging
-from greenroom.plugins.whisper import Recognition, Whisper, WhisperStream
+from greenroom.plugins.whisper import Whisper, WhisperStream
 
 __all__ = ["Piece", "pieces", "transcribe"]
 
 FRAME_BYTES = VAD_FRAME_SAMPLES * 2
 BLOCK_SECONDS = 10
+STANDARD_INPUT = Path("-")
 FAILED, NO_SPEECH = 1, 6
 """Exit codes: a file could not be read; a provider is missing or failed, as with `greenroom call`."""
 
@@ -43,9 +44,29 @@ class Piece:
     pcm: bytes
     """Mono int16 at 16 kHz."""
 
+    @property
+    def end(self) -> float:
+        return self.start + len(self.pcm) / 2 / VAD_SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a recogniser makes of a piece. Times in seconds from the recording's beginning."""
+
+    start: float
+    end: float
+    text: str
+    language: str | None = None
+    confidence: float | None = None
+    words: tuple[dict[str, Any], ...] = ()
+    """Only Whisper tells the language and the words."""
+
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="WAV files of any rate, PCM of 8 to 32 bits.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="WAV files of any rate, PCM of 8 to 32 bits; - is standard input."),
+    ],
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per utterance, with word times.")] = False,
     model: Annotated[str, typer.Option(metavar="NAME", help="A model's name, or its folder.")] = "",
     language: Annotated[str, typer.Option(help="A code such as en, or auto to let the model judge.")] = "en",
@@ -53,54 +74,96 @@ def transcribe(
 ) -> None:
     """Write down what is said in recordings, with times, the way an agent would understand it in a call.
 
+    The recogniser is that of calls; with a model, a language other than en, or hot words it is Whisper.
     Exit codes: 0 all were read; 1 one could not be; 2 wrong usage; 6 the recogniser is missing or failed.
     """
     configure_logging("warning")
-    errors = Console(stderr=True, highlight=False)
     try:
-        whisper = Whisper(model or None, language=None if language == "auto" else language, hot_words=hot_word or ())
+        stt = _recogniser(model, language, hot_word or [])
     except ValueError as error:
-        errors.print(f"greenroom transcribe: {error}", style="red", markup=False, soft_wrap=True)
+        _complain(str(error))
         raise typer.Exit(2) from None
     try:
-        unread = asyncio.run(_all(files, whisper, json_lines, errors))
+        unread = asyncio.run(_all(files, stt, json_lines))
     except ProviderError as error:
-        errors.print(f"greenroom transcribe: {error}", style="red", markup=False, soft_wrap=True)
+        _complain(str(error))
         raise typer.Exit(NO_SPEECH) from None
     raise typer.Exit(FAILED if unread else 0)
 
 
-async def _all(files: list[Path], whisper: Whisper, json_lines: bool, errors: Console) -> int:
+def _complain(what: str, style: str = "red") -> None:
+    Console(stderr=True, highlight=False).print(
+        f"greenroom transcribe: {what}", style=style, markup=False, soft_wrap=True
+    )
+
+
+def _recogniser(model: str, language: str, hot_words: list[str]) -> STT:
+    """That of calls, unless something is asked for that only Whisper knows. ValueError for wrong usage."""
+    stt = default_stt() if not model else None
+    if stt is not None and not isinstance(stt, Whisper) and language == "en" and not hot_words:
+        return stt
+    chosen = stt.model if isinstance(stt, Whisper) else model
+    return Whisper(chosen or None, language=None if language == "auto" else language, hot_words=hot_words)
+
+
+async def _all(files: list[Path], stt: STT, json_lines: bool) -> int:
     """How many could not be read. Raises ProviderError."""
     vad = default_vad()
     await asyncio.to_thread(vad.load)
-    await asyncio.to_thread(whisper.load)
+    await asyncio.to_thread(stt.load)
     unread = 0
-    async with aclosing(whisper.stream()) as stream:
+    async with aclosing(stt.stream()) as stream:
         for path in files:
             try:
-                await _one(path, vad, stream, json_lines, len(files) > 1)
+                said = await _one(path, vad, stream, json_lines, len(files) > 1)
             except (OSError, EOFError, wave.Error, struct.error, ValueError) as error:
                 unread += 1
                 why = error.strerror if isinstance(error, OSError) else str(error)
-                errors.print(
-                    f"greenroom transcribe: {path}: {why or 'it ends before its header does'}",
-                    style="red",
-                    markup=False,
-                    soft_wrap=True,
-                )
+                _complain(f"{path}: {why or 'it ends before its header does'}")
+            else:
+                if not said:
+                    _complain(f"{path}: no words were heard in it", style="yellow")
     return unread
 
 
-async def _one(path: Path, vad: VAD, stream: WhisperStream, json_lines: bool, named: bool) -> None:
-    with wave.open(str(path), "rb") as file:
+async def _one(path: Path, vad: VAD, stream: STTStream, json_lines: bool, named: bool) -> int:
+    """How many utterances were written down."""
+    said = 0
+    with wave.open(sys.stdin.buffer if path == STANDARD_INPUT else str(path), "rb") as file:
         if named and not json_lines:
             print(f"{path}:")
         for piece in pieces(file, vad):
-            result = await stream.recognise(piece.pcm, words=True)
-            if result.text:
-                print(json.dumps(_content(path, piece, result)) if json_lines else _line(piece, result))
+            heard = await _heard(stream, piece)
+            if heard.text:
+                said += 1
+                print(json.dumps({"file": str(path), **asdict(heard)}) if json_lines else _line(heard))
                 sys.stdout.flush()
+    return said
+
+
+async def _heard(stream: STTStream, piece: Piece) -> Heard:
+    if not isinstance(stream, WhisperStream):
+        stream.push(piece.pcm)
+        transcript = await stream.finish()
+        return Heard(round(piece.start, 2), round(piece.end, 2), transcript.text, confidence=transcript.confidence)
+    result = await stream.recognise(piece.pcm, words=True)
+    times = result.words or result.segments
+    return Heard(
+        round(piece.start + (times[0].start if times else 0), 2),
+        round(piece.start + (times[-1].end if times else 0), 2),
+        result.text,
+        result.language,
+        round(math.exp(result.log_probability), 3),
+        tuple(
+            {
+                "text": word.text,
+                "start": round(piece.start + word.start, 2),
+                "end": round(piece.start + word.end, 2),
+                "probability": round(word.probability, 3),
+            }
+            for word in result.words
+        ),
+    )
 
 
 def pieces(file: wave.Wave_read, vad: VAD) -> Iterator[Piece]:
@@ -163,37 +226,8 @@ def _samples(data: bytes, width: int) -> NDArray[np.float32]:
     return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(2 ** (8 * width - 1))
 
 
-def _ends(piece: Piece, result: Recognition) -> tuple[float, float]:
-    times = result.words or result.segments
-    return (
-        (round(piece.start + times[0].start, 2), round(piece.start + times[-1].end, 2)) if times else (piece.start,) * 2
-    )
-
-
-def _content(path: Path, piece: Piece, result: Recognition) -> dict[str, Any]:
-    start, end = _ends(piece, result)
-    return {
-        "file": str(path),
-        "start": start,
-        "end": end,
-        "text": result.text,
-        "language": result.language,
-        "confidence": round(math.exp(result.log_probability), 3),
-        "words": [
-            {
-                "text": word.text,
-                "start": round(piece.start + word.start, 2),
-                "end": round(piece.start + word.end, 2),
-                "probability": round(word.probability, 3),
-            }
-            for word in result.words
-        ],
-    }
-
-
-def _line(piece: Piece, result: Recognition) -> str:
-    start, end = _ends(piece, result)
-    return f"[{_clock(start)} - {_clock(end)}] {result.text}"
+def _line(heard: Heard) -> str:
+    return f"[{_clock(heard.start)} - {_clock(heard.end)}] {heard.text}"
 
 
 def _clock(seconds: float) -> str:

@@ -23,8 +23,10 @@ logger = logging.getLogger("greenroom.pocketsphinx")
 NAME = "pocketsphinx"
 MODULE = "greenroom.plugins.pocketsphinx_server"
 FINISH_TIMEOUT = 15.0
-"""Seconds to wait for a final text, the first load of the models included."""
-MAX_UNSENT = 60 * 16_000 * 2
+"""Seconds to wait for a final text, the first load of the models included. What was pushed faster than it can have been
+said, as out of a recording, gets the time it takes to say it besides."""
+BYTES_PER_SECOND = 16_000 * 2
+MAX_UNSENT = 60 * BYTES_PER_SECOND
 
 
 def _connect(phrases: tuple[str, ...]) -> socket.socket:
@@ -60,11 +62,14 @@ class _Stream:
         self._finals: deque[asyncio.Future[Transcript]] = deque()
         self._writer: asyncio.StreamWriter | None = None
         self._unsent = bytearray()
+        self._said = 0.0
+        """On the loop's clock: when all that was pushed could have been said."""
         self._closed = False
         self._task = asyncio.create_task(self._run(), name="pocketsphinx")
 
     def push(self, pcm: bytes) -> None:
         self._partials_wanted = True
+        self._said = max(self._said, asyncio.get_running_loop().time()) + len(pcm) / BYTES_PER_SECOND
         self._send(b"A", pcm)
 
     def pause(self) -> None:
@@ -81,14 +86,16 @@ class _Stream:
         self._partials_wanted = False
         if self._task.done():
             self._task = asyncio.create_task(self._run(), name="pocketsphinx")
-        final = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        timeout = FINISH_TIMEOUT + max(0.0, self._said - loop.time())
+        final = loop.create_future()
         self._finals.append(final)
         self._send(b"F")
         try:
-            return await asyncio.wait_for(final, FINISH_TIMEOUT)
+            return await asyncio.wait_for(final, timeout)
         except TimeoutError:
             self._task.cancel()
-            raise ProviderError(f"pocketsphinx gave no text within {FINISH_TIMEOUT:g} s") from None
+            raise ProviderError(f"pocketsphinx gave no text within {timeout:.0f} s") from None
 
     async def aclose(self) -> None:
         self._closed = True

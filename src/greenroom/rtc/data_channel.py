@@ -129,7 +129,11 @@ class DataChannel(EventEmitter[ChannelEvent]):
             raise ConnectError(f"data channel {self._label!r} was closed")
 
     async def aclose(self) -> None:
-        """Close it on both sides; what is buffered may be lost. Twice is fine."""
+        """Close it on both sides; what is buffered may be lost. Twice is fine.
+
+        Better done by the side that sends: SCTP gives up the whole connection when much of what the other side has sent
+        already (about a megabyte) comes for a channel that was closed here.
+        """
         if self._closed:
             return
         if self.ready_state == "open":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .engine import Engine
@@ -29,7 +29,8 @@ class NativePeer:
         self._early_candidates: list[str] = []
         self._described = False
         self._state_waiters: list[asyncio.Future[None]] = []
-        self._drain_waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._drain_waiters: dict[str, dict[asyncio.Future[None], None]] = {}
+        """By label, in the order they came."""
         self._closed = False
         self._id = self.peer.id
         engine.peers[self._id] = self._on_event
@@ -56,7 +57,7 @@ class NativePeer:
             case "data":
                 self.on_message(event[2], bytes(event[3]), event[4])
             case "drained":
-                self.release(self._drain_waiters.pop(event[2], []))
+                self.release(self._drain_waiters.pop(event[2], {}))
             case "connected":
                 self.connected, self.failure = True, ""
                 self._state_changed()
@@ -68,6 +69,7 @@ class NativePeer:
             case "failed":
                 self.connected, self.failure = False, str(event[2])
                 self._state_changed()
+                self._nothing_drains()
                 self.on_state("failed")
             case "channel":
                 self.channels.add(event[2])
@@ -75,12 +77,12 @@ class NativePeer:
                 self.on_channel(event[2], True)
             case "channel_closed":
                 self.channels.discard(event[2])
-                self.release(self._drain_waiters.pop(event[2], []))
+                self.release(self._drain_waiters.pop(event[2], {}))
                 self._state_changed()
                 self.on_channel(event[2], False)
 
     @staticmethod
-    def release(waiters: list[asyncio.Future[None]]) -> None:
+    def release(waiters: Iterable[asyncio.Future[None]]) -> None:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -118,11 +120,30 @@ class NativePeer:
         await self.wait_for(lambda: label in self.channels, timeout, f"data channel {label} could not be opened")
 
     async def wait_drained(self, label: str, timeout: float) -> bool:
-        """Until the channel's buffer is low again. False after `timeout`."""
+        """Until the native core says that the channel's buffer was low, or the channel or the connection ends. It may have
+        been low before the latest messages: look at the buffer again. False after `timeout`."""
         waiter = self.engine.loop.create_future()
-        self._drain_waiters.setdefault(label, []).append(waiter)
-        done, _ = await asyncio.wait([waiter], timeout=timeout)
+        waiters = self._drain_waiters.setdefault(label, {})
+        waiters[waiter] = None
+        try:
+            done, _ = await asyncio.wait([waiter], timeout=timeout)
+        finally:
+            waiters.pop(waiter, None)
         return bool(done)
+
+    def _nothing_drains(self) -> None:
+        for waiters in self._drain_waiters.values():
+            self.release(waiters)
+
+    # --- calling ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        """A native call; what does not fit the state of the connection is a ConnectError."""
+        try:
+            return function(*arguments)
+        except RuntimeError as error:
+            raise ConnectError(str(error)) from None
 
     # --- the rest --------------------------------------------------------------------------------------------------
 
@@ -155,5 +176,4 @@ class NativePeer:
         self.engine.peers.pop(self._id, None)
         self.peer.close()
         self._state_changed()
-        for waiters in self._drain_waiters.values():
-            self.release(waiters)
+        self._nothing_drains()

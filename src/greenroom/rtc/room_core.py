@@ -20,6 +20,7 @@ from .event_emitter import handler_failed
 from .log import logger
 from .room_data import route_packet
 from .room_state import RoomState
+from .room_subscriptions import RoomSubscriptions
 from .session import Session
 from .stream_receiver import StreamReceiver
 
@@ -59,6 +60,7 @@ class RoomCore:
         self.data_tracks = DataTrackManager(self)
         self.tasks = Tasks(logger)
         """What ends something: each is bounded and ends by itself, whoever asked for it."""
+        self.subscriptions = RoomSubscriptions(self)
         self.state = RoomState(self)
         self._joining: asyncio.Task[None] | None = None
         """`connect` at work."""
@@ -195,7 +197,7 @@ class RoomCore:
         self.connection_state = ConnectionState.CONN_DISCONNECTED
         self.streams.close()
         self.data_tracks.close()
-        self.state.end_all_tracks()
+        self.subscriptions.end_all()
         if self.local is not None:
             self.local.info.disconnect_reason = cast("models.DisconnectReason", int(reason))
             self.local.tracks.room_left()
@@ -263,7 +265,7 @@ class RoomCore:
         self.state.handle(message)
 
     def on_tracks(self, transport: Transport, track_by_mid: dict[str, str]) -> None:
-        self.state.set_tracks(transport, track_by_mid)
+        self.subscriptions.set_tracks(transport, track_by_mid)
 
     def on_packet(self, packet: models.DataPacket, label: str) -> None:
         route_packet(self, packet, label)
@@ -305,10 +307,10 @@ class RoomCore:
     def on_token(self, token: str) -> None:
         self.token = token
         self.emit("token_refreshed")
-        self.state.tell_readers()
+        self.subscriptions.tell_readers()
 
     def wishes(self) -> proto.SyncState | None:
-        return self.state.wishes() if self.connected else None
+        return self.subscriptions.wishes() if self.connected else None
 
     def sync_state(self) -> proto.SyncState:
         return self.state.sync_state()

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from livekit.protocol import models, rtc as proto
 
-from .enums import ConnectionQuality, DisconnectReason, StreamState, TrackKind, from_wire
+from .enums import ConnectionQuality, DisconnectReason, from_wire
 from .local_participant import LocalParticipantCore
 from .log import logger
-from .native_peer import NativePeer
 from .participant import ParticipantCore, RemoteParticipantCore
-from .track import RemoteTrackCore, local_core
-from .track_publication import Choice, LocalPublicationCore, RemotePublicationCore, kind_of
-from .transport import Transport
+from .track import local_core
+from .track_publication import LocalPublicationCore, RemotePublicationCore
 
 if TYPE_CHECKING:
     from .room_core import RoomCore
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 _ACTIVE = models.ParticipantInfo.State.ACTIVE
 _DISCONNECTED = models.ParticipantInfo.State.DISCONNECTED
 MAX_EARLY = 1000
-MAX_CHOICES = 1000
 MEANT = frozenset(
     (DisconnectReason.CLIENT_INITIATED, DisconnectReason.PARTICIPANT_REMOVED, DisconnectReason.ROOM_DELETED)
 )
@@ -31,14 +28,9 @@ MEANT = frozenset(
 class RoomState:
     def __init__(self, room: RoomCore) -> None:
         self._room = room
-        self._sections: dict[NativePeer, dict[str, str]] = {}
-        """What the server sends on each section: mid to track sid."""
         self._speakers: dict[str, models.SpeakerInfo] = {}
         self._early_subscriptions: dict[str, None] = {}
         """Own tracks that somebody subscribed to before `publish_track` was done."""
-        self._choices: dict[tuple[str, str, int, int], Choice] = {}
-        """What was decided about tracks whose publisher's session broke: they come back under new sids. By identity, name,
-        source and type."""
         self._listed: set[str] | None = None
         """While a resume is under way: the sids that the server has named since."""
         self._mutes_under_way: set[str] = set()
@@ -48,11 +40,11 @@ class RoomState:
             "speakers_changed": lambda m: self._speakers_changed(m.speakers_changed),
             "room_update": lambda m: self._room_update(m.room_update.room),
             "connection_quality": lambda m: self._connection_quality(m.connection_quality),
-            "stream_state_update": lambda m: self._stream_state(m.stream_state_update),
+            "stream_state_update": lambda m: room.subscriptions.stream_state(m.stream_state_update),
             "mute": lambda m: self._muted_by_server(m.mute),
             "track_unpublished": lambda m: self._unpublished_by_server(m.track_unpublished.track_sid),
             "track_subscribed": lambda m: self._own_track_subscribed(m.track_subscribed.track_sid),
-            "subscription_response": lambda m: self._subscription_failed(m.subscription_response),
+            "subscription_response": lambda m: room.subscriptions.failed(m.subscription_response),
             "room_moved": lambda m: self._moved(m.room_moved),
             "data_track_subscriber_handles": lambda m: room.data_tracks.set_handles(m.data_track_subscriber_handles),
         }
@@ -96,7 +88,7 @@ class RoomState:
         self._change_room(join.room)
         old, local.info = local.info, join.participant
         self._tell_changes(local, old, join.participant)
-        self._sections.clear()
+        room.subscriptions.forget_sections()
         self._speakers.clear()
         self._tell_speakers()
         room.data_tracks.session_replaced()
@@ -107,20 +99,18 @@ class RoomState:
                 self._remove(participant)
                 continue
             for publication in participant.publications.values():
-                self._unsubscribe(participant, publication)
+                self._room.subscriptions.unsubscribe(participant, publication)
         for info in join.other_participants:
             known = room.remotes.get(info.identity)
             if known is not None:
                 if known.sid != info.sid:
                     # It came back too. To the program it is the same participant, with tracks under new sids.
-                    self._keep_choices(known)
+                    room.subscriptions.keep_choices(known)
                     known.info.sid = info.sid
                 known.info.version = 0
                 known.connection_quality = ConnectionQuality.QUALITY_UNKNOWN
             self._apply_remote(info)
-        for participant in room.remotes.values():
-            for publication in participant.publications.values():
-                publication.send_choice()
+        room.subscriptions.send_choices()
 
     def resuming(self, unsent: list[proto.SignalRequest]) -> None:
         """The server goes on with the session and now says who is there. `unsent`: what it does not know yet."""
@@ -229,7 +219,7 @@ class RoomState:
             for track in info.tracks:
                 room.emit("track_published", self._new_publication(participant, track).view, participant.view)
             room.data_tracks.set_published(info, announce=True)
-            self._subscribe_known()
+            room.subscriptions.subscribe_known()
             return
         if info.version and info.version < participant.info.version:
             return
@@ -239,7 +229,7 @@ class RoomState:
             room.emit("participant_active", participant.view)
         self._apply_publications(participant, info)
         room.data_tracks.set_published(info, announce=True)
-        self._subscribe_known()
+        room.subscriptions.subscribe_known()
 
     def _apply_publications(self, participant: RemoteParticipantCore, info: models.ParticipantInfo) -> None:
         room = self._room
@@ -260,23 +250,14 @@ class RoomState:
                 room.emit("track_muted" if track.muted else "track_unmuted", participant.view, known.view)
 
     def _new_publication(self, participant: RemoteParticipantCore, info: models.TrackInfo) -> RemotePublicationCore:
-        publication = RemotePublicationCore(info, participant.sid, self._room.session)
+        subscriptions = self._room.subscriptions
+        publication = RemotePublicationCore(info, participant.sid, self._room.session, subscriptions.subscribe_known)
         participant.publications[info.sid] = publication
-        choice = self._choices.pop(_choice_key(participant, info), None)
-        if choice is not None:
-            publication.choice = choice
-            publication.send_choice()
+        subscriptions.restore_choice(participant, publication)
         return publication
 
-    def _keep_choices(self, participant: RemoteParticipantCore) -> None:
-        for publication in participant.publications.values():
-            if publication.choice:
-                self._choices[_choice_key(participant, publication.info)] = publication.choice
-        while len(self._choices) > MAX_CHOICES:
-            del self._choices[next(iter(self._choices))]
-
     def _unpublish(self, participant: RemoteParticipantCore, publication: RemotePublicationCore) -> None:
-        self._unsubscribe(participant, publication)
+        self._room.subscriptions.unsubscribe(participant, publication)
         participant.publications.pop(publication.sid, None)
         self._room.emit("track_unpublished", publication.view, participant.view)
 
@@ -284,7 +265,7 @@ class RoomState:
         room = self._room
         expected_back = participant.view.disconnect_reason not in MEANT
         if expected_back:
-            self._keep_choices(participant)
+            room.subscriptions.keep_choices(participant)
         for publication in list(participant.publications.values()):
             self._unpublish(participant, publication)
         if room.remotes.get(participant.identity) is participant:
@@ -313,94 +294,6 @@ class RoomState:
             emit("participant_attributes_changed", changed, view)
         if old.permission != new.permission:
             emit("participant_permissions_changed", view, new.permission)
-
-    # --- subscribed tracks -----------------------------------------------------------------------------------------
-
-    def set_tracks(self, transport: Transport, track_by_mid: dict[str, str]) -> None:
-        """What the newest description says the server sends on this connection: the whole truth about it."""
-        before = self._sections.get(transport, {})
-        self._sections[transport] = track_by_mid
-        for mid, sid in before.items():
-            if track_by_mid.get(mid) != sid:
-                participant, publication = self._find(sid)
-                if participant is not None and publication is not None and publication.track is not None:
-                    if publication.track.transport is transport and publication.track.mid == mid:
-                        self._unsubscribe(participant, publication)
-        self._subscribe_known()
-
-    def _find(self, sid: str) -> tuple[RemoteParticipantCore | None, RemotePublicationCore | None]:
-        for participant in self._room.remotes.values():
-            publication = participant.publications.get(sid)
-            if publication is not None:
-                return participant, publication
-        return None, None
-
-    def _subscribe_known(self) -> None:
-        """Make tracks of sections whose publication is known; the others wait for their update."""
-        for transport, track_by_mid in self._sections.items():
-            for mid, sid in track_by_mid.items():
-                participant, publication = self._find(sid)
-                if participant is not None and publication is not None and publication.track is None:
-                    self._subscribe(transport, mid, participant, publication)
-
-    def _subscribe(
-        self, transport: NativePeer, mid: str, participant: RemoteParticipantCore, publication: RemotePublicationCore
-    ) -> None:
-        info = publication.info
-        kind = kind_of(info)
-        if kind not in (TrackKind.KIND_AUDIO, TrackKind.KIND_VIDEO):
-            return
-        track = RemoteTrackCore(info.sid, info.name, kind, muted=info.muted)
-        track.connect(transport, mid)
-        transport.sections.setdefault(mid, ("audio" if kind == TrackKind.KIND_AUDIO else "video", False))
-        track.set_room(self._room)
-        publication.track = track
-        participant.track_available(publication)
-        self._room.emit("track_subscribed", track.view, publication.view, participant.view)
-
-    def _unsubscribe(self, participant: RemoteParticipantCore, publication: RemotePublicationCore) -> None:
-        track = publication.track
-        if track is None:
-            return
-        publication.track = None
-        if track.transport is not None:
-            sections = self._sections.get(track.transport, {})
-            if sections.get(track.mid) == track.sid:
-                del sections[track.mid]
-        track.end()
-        self._room.emit("track_unsubscribed", track.view, publication.view, participant.view)
-
-    def tell_readers(self) -> None:
-        """The room has a new token."""
-        for participant in self._room.remotes.values():
-            for publication in participant.publications.values():
-                if publication.track is not None:
-                    publication.track.tell_readers()
-
-    def end_all_tracks(self) -> None:
-        """The connection is gone: streams end; nothing is emitted for each."""
-        self._sections.clear()
-        for participant in self._room.remotes.values():
-            for publication in participant.publications.values():
-                if publication.track is not None:
-                    publication.track.end()
-            participant.gone()
-
-    def _stream_state(self, update: proto.StreamStateUpdate) -> None:
-        states = {
-            proto.StreamState.ACTIVE: StreamState.STATE_ACTIVE,
-            proto.StreamState.PAUSED: StreamState.STATE_PAUSED,
-        }
-        for state in update.stream_states:
-            _, publication = self._find(state.track_sid)
-            if publication is not None and publication.track is not None:
-                publication.track.stream_state = states.get(state.state, StreamState.STATE_UNKNOWN)
-
-    def _subscription_failed(self, response: proto.SubscriptionResponse) -> None:
-        participant, _ = self._find(response.track_sid)
-        if participant is not None and response.err:
-            error = models.SubscriptionError.Name(response.err)
-            self._room.emit("track_subscription_failed", participant.view, response.track_sid, error)
 
     # --- own tracks ------------------------------------------------------------------------------------------------
 
@@ -468,28 +361,13 @@ class RoomState:
                 participant.connection_quality = quality
                 room.emit("connection_quality_changed", participant.view, quality)
 
-    def wishes(self) -> proto.SyncState:
-        """The part of `SyncState` that also holds for a new session: what deviates from `auto_subscribe`, what is paused."""
-        room = self._room
-        session = room.session
-        assert session is not None
-        auto = session.options.auto_subscribe
-        publications = [
-            publication for participant in room.remotes.values() for publication in participant.publications.values()
-        ]
-        deviating = [p.sid for p in publications if p.choice.wanted is (not auto)]
-        return proto.SyncState(
-            subscription=proto.UpdateSubscription(track_sids=deviating, subscribe=not auto),
-            track_sids_disabled=[p.sid for p in publications if p.choice.enabled is False],
-        )
-
     def sync_state(self) -> proto.SyncState:
         """What the server needs to pick up the session after a lost socket (`SyncState`)."""
         room = self._room
         session, local = room.session, room.local
         assert session is not None and local is not None
         transport = session.publisher if session.single else session.subscriber
-        state = self.wishes()
+        state = room.subscriptions.wishes()
         state.MergeFrom(
             proto.SyncState(
                 publish_tracks=local.tracks.published(),
@@ -507,7 +385,3 @@ class RoomState:
             state.offer.CopyFrom(ours if session.single else theirs)
             state.answer.CopyFrom(theirs if session.single else ours)
         return state
-
-
-def _choice_key(participant: RemoteParticipantCore, info: models.TrackInfo) -> tuple[str, str, int, int]:
-    return participant.identity, info.name, info.source, info.type

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ from .enums import AudioTrackFeature, EncryptionType, FrameMetadataFeature, Trac
 if TYPE_CHECKING:
     from .session import Session
     from .track import LocalTrack, RemoteTrack, RemoteTrackCore, Track
+
+
+REFUSAL = 3.0
+"""Seconds until a server knows that a track is not wanted."""
 
 
 def kind_of(info: models.TrackInfo) -> TrackKind:
@@ -63,7 +68,14 @@ class LocalPublicationCore(PublicationCore):
 
 
 class RemotePublicationCore(PublicationCore):
-    def __init__(self, info: models.TrackInfo, participant_sid: str, session: Session | None) -> None:
+    def __init__(
+        self,
+        info: models.TrackInfo,
+        participant_sid: str,
+        session: Session | None,
+        on_wanted: Callable[[], None],
+    ) -> None:
+        """`on_wanted` is called when a track that was refused is refused no more."""
         super().__init__(info)
         self.track: RemoteTrackCore | None = None
         """While it is subscribed."""
@@ -71,6 +83,26 @@ class RemotePublicationCore(PublicationCore):
         self.view = RemoteTrackPublication(self)
         self._participant_sid = participant_sid
         self._session = session
+        self._on_wanted = on_wanted
+        self._refusal: asyncio.TimerHandle | None = None
+
+    @property
+    def refused(self) -> bool:
+        """It was switched off before it came, and the server may not have known when it began to send it."""
+        return self._refusal is not None
+
+    def end_refusal(self) -> None:
+        """The server knows, or has had the time to: what it sends now is meant (`update_subscriptions` of its API)."""
+        if self._refusal is not None:
+            self._refusal.cancel()
+            self._refusal = None
+
+    def _refuse(self, session: Session) -> None:
+        def over() -> None:
+            self.end_refusal()
+            self._on_wanted()
+
+        self._refusal = session.loop.call_later(REFUSAL, over)
 
     def set_wanted(self, wanted: bool) -> None:
         self.choice.wanted = wanted
@@ -93,6 +125,13 @@ class RemotePublicationCore(PublicationCore):
 
     def _send_wanted(self) -> None:
         if self._session is not None:
+            was_refused = self.refused
+            self.end_refusal()
+            if not self.choice.wanted and self.track is None:
+                self._refuse(self._session)
+            elif was_refused:
+                # Its section may be there, and the server has nothing to change then.
+                self._session.loop.call_soon(self._on_wanted)
             sids = [self.sid]
             self._session.send(
                 proto.SignalRequest(
@@ -211,7 +250,8 @@ class RemoteTrackPublication(TrackPublication):
         return self._core.track is not None
 
     def set_subscribed(self, subscribed: bool) -> None:
-        """Ask the server to send this track, or not to. `track_subscribed` or `track_unsubscribed` follows."""
+        """Ask the server to send this track, or not to. `track_subscribed` or `track_unsubscribed` follows, if that changes
+        anything: a track that was switched off before it came does not come, also when the server had begun to send it."""
         self._core.set_wanted(subscribed)
 
     def set_video_quality(self, quality: int) -> None:

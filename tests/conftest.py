@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,19 @@ from hypothesis import settings
 from greenroom.api import AccessToken, LiveKitAPI, VideoGrants
 from greenroom.server.app import RoomServer
 from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
+from tests import virtual_time
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("greenroom", deadline=None)
 settings.load_profile("greenroom")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": virtual_time.VirtualTimeLoop}
+    return {"real": asyncio.SelectorEventLoop}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,16 +75,10 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) 
 
 
 @pytest.fixture(autouse=True)
-def official_rooms_are_forgotten() -> Iterator[None]:
-    """The official client's rooms end with their test, not when the garbage collector comes by.
-
-    Until then the room's peer connections keep the client's audio device going (livekit 1.2.1). When they are the last and are
-    collected while the next room connects, that room gets a device that was ended, and is not begun again: its sound arrives,
-    and nothing ever takes it out of the jitter buffer.
-    """
-    yield
-    if "livekit.rtc" in sys.modules:
-        gc.collect()
+def clocks_of_virtual_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the loop's time is virtual, `time.monotonic()` is that time: both are one clock outside the tests too."""
+    if request.node.get_closest_marker("virtual_time"):
+        monkeypatch.setattr(time, "monotonic", virtual_time.monotonic)
 
 
 @pytest.fixture

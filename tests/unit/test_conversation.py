@@ -12,7 +12,7 @@ from greenroom.agents.speech import ChatMessage, ProviderError
 from tests.conftest import until
 from tests.unit.scene import QUICK, Scene
 
-pytestmark = pytest.mark.quiet  # people speak in real time
+pytestmark = pytest.mark.virtual_time  # people speak as long as people do
 
 
 async def test_what_is_said_is_answered_aloud(scene: Scene):

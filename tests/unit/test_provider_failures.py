@@ -12,7 +12,7 @@ from greenroom.agents.transcriber import EventType, Transcriber
 from tests.conftest import until
 from tests.unit.speech_fakes import FakeReader, FakeSTT, FakeTTS, FakeVAD
 
-pytestmark = pytest.mark.quiet  # people speak in real time
+pytestmark = pytest.mark.virtual_time  # people speak as long as people do
 
 ERRORS = [ProviderError("no model"), ValueError("no model"), KeyError("no model"), asyncio.CancelledError("no model")]
 LOUD, QUIET = b"\x00\x10" * 16_000, bytes(64_000)

@@ -239,7 +239,10 @@ async def test_the_development_command_ends_too(monkeypatch: pytest.MonkeyPatch)
         return True
 
     monkeypatch.setattr(session, "_start_worker", started)
-    monkeypatch.setattr(session, "_supervise", asyncio.Event().wait)
+    async def supervise(reload: bool) -> int:
+        return await asyncio.Future()
+
+    monkeypatch.setattr(session, "_supervise", supervise)
     run = asyncio.create_task(session.run(reload=False, lines=[], once=False))
     try:
         await asyncio.wait_for(served.wait(), 10)

@@ -9,7 +9,7 @@ from greenroom.agents.speech import ChatMessage, EndpointingOptions, Transcript
 from tests.conftest import until
 from tests.unit.speech_fakes import FakeRemote, FakeSTT, FakeTrack
 
-pytestmark = pytest.mark.quiet  # people speak in real time
+pytestmark = pytest.mark.virtual_time  # people speak as long as people do
 
 COUNT = "One two three four five six seven eight."
 PATIENT = EndpointingOptions(pause=0.064, silence=0.5, unfinished_silence=0.5)

@@ -239,6 +239,7 @@ async def test_the_development_command_ends_too(monkeypatch: pytest.MonkeyPatch)
         return True
 
     monkeypatch.setattr(session, "_start_worker", started)
+
     async def supervise(reload: bool) -> int:
         return await asyncio.Future()
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the groups of tests, those that wait beside those that compute, and prints every runner's summary.
 
-    scripts/test_groups.py            all groups: two lanes side by side, then what needs the machine for itself
+    scripts/test_groups.py            all groups, in stages: lanes side by side, at last what needs the machine for itself
     scripts/test_groups.py rust web   these groups, one after the other
 
 A group that passed is told with its runner's closing lines; of one that failed the whole output is shown. Every output is
@@ -42,17 +42,20 @@ GROUPS: dict[str, Sequence[Sequence[str]]] = {
         ["make", "-s", "fuzz"],
     ],
     "web": [["make", "-s", "test-web"]],
-    "unit": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/unit", "tests/sim"]],
-    "interop": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/interop"]],
+    "unit": [[*PYTEST, "-n", "3", "-m", "not quiet", "tests/unit", "tests/sim"]],
+    "interop": [[*PYTEST, "-n", "3", "-m", "not quiet", "tests/interop"]],
     "e2e": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/e2e"]],
     "media": [[*CARGO, *PEER]],
-    "turns": [[*PYTEST, "-n", "3", "-m", "quiet", "tests/unit"]],
-    "speech": [[*PYTEST, "-m", "quiet", "tests/interop", "tests/e2e"]],
+    "hearing": [[*PYTEST, "-n", "2", "-m", "quiet", "tests/unit"]],
+    "speech": [[*PYTEST, "-m", "quiet", "tests/e2e"]],
 }
-LANES = (("lint", "rust", "interop"), ("web", "unit", "e2e"))
-"""Side by side. Rust computes while most of unit waits; interop and e2e wait both."""
-ALONE = ("media", "turns", "speech")
-"""Afterwards: media and people who speak in real time, and whom a busy machine hears too late."""
+STAGES = (
+    (("rust", "e2e"), ("lint", "web", "unit", "interop")),
+    (("media",), ("hearing",)),
+    (("speech",),),
+)
+"""One after the other; the lanes of one side by side. The first keeps both cores busy and waits as well; the others run in
+real time: media, recognition and people who speak, whom a busy machine hears too late."""
 CLOSING = re.compile(
     r"^(=+ .*\d+ (passed|failed|error|skipped|deselected).*=+|\s*Tests? .*\d+ passed.*|\s*Test Files .*"
     r"|test result: (?!ok\. 0 passed; 0 failed; 0 ignored).*|\d+ passed, \d+ failed.*|All checks passed!|Success: .*"
@@ -140,15 +143,14 @@ def main(names: Sequence[str]) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     run = Run()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the groups have sessions of their own, and end with us
-    lanes = [threading.Thread(target=run.lane, args=(lane,), daemon=True) for lane in ([names] if names else LANES)]
     try:
-        for lane in lanes:
-            lane.start()
-        for lane in lanes:
-            while lane.is_alive():
-                lane.join(0.5)
-        if not names:
-            run.lane(ALONE)
+        for stage in ((names,),) if names else STAGES:
+            lanes = [threading.Thread(target=run.lane, args=(lane,), daemon=True) for lane in stage]
+            for lane in lanes:
+                lane.start()
+            for lane in lanes:
+                while lane.is_alive():
+                    lane.join(0.5)
     except KeyboardInterrupt:
         run.stop()
         return 130

@@ -17,7 +17,6 @@ from tests.speech_clips import NAME, REGISTRY, clips, jfk
 PACKAGED = Path(clients.__file__).with_name("registry.toml")
 
 
-@pytest.mark.quiet
 def test_a_model_comes_out_of_a_python_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREENROOM_MODELS", str(tmp_path))
     registry = Registry(PACKAGED)
@@ -26,7 +25,6 @@ def test_a_model_comes_out_of_a_python_package(tmp_path: Path, monkeypatch: pyte
     assert registry.verify("smart-turn") == []
 
 
-@pytest.mark.quiet
 def test_npm_knows_the_declared_packages() -> None:
     packages = {
         package for model in read(PACKAGED).values() for s in model.sources if s.kind == "npm" for package in s.packages
@@ -36,7 +34,6 @@ def test_npm_knows_the_declared_packages() -> None:
         assert re.fullmatch(rf"https?://\S+{package.version}\S*\.tgz", clients.address("npm", package))
 
 
-@pytest.mark.quiet
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="recordings travel in Debian packages")
 def test_people_speak_in_a_debian_package() -> None:
     """In the usual cache, as the evaluation uses them: a cold run fetches 18 MB once."""
@@ -47,7 +44,6 @@ def test_people_speak_in_a_debian_package() -> None:
     assert Registry(REGISTRY).verify(NAME) == []
 
 
-@pytest.mark.quiet
 def test_a_president_speaks_in_a_node_package() -> None:
     with wave.open(str(jfk().path)) as recording:
         assert recording.getframerate() == 16_000 and recording.getnframes() == 176_000

@@ -92,13 +92,13 @@ def test_one_address_does_not_use_up_anothers_budget() -> None:
 def test_who_comes_back_quickly_is_let_in_and_who_never_stops_is_not() -> None:
     from aiohttp.web import HTTPTooManyRequests
 
-    one = gate()
+    one, ann = gate(), request("198.51.100.1")
 
     def joins(begin: float, end: float, pause: float) -> int:
         let_in, now = 0, begin
         while now < end:
             try:
-                one.join(request("198.51.100.1"), "room", "ann", now)
+                one.join(ann, "room", "ann", now)
                 let_in += 1
             except HTTPTooManyRequests:
                 assert now > begin

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "logs"
@@ -95,7 +96,7 @@ class Run:
             if problem:
                 self.failed.append(name)
 
-    def _run(self, command: Sequence[str], output: object, deadline: float) -> str:
+    def _run(self, command: Sequence[str], output: BinaryIO, deadline: float) -> str:
         """What went wrong, in words; empty when nothing did."""
         environment = {**DEFAULTS, **os.environ, "CARGO_TERM_COLOR": "never"}
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bench.sound import RATE, babble, mix, mu_law, mu_law_decoded, pink_noise, telephone
+from bench.speech.waiting import speech_end
 from bench.words import word_errors, words
 
 
@@ -120,3 +121,8 @@ def test_a_telephone_passes_its_band_only():
     assert passed(1_000) == pytest.approx(1.0, abs=0.05)
     assert passed(100) < 0.001
     assert passed(5_000) < 0.001
+
+
+def test_speech_ends_with_its_last_audible_sample():
+    assert speech_end(tone(440, seconds=0.5).tobytes() + bytes(RATE)) == pytest.approx(0.5, abs=0.01)
+    assert speech_end(bytes(RATE)) == 0.0

@@ -2,6 +2,7 @@
 
 from greenroom.agents.caller.call import Call, CallOptions
 from greenroom.agents.caller.events import CallEvent, CallResult, ExitCode, TurnResult
+from greenroom.agents.caller.recording import Recording
 from greenroom.agents.caller.script import Line
 
-__all__ = ["Call", "CallEvent", "CallOptions", "CallResult", "ExitCode", "Line", "TurnResult"]
+__all__ = ["Call", "CallEvent", "CallOptions", "CallResult", "ExitCode", "Line", "Recording", "TurnResult"]

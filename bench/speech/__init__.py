@@ -1,7 +1,8 @@
 """Hearing and speaking with the models that are on this machine: accuracy, waiting, whole turns, memory, conversations at once.
 
 Real recordings, real models, real calls on loopback. Parts can be run alone: `--row people`, `--row synthetic`, `--row waiting`,
-`--row turns` (one caller), `--row calls` (that, and more and more at once). A busy machine gives worse figures: its load stands beside them.
+`--row turns` (one caller), `--row calls` (that, and more and more at once), `--row recorded` (one call between two voices, kept
+as a file). A busy machine gives worse figures: its load stands beside them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..target import Options, TargetError
 from .accuracy import people, synthetic
 from .calls import calls, turns
 from .peer import INSTALL, environment
+from .recorded import recorded
 from .waiting import waiting
 
 __all__ = ["run"]
@@ -32,12 +34,15 @@ PARTS: dict[str, tuple[str, Part, float]] = {
     "waiting": ("End of speech to final text, alone", waiting, 300.0),
     "turns": ("Whole calls with all real models", turns, 240.0),
     "calls": ("Whole calls with all real models", calls, 420.0),
+    "recorded": ("A recorded call", recorded, 240.0),
 }
+ASKED_FOR = ("turns", "recorded")
+"""Not run unless named: the first is a part of `calls`."""
 """Title, what measures it, and the seconds after which it is given up: on a free machine each needs half of that."""
 
 
 async def run(options: Options) -> None:
-    wanted = [name for name in PARTS if (name in options.rows if options.rows else name != "turns")]
+    wanted = [name for name in PARTS if (name in options.rows if options.rows else name not in ASKED_FOR)]
     if not wanted:
         raise TargetError(f"no part is called {', '.join(options.rows)}; there are {', '.join(PARTS)}")
     if environment() is None:

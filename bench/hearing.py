@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def recognisers() -> dict[str, Callable[[], STT]]:
     return found
 
 
-async def write_down(stt: STT, utterances: Sequence[Spoken]) -> AsyncIterator[Heard]:
+async def write_down(stt: STT, utterances: Sequence[Spoken]) -> AsyncGenerator[Heard, None]:
     """As fast as it can; the audio of an utterance is there at once."""
     await asyncio.to_thread(stt.load)
     async with aclosing(stt.stream()) as stream:  # type: ignore[type-var]

@@ -52,18 +52,20 @@ async def run(options: Options) -> None:
         title, part, seconds = PARTS[name]
         load = os.getloadavg()[0]
         report = Report("speech", title, table=options.table)
+        why = ""
         try:
             async with asyncio.timeout(seconds):
                 await part(report, options)
+        except TimeoutError as error:
+            why = str(error) or f"not done within {seconds:g} s"
         except (TargetError, ProviderError, models.ModelError, OSError, ValueError) as error:
-            failed.append(f"{name}: {error or type(error).__name__}")
-            say(f"speech: {failed[-1]}")
-        except TimeoutError:
-            failed.append(f"{name}: not done within {seconds:g} s")
-            say(f"speech: {failed[-1]}")
+            why = str(error) or type(error).__name__
         finally:
             report.note(f"{machine()}; load {load:.1f} before, {os.getloadavg()[0]:.1f} after")
             report.close()
+        if why:
+            failed.append(f"{name}: {why}")
+            say(f"speech: {failed[-1]}")
     if failed:
         raise TargetError("; ".join(failed))
 

@@ -20,7 +20,7 @@ class Report:
     def __init__(self, bench: str, title: str, *, table: bool, console: Console | None = None) -> None:
         """`table` False: JSON lines."""
         self._bench, self._title, self._table = bench, title, table
-        self._console = console or Console(highlight=False, width=None if Console().is_terminal else 140)
+        self._console = console or Console(highlight=False, width=None if Console().is_terminal else 160)
         self._columns: list[str] = []
         self._cells: dict[str, dict[str, str]] = {}
         self._notes: list[str] = []

@@ -31,7 +31,7 @@ Part = Callable[[Report, Options], Awaitable[None]]
 PARTS: dict[str, tuple[str, Part, float]] = {
     "people": ("Recordings of people", people, 420.0),
     "synthetic": ("Synthetic calls: words wrong", synthetic, 420.0),
-    "waiting": ("End of speech to final text, alone", waiting, 300.0),
+    "waiting": ("After the end of speech, recognisers alone: p50, p95", waiting, 300.0),
     "turns": ("Whole calls with all real models", turns, 240.0),
     "calls": ("Whole calls with all real models", calls, 420.0),
     "recorded": ("A recorded call", recorded, 240.0),

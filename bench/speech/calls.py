@@ -40,7 +40,7 @@ LINES = (
     "What is the square root of sixteen?",
 )
 QUICK_LINES = LINES[:3]
-LEAST_LINES = 4
+LEAST_LINES = 3
 """Of each caller, however many there are."""
 MOST_CALLERS = 8
 UNDERSTOOD = 0.6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +23,7 @@ from .peer import LIVEKIT, PIPECAT, Kind, Peer, environment, peer
 
 __all__ = ["speech_end", "waiting"]
 
-COUNT, QUICK_COUNT = 16, 4
+COUNT, QUICK_COUNT = 12, 4
 SHORTEST, LONGEST = 1.5, 4.0
 """Seconds. Longer prompts have pauses at which a caller may well be taken to have finished."""
 FRAME = RATE // 50 * 2
@@ -69,6 +69,7 @@ async def _peer(report: Report, kind: Kind, audio: list[Spoken]) -> None:
         say(f"speech: {error}")
     if kind is LIVEKIT:
         report.say(_row("text"), kind.name, "none: no local STT")
+        report.note("livekit-agents: its session waits 0.5 s after the last speech at least (min_delay), 3 s at most")
 
 
 async def _column(
@@ -76,30 +77,26 @@ async def _column(
 ) -> None:
     say(f"speech: {name} listens in real time")
     waits = [await listen(one, speech_end(one.pcm)) for one in audio]
-    for kind in ("pause", "text", "turn"):
-        # A pause within the speech that was taken for its end is no wait, and a text that never came has no time.
-        values = [1000 * value for one in waits if (value := getattr(one, kind)) is not None and value > 0]
-        if values:
-            report.add(
-                _row(kind),
-                name,
-                percentile(values, 0.5),
-                "ms",
-                detail={"p95": round(percentile(values, 0.95)), "measured": len(values), "of": len(waits)},
-                shown=f"{percentile(values, 0.5):.0f}, {percentile(values, 0.95):.0f} ms",
-            )
-    after = [1000 * (one.text - one.pause) for one in waits if one.text and one.pause and one.text > 0 < one.pause]
-    if after:
-        shown = f"{percentile(after, 0.5):.0f}, {percentile(after, 0.95):.0f} ms"
-        detail = {"p95": round(percentile(after, 0.95)), "measured": len(after), "of": len(waits)}
-        report.add(
-            "that verdict to final text: p50, p95", name, percentile(after, 0.5), "ms", detail=detail, shown=shown
-        )
+    # A pause within the speech that was taken for its end is no wait, and a text that never came has no time.
+    ended = [one for one in waits if one.pause is not None and one.pause > 0]
+    _spread(report, _row("pause"), name, [one.pause for one in ended], len(waits))
+    after = [one.text - one.pause for one in ended if one.text is not None and one.pause is not None]
+    _spread(report, "that verdict to final text", name, after, len(waits))
+    for kind in ("text", "turn"):
+        _spread(report, _row(kind), name, [getattr(one, kind) for one in waits], len(waits))
+
+
+def _spread(report: Report, row: str, name: str, seconds: Sequence[float | None], of: int) -> None:
+    values = [1000 * value for value in seconds if value is not None and value >= 0]
+    if values:
+        middle, late = percentile(values, 0.5), percentile(values, 0.95)
+        detail = {"p95": round(late), "measured": len(values), "of": of}
+        report.add(row, name, middle, "ms", detail=detail, shown=f"{middle:.0f}, {late:.0f} ms")
 
 
 def _row(kind: str) -> str:
-    what = {"pause": "its verdict that speech is over", "text": "final text", "turn": "its verdict that it may answer"}
-    return f"end of speech to {what[kind]}: p50, p95"
+    what = {"pause": "its verdict that it is over", "text": "final text", "turn": "its verdict that it may answer"}
+    return f"end of speech to {what[kind]}"
 
 
 async def _ours(stt: STT, spoken: Spoken, ended: float) -> Waited:

@@ -42,7 +42,8 @@ LINES = (
 QUICK_LINES = LINES[:3]
 LEAST_LINES = 3
 """Of each caller, however many there are."""
-MOST_CALLERS = 8
+LEVELS, QUICK_LEVELS = (2, 3, 4, 6, 8, 10, 12, 16), (2,)
+"""Callers at once, after the first alone."""
 UNDERSTOOD = 0.6
 """Of a line's words."""
 MB = 1e6
@@ -81,10 +82,10 @@ class Answered:
 
 async def turns(report: Report, options: Options) -> None:
     """One caller only."""
-    await calls(report, options, callers=1)
+    await calls(report, options, levels=())
 
 
-async def calls(report: Report, options: Options, *, callers: int = MOST_CALLERS) -> None:
+async def calls(report: Report, options: Options, *, levels: Sequence[int] = LEVELS) -> None:
     if not ASSISTANT.is_file():
         raise TargetError(f"there is no {ASSISTANT.relative_to(ROOT)}")
     lines = QUICK_LINES if options.quick else LINES
@@ -94,10 +95,10 @@ async def calls(report: Report, options: Options, *, callers: int = MOST_CALLERS
         scripts = [await _recorded(text, voice, Path(folder) / f"{n}.wav") for n, text in enumerate(lines)]
         async with target(options) as server, worker(server, ASSISTANT, "dev") as running:
             first = await _one_caller(report, server, scripts, running.pid)
-            if callers > 1:
+            if levels:
                 at_once = report.another("Conversations at once")
                 try:
-                    await _at_once(at_once, server, scripts, first, 2 if options.quick else callers)
+                    await _at_once(at_once, server, scripts, first, QUICK_LEVELS if options.quick else levels)
                 finally:
                     at_once.close()
 
@@ -162,12 +163,14 @@ def _spread(report: Report, what: str, values: list[float]) -> None:
         report.add(what, "p95", percentile(values, 0.95), "ms", detail={"turns": len(values)})
 
 
-async def _at_once(report: Report, server: Target, scripts: list[Script], first: list[float], most: int) -> None:
-    """One more caller each time, until the 95th percentile of the wait has doubled."""
+async def _at_once(
+    report: Report, server: Target, scripts: list[Script], first: list[float], levels: Sequence[int]
+) -> None:
+    """More callers each time, until the 95th percentile of the wait has doubled."""
     limit = 2 * percentile(first, 0.95)
     _level(report, 1, first, len(first), len(first))
     reached = 1
-    for count in range(2, most + 1):
+    for count in levels:
         say(f"speech: {count} callers at once")
         each = max(min(LEAST_LINES, len(scripts)), -(-len(scripts) // count))
         results = await asyncio.gather(*(_call_later(server, scripts, number, count, each) for number in range(count)))
@@ -177,6 +180,8 @@ async def _at_once(report: Report, server: Target, scripts: list[Script], first:
         if len(latencies) < 0.9 * count * each or percentile(latencies, 0.95) > limit:
             break
         reached = count
+    else:
+        report.note(f"more than {reached} were not tried")
     report.add("most before the wait's p95 doubles", "callers", reached, "", better="higher")
 
 

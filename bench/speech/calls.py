@@ -44,6 +44,8 @@ LEAST_LINES = 3
 """Of each caller, however many there are."""
 LEVELS, QUICK_LEVELS = (2, 3, 4, 6, 8, 10, 12, 16), (2,)
 """Callers at once, after the first alone."""
+ATTEMPTS = 2
+"""Of so few turns the worst decides: what another program spoiled once is measured again."""
 UNDERSTOOD = 0.6
 """Of a line's words."""
 MB = 1e6
@@ -171,13 +173,19 @@ async def _at_once(
     _level(report, 1, first, len(first), len(first))
     reached = 1
     for count in levels:
-        say(f"speech: {count} callers at once")
         each = max(min(LEAST_LINES, len(scripts)), -(-len(scripts) // count))
-        results = await asyncio.gather(*(_call_later(server, scripts, number, count, each) for number in range(count)))
-        answered = [one for result in results for one in result]
-        latencies = _latencies(answered)
-        _level(report, count, latencies, sum(one.understood for one in answered), count * each)
-        if len(latencies) < 0.9 * count * each or percentile(latencies, 0.95) > limit:
+        for attempt in range(ATTEMPTS):
+            say(f"speech: {count} callers at once")
+            results = await asyncio.gather(
+                *(_call_later(server, scripts, number, count, each) for number in range(count))
+            )
+            answered = [one for result in results for one in result]
+            latencies = _latencies(answered)
+            good = len(latencies) >= 0.9 * count * each and percentile(latencies, 0.95) <= limit
+            if good or attempt == ATTEMPTS - 1:
+                _level(report, count, latencies, sum(one.understood for one in answered), count * each)
+                break
+        if not good:
             break
         reached = count
     else:

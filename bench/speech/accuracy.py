@@ -19,10 +19,10 @@ __all__ = ["people", "synthetic"]
 STEP = 7
 """Every so many recordings are those that slow recognisers get too."""
 SLOW = "pocketsphinx"
-SLOW_SECONDS = 50.0
+SLOW_SECONDS = 35.0
 """After which no more recordings are given to it: on a busy machine it takes many times as long as it hears."""
 PEER_SECONDS = 60.0
-PEER_CONDITION_SECONDS = 25.0
+PEER_CONDITION_SECONDS = 45.0
 """The same for a peer: with all recordings of people, and with each condition."""
 SLOW_CONDITIONS = ("clean",)
 QUICK_SENTENCES = 6

@@ -5,7 +5,7 @@ export GREENROOM_AGENTS_PYTHON ?= $(GREENROOM_CACHE)/venv-official-agents/bin/py
 FUZZ_SECONDS ?= 20
 DEMO_APP ?= examples/04_kitt.py
 
-.PHONY: help demo setup setup-test test test-native test-python test-web lint fuzz fuzz-guided bench wheel clean
+.PHONY: help demo setup setup-test test test-native test-python test-web lint fuzz fuzz-guided bench speech-eval speech-peers wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,13 @@ lint: ## ruff, types, rustfmt, clippy, and imports that go round in circles
 
 bench: setup ## all benchmarks, one JSON line per figure
 	.venv/bin/python -m bench
+
+speech-eval: setup ## hearing and speaking with the real models, 12 minutes: ROW=people|synthetic|waiting|turns|calls, JSON=1
+	.venv/bin/greenroom models get whisper-base whisper-tiny piper-joe kokoro
+	.venv/bin/python -m bench speech $(if $(JSON),,--table) $(foreach row,$(ROW),--row $(row)) $(if $(QUICK),--quick)
+
+speech-peers: ## what speech-eval measures beside us, in an environment of its own (1 GB)
+	scripts/speech_peers
 
 wheel: setup ## a wheel in dist/
 	scripts/wheel

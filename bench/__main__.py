@@ -13,7 +13,9 @@ from .figures import say
 from .signalling import SignallingError
 from .target import Options, TargetError
 
-BENCHES = ("forward", "join", "dispatch", "turn", "memory", "pcm", "cost", "recognition", "voices")
+BENCHES = ("forward", "join", "dispatch", "turn", "memory", "pcm", "cost", "recognition", "voices", "speech")
+ASKED_FOR = ("cost", "recognition", "voices", "speech")
+"""Not run unless named."""
 
 
 def main() -> int:
@@ -22,7 +24,10 @@ def main() -> int:
         description="Measure Greenroom, or another LiveKit-compatible server. One JSON line per figure; no pass or fail.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHES)} (all but cost, recognition and voices)"
+        *("names",),
+        nargs="*",
+        metavar="NAME",
+        help=f"any of: {', '.join(BENCHES)} (all but {', '.join(ASKED_FOR)})",
     )
     parser.add_argument("--url", default="", help="a running server, http://HOST:PORT; default: start our own")
     parser.add_argument("--api-key", default=os.environ.get("LIVEKIT_API_KEY", "devkey"))
@@ -38,9 +43,10 @@ def main() -> int:
         *("--pace",), choices=("runs", "burst", "uplink"), default="runs", help="how cameras send: see docs/bench.md"
     )
     parser.add_argument("--uplink-mbps", type=float, default=10.0, help="of each camera, with --pace uplink")
+    parser.add_argument("--table", action="store_true", help="speech: tables to read instead of JSON lines")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the clients do")
     given = parser.parse_args()
-    names = given.names or [name for name in BENCHES if name not in ("cost", "recognition", "voices")]
+    names = given.names or [name for name in BENCHES if name not in ASKED_FOR]
     if unknown := [name for name in names if name not in BENCHES]:
         parser.error(f"no benchmark called {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     logging.basicConfig(level=logging.DEBUG if given.verbose else logging.WARNING, stream=sys.stderr)
@@ -57,6 +63,7 @@ def main() -> int:
         rounds=given.rounds,
         pace=given.pace,
         uplink_mbps=given.uplink_mbps,
+        table=given.table,
     )
     failed = False
     for name in names:

@@ -48,6 +48,8 @@ class Options:
     """How often each load is measured, each time by fresh servers."""
     pace: str = "runs"
     uplink_mbps: float = 10.0
+    table: bool = False
+    """Tables to read instead of JSON lines, where a benchmark has them."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import sys
 import wave
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -60,6 +61,7 @@ async def test_a_call_is_understood_and_answered(room_server, start_worker, caps
         Line(wav=recording),
         capsys=capsys,
         room="spoken",
+        record=tmp_path / "call.wav",
     )
     first, second, third = turns(events)
     assert code == ExitCode.SUCCESS, events
@@ -69,6 +71,20 @@ async def test_a_call_is_understood_and_answered(room_server, start_worker, caps
     assert third["answer"] == "9 minus 4 is 5."
     assert [event["event"] for event in events][-1] == "end" and events[-1]["exit_code"] == 0
     assert any(event["event"] == "understood" and not event["final"] for event in events), "partials are shown"
+    with wave.open(str(tmp_path / "call.wav"), "rb") as file:
+        both = np.frombuffer(file.readframes(file.getnframes()), np.int16).reshape(-1, 2)
+    heard = np.abs(both[: len(both) // 1_600 * 1_600].reshape(-1, 1_600, 2)).max(axis=1) > 300
+    caller, agent = heard.T
+    assert caller.sum() > 20 and agent.sum() > 20, "tenths of a second"
+    assert (caller & agent).sum() < 5, "they speak in turn"
+    assert np.argmax(caller) < np.argmax(agent)
+
+
+async def test_a_recording_that_cannot_be_written_is_told_before_the_call(room_server, capsys, tmp_path):
+    nowhere = tmp_path / "nowhere" / "call.wav"
+    code, events = await call(room_server, "Hello.", capsys=capsys, recognise=False, record=nowhere)
+    assert code == ExitCode.USAGE and "cannot be recorded" in events[0]["text"]
+    assert [event["event"] for event in events] == ["error", "end"]
 
 
 async def test_nobody_there_is_exit_code_3(room_server, capsys):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 
 from greenroom import rtc
-from greenroom.rtc.transport import Transport
 from greenroom.server.app import RoomServer
 from tests.interop.rtc_pairs import GREENROOM, dominant_frequency, feeding, in_room, listen
-from tests.sim.lossy_link import LossyLink
+from tests.sim.lossy_link import LossyLink, through
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -23,20 +20,12 @@ LOSS, JITTER, SEED = 0.05, 0.03, 1
 
 
 @pytest.fixture
-async def link(room_server: RoomServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LossyLink]:
+async def link(room_server: RoomServer) -> AsyncIterator[LossyLink]:
     """Answers name the relay's port instead of the server's."""
     port = room_server.manager.media.port(0)
     link = LossyLink(("127.0.0.1", port), loss=LOSS, jitter=JITTER, seed=SEED)
-    relay = await link.start()
-    apply = Transport.handle_answer
-
-    def through_the_relay(self: Transport, answer: Any) -> Any:
-        answer.sdp = re.sub(rf"(a=candidate:\S+ \d udp \d+ \S+) {port} ", rf"\1 {relay} ", answer.sdp)
-        return apply(self, answer)
-
-    monkeypatch.setattr(Transport, "handle_answer", through_the_relay)
-    monkeypatch.setattr(Transport, "handle_trickle", lambda self, candidate: None)
-    yield link
+    with through(await link.start(), port):
+        yield link
     link.close()
 
 

@@ -107,6 +107,11 @@ def test_it_repeats_what_it_said():
     assert ask("pardon") == "I have not said anything yet."
 
 
+def test_it_repeats_what_follows_a_full_stop_and_nothing_else():
+    assert ask("Please repeat after me. The train leaves at nine.") == "The train leaves at nine."
+    assert ask("Repeat after me... 1.5 is more than one.") == "1.5 is more than one."
+
+
 def test_it_repeats_the_next_sentence_when_asked_to():
     assert ask("repeat after me", "cats and dogs are friends") == "Cats and dogs are friends."
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from bench.recognition import word_errors
+from bench.words import word_errors
 
 from greenroom.agents.speech.protocols import STT, MissingProvider, ProviderError
 from greenroom.plugins.whisper import Whisper

@@ -13,13 +13,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from greenroom.agents.caller import AgentFailure, Call, CallEvent, CallOptions, CallResult, ExitCode, Line
+from greenroom.agents.caller import AgentFailure, Call, CallEvent, CallOptions, CallResult, ExitCode, Line, Recording
 from greenroom.agents.caller.jobs import job_failure
 from greenroom.agents.speech.protocols import ProviderError
 from greenroom.cli.transcript import CallPrinter
 from greenroom.logs import configure_logging
 
-__all__ = ["call", "call_and_print"]
+__all__ = ["RECORD_HELP", "call", "call_and_print"]
+
+RECORD_HELP = "Record the call as WAV: the caller on the left, the agent on the right."
 
 
 def call(
@@ -43,6 +45,7 @@ def call(
     agent_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Until an agent is there and listens.")
     ] = 30.0,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help=RECORD_HELP)] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per event and line.")] = False,
 ) -> None:
     """Place a synthetic call: join as a real participant, speak, listen, print who said what and how long it took.
@@ -76,6 +79,7 @@ def call(
             token=token,
             voice=voice,
             recognise=recognise,
+            record=record,
             json_lines=json_lines,
             options=CallOptions(agent_timeout=agent_timeout, answer_timeout=answer_timeout),
         )
@@ -96,6 +100,7 @@ async def call_and_print(
     token: str = "",
     voice: str = "",
     recognise: bool = True,
+    record: Path | None = None,
     json_lines: bool = False,
     options: CallOptions | None = None,
     agent_failed: Awaitable[AgentFailure] | None = None,
@@ -109,6 +114,7 @@ async def call_and_print(
     lines = [line if isinstance(line, Line) else Line(line) for line in say]
     try:
         tts, stt = _providers(voice, recognise)
+        recording = _recording(record)
         if not token:
             name = room or f"call-{secrets.token_hex(3)}"
             token = _token(api_key, api_secret, identity, name, agent)
@@ -129,8 +135,13 @@ async def call_and_print(
             on_event=show,
             options=options,
             agent_failed=agent_failed,
+            recording=recording,
         )
-        result: CallResult = await call.run()
+        try:
+            result: CallResult = await call.run()
+        finally:
+            if recording is not None:
+                await asyncio.to_thread(recording.close)
     return int(result.exit_code)
 
 
@@ -140,6 +151,13 @@ def _providers(voice: str, recognise: bool) -> tuple[Any, Any]:
     tts = caller_tts(voice)
     tts.load()
     return tts, default_stt() if recognise else None
+
+
+def _recording(record: Path | None) -> Recording | None:
+    try:
+        return None if record is None else Recording(record)
+    except OSError as error:
+        raise ValueError(f"the call cannot be recorded in {record}: {error.strerror or error}") from None
 
 
 def _token(api_key: str, api_secret: str, identity: str, room: str, agent: str) -> str:

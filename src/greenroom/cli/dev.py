@@ -67,6 +67,9 @@ def dev(
     once: Annotated[
         bool, typer.Option("--once", help="Exit after the call, with its exit code: see `greenroom call`.")
     ] = False,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record that call as WAV: the caller left, the agent right.")
+    ] = None,
     log_level: Annotated[str, typer.Option(help="Of the worker: debug, info, warning or error.")] = "",
 ) -> None:
     """Run an agent file with a room server and the playground, on this machine only.
@@ -80,6 +83,8 @@ def dev(
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     configure_logging("warning")  # of the server; the worker, a process of its own, writes in the same form
     lines = list(say or (DEMO_LINES if demo or once else ()))
+    if record is not None and not lines:
+        raise typer.BadParameter("there is no call to record; add --demo or --say", param_hint="--record")
     console = Console(highlight=False)
     if port is None:
         port = DEFAULT_PORT if _is_free(DEFAULT_PORT) else 0
@@ -89,7 +94,7 @@ def dev(
         app, console, port=port, udp_port=udp_port, log_level=log_level or ("warning" if lines else "info")
     )
     try:
-        code = asyncio.run(session.run(reload=reload and not once, lines=lines, once=once))
+        code = asyncio.run(session.run(reload=reload and not once, lines=lines, once=once, record=record))
     except StartError as error:
         Console(stderr=True, highlight=False).print(f"greenroom dev: {error}", style="red", soft_wrap=True)
         code = EXIT_FAILED
@@ -150,13 +155,15 @@ class DevSession:
         self._unclean = False
         """A job failed, or had to be killed, while the worker stopped; or the worker had to be killed."""
 
-    async def run(self, *, reload: bool, lines: list[str], once: bool) -> int:
+    async def run(self, *, reload: bool, lines: list[str], once: bool, record: Path | None = None) -> int:
         """Serve until interrupted (or, with `once`, until the call is over). Returns the exit code."""
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._interrupt, number)
         # The worker beside us says it, with the traceback.
         logging.getLogger("greenroom.server.agents.jobs").setLevel(logging.CRITICAL)
-        work = asyncio.create_task(self._work(reload=reload, lines=lines, once=once), name="greenroom dev")
+        work = asyncio.create_task(
+            self._work(reload=reload, lines=lines, once=once, record=record), name="greenroom dev"
+        )
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         failed = asyncio.create_task(self._failed(), name="media failed")
         try:
@@ -194,7 +201,7 @@ class DevSession:
         await self._started.wait()
         return await self._server.failed()
 
-    async def _work(self, *, reload: bool, lines: list[str], once: bool) -> int:
+    async def _work(self, *, reload: bool, lines: list[str], once: bool, record: Path | None) -> int:
         await self._server.start()
         self._started.set()
         # From the first moment on: a file that is mended while its failure is still being read must count.
@@ -206,7 +213,7 @@ class DevSession:
                 return EXIT_FAILED
             self._print_banner(time.monotonic() - began if running else None, reload)
             if lines and running:
-                code = await self._call(lines)
+                code = await self._call(lines, record)
                 if once:
                     return code
                 if self._worker is not None and self._worker.returncode is None:
@@ -217,7 +224,7 @@ class DevSession:
                 watch.cancel()
 
     # --- the call -----------------------------------------------------------------------------------------------------
-    async def _call(self, lines: list[str]) -> int:
+    async def _call(self, lines: list[str], record: Path | None) -> int:
         """Place the call. It ends at once when the agent's job fails, or something in it raises."""
         from greenroom.agents.caller import AgentFailure
         from greenroom.agents.caller.jobs import failure_of
@@ -247,6 +254,7 @@ class DevSession:
                 say=lines,
                 room=room,
                 agent_failed=failed,
+                record=record,
             )
         finally:
             ended.cancel()

@@ -2,6 +2,17 @@
 
 from greenroom.agents.caller.call import Call, CallOptions
 from greenroom.agents.caller.events import AgentFailure, CallEvent, CallResult, ExitCode, TurnResult
+from greenroom.agents.caller.recording import Recording
 from greenroom.agents.caller.script import Line
 
-__all__ = ["AgentFailure", "Call", "CallEvent", "CallOptions", "CallResult", "ExitCode", "Line", "TurnResult"]
+__all__ = [
+    "AgentFailure",
+    "Call",
+    "CallEvent",
+    "CallOptions",
+    "CallResult",
+    "ExitCode",
+    "Line",
+    "Recording",
+    "TurnResult",
+]

@@ -12,6 +12,7 @@ from typing import Any
 
 from greenroom.agents.caller.ear import Ear
 from greenroom.agents.caller.events import AgentFailure, CallEvent, CallResult, ExitCode, TurnResult
+from greenroom.agents.caller.recording import Recording
 from greenroom.agents.caller.script import Line, UnreadableRecording, Utterance, agreement, load_wav, speak
 from greenroom.agents.captions import FINAL, SEGMENT, TOPIC as CAPTION_TOPIC
 from greenroom.agents.conversation.chat import CHAT_TOPIC
@@ -70,8 +71,10 @@ class Call:
         on_event: Callable[[CallEvent], None],
         options: CallOptions | None = None,
         agent_failed: Awaitable[AgentFailure] | None = None,
+        recording: Recording | None = None,
     ) -> None:
-        """`stt`: recognises what the agent says; None: its captions only.
+        """`stt`: recognises what the agent says; None: its captions only. `recording`: takes down both sides; whoever made it
+        closes it.
 
         `agent_failed`: gives what an agent's job failed with, or what was raised in it, which ends the call. It is cancelled at
         the end.
@@ -88,6 +91,7 @@ class Call:
         self._agent_changed = asyncio.Event()
         self._over: asyncio.Future[_Stop] = asyncio.get_running_loop().create_future()
         self._agent_failed = agent_failed
+        self._recording = recording
         self._failure: asyncio.Future[AgentFailure] | None = None
         self._began = time.monotonic()
         self._turn: TurnResult | None = None
@@ -278,14 +282,19 @@ class Call:
         pcm = bytes(frame_bytes * 5) + utterance.pcm
         if self._ear is not None:
             self._ear.listen_from(float("inf"))
-        began = time.monotonic()
-        for start in range(0, len(pcm), frame_bytes):
-            frame = pcm[start : start + frame_bytes].ljust(frame_bytes, b"\0")
-            await self._wait_first(
-                self._source.capture_frame(rtc.AudioFrame(frame, utterance.sample_rate, 1, len(frame) // 2))
-            )
-            if start == 0:
-                began = time.monotonic()
+        began, said = time.monotonic(), 0
+        try:
+            for start in range(0, len(pcm), frame_bytes):
+                frame = pcm[start : start + frame_bytes].ljust(frame_bytes, b"\0")
+                await self._wait_first(
+                    self._source.capture_frame(rtc.AudioFrame(frame, utterance.sample_rate, 1, len(frame) // 2))
+                )
+                if start == 0:
+                    began = time.monotonic()
+                said = start + frame_bytes
+        finally:
+            if self._recording is not None:
+                self._recording.caller(pcm[:said], utterance.sample_rate, began)
         lead = 5 * FRAME_MS / 1000
         await self._wait_first(self._source.wait_for_playout())
         played = time.monotonic()
@@ -342,7 +351,7 @@ class Call:
         if track.kind != rtc.TrackKind.KIND_AUDIO or self._ear is not None:
             return
         if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
-            self._ear = Ear(track, self._stt, self._on_heard)
+            self._ear = Ear(track, self._stt, self._on_heard, self._recording)
             self._ear.start()
             self._agent_changed.set()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from greenroom.agents.caller.recording import SAMPLE_RATE, Recording
 from greenroom.agents.caller.script import AUDIBLE
 from greenroom.agents.speech.endpointing import EndpointingOptions
 from greenroom.agents.speech.protocols import STT
@@ -17,7 +18,6 @@ from greenroom.agents.transcriber import Transcriber, TranscriptionEvent
 __all__ = ["Ear"]
 
 FRAME_MS = 10
-SAMPLE_RATE = 16_000
 BREATH = 0.3
 """Seconds of silence after which sound counts as a new beginning."""
 MAX_WAITING_CHUNKS = 3_000
@@ -28,9 +28,15 @@ PATIENT = EndpointingOptions(silence=0.7, unfinished_silence=0.9)
 class Ear:
     """Listens to one audio track of the agent, from its subscription on."""
 
-    def __init__(self, track: Any, stt: STT | None, on_text: Callable[[TranscriptionEvent], None]) -> None:
+    def __init__(
+        self,
+        track: Any,
+        stt: STT | None,
+        on_text: Callable[[TranscriptionEvent], None],
+        recording: Recording | None = None,
+    ) -> None:
         """`stt` None: levels only, no words."""
-        self._track = track
+        self._track, self._recording = track, recording
         self.since = time.monotonic()
         """When the agent got a voice."""
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_WAITING_CHUNKS)
@@ -92,6 +98,8 @@ class Ear:
 
     def _frame(self, pcm: bytes) -> None:
         now = time.monotonic()
+        if self._recording is not None:
+            self._recording.agent(pcm, now)
         samples = np.frombuffer(pcm, np.int16)
         if len(samples) and int(np.abs(samples.astype(np.int32)).max()) > AUDIBLE:
             if now - self.last_audible_at > BREATH:

@@ -39,7 +39,8 @@ _FACTS = (
 _REPEAT = re.compile(
     r"^(?:(?:please|can you|could you|would you|will you|now|okay|and|hello|hey|kit)\s+)*"
     r"(?:please\s+)?(?:(?:repeat|say|speak|shake|shay|street|straight)\s+after\s+me|repeat(?:\s+the\s+words?)?|say(?:\s+the\s+words?)?)"
-    r"(?:\s+please)?[\s:,]+(?P<what>.+)$",
+    # Some recognisers write a pause as the end of a sentence.
+    r"(?:\s+please)?(?:[\s:,;]|\.+(?=\s))+(?P<what>.+)$",
     re.IGNORECASE,
 )
 _REPEAT_WHAT = re.compile(r"^(?:please\s+)?(?:repeat|say)\s+after\s+me\W*$", re.IGNORECASE)

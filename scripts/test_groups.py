@@ -43,17 +43,17 @@ GROUPS: dict[str, Sequence[Sequence[str]]] = {
         ["make", "-s", "fuzz"],
     ],
     "web": [["make", "-s", "test-web"]],
-    "unit": [[*PYTEST, "-n", "3", "-m", "not quiet", "tests/unit", "tests/sim"]],
-    "interop": [[*PYTEST, "-n", "3", "-m", "not quiet", "tests/interop"]],
+    "unit": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/unit", "tests/sim"]],
+    "interop": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/interop"]],
     "e2e": [[*PYTEST, "-n", "2", "-m", "not quiet", "tests/e2e"]],
     "media": [[*CARGO, *PEER]],
     "hearing": [[*PYTEST, "-n", "2", "-m", "quiet", "tests/unit"]],
-    "speech": [[*PYTEST, "-m", "quiet", "tests/e2e"]],
+    "speech": [[*PYTEST, "-m", "quiet", "tests/interop", "tests/e2e"]],
 }
 STAGES = (
-    (("rust", "e2e"), ("lint", "web", "unit", "interop")),
-    (("media",), ("hearing",)),
-    (("speech",),),
+    (("lint", "rust", "interop"), ("web", "unit", "e2e")),
+    (("media",),),
+    (("hearing", "speech"),),
 )
 """One after the other; the lanes of one side by side. The first keeps both cores busy and waits as well; the others run in
 real time: media, recognition and people who speak, whom a busy machine hears too late."""

@@ -22,10 +22,8 @@ from greenroom.plugins.system_tts import Flite
 from greenroom.server.config import DEV_KEY, DEV_SECRET
 from tests.conftest import ROOT, token, until
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed"),
-    pytest.mark.quiet,
-]
+pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+people_speak = pytest.mark.quiet
 KITT = ROOT / "examples" / "04_kitt.py"
 
 
@@ -47,6 +45,7 @@ def turns(events: list[dict]) -> list[dict]:
     return [event for event in events if event["event"] == "turn"]
 
 
+@people_speak
 async def test_a_call_is_understood_and_answered(room_server, start_worker, capsys, tmp_path):
     await start_worker(KITT)
     recording = tmp_path / "question.wav"
@@ -179,6 +178,7 @@ async def person() -> AsyncIterator[Person]:
     await person.leave()
 
 
+@people_speak
 async def test_speaking_while_the_agent_speaks_interrupts_it(room_server, start_worker, person):
     await start_worker(KITT)
     await person.join(room_server.url, "barge-in")
@@ -192,6 +192,7 @@ async def test_speaking_while_the_agent_speaks_interrupts_it(room_server, start_
     assert second["interrupted"] is False and "4" in second["agent"]
 
 
+@people_speak
 async def test_the_talks_transcription_prints_its_events_and_its_caller_is_told_it_was_heard(
     room_server, start_worker, capsys
 ):
@@ -209,6 +210,7 @@ async def test_the_talks_transcription_prints_its_events_and_its_caller_is_told_
         assert f"transcription event: {kind} - text:" in worker.text
 
 
+@people_speak
 async def test_the_talks_transcription_prints_partials(room_server, start_worker, person):
     worker = await start_worker(ROOT / "examples" / "02_transcription.py")
     await person.join(room_server.url, "partials", "caller")
@@ -241,6 +243,7 @@ async def test_hello_greets_everyone(room_server, start_worker, person):
     assert "person is here" in worker.text
 
 
+@people_speak
 async def test_echo_says_back_what_it_hears_and_shows_a_picture(room_server, start_worker, person):
     await start_worker(ROOT / "examples" / "03_echo.py")
     pictures: list[tuple[int, int]] = []
@@ -261,6 +264,7 @@ async def test_echo_says_back_what_it_hears_and_shows_a_picture(room_server, sta
     await talking
 
 
+@people_speak
 async def test_the_interview_speaks_first_and_asks(room_server, start_worker, person):
     await start_worker(ROOT / "examples" / "05_interview.py")
     await person.join(room_server.url, "interview")

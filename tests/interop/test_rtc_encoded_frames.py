@@ -142,6 +142,7 @@ async def test_a_recorded_picture_plays_elsewhere(
             await watch(dave, track, RED, BLUE)
 
 
+@pytest.mark.quiet
 @both_senders
 async def test_sound_packet_by_packet(room_server: RoomServer, sender: str) -> None:
     async with in_room(room_server, sender, GREENROOM) as (alice, bob):
@@ -197,6 +198,7 @@ async def test_sound_and_pictures_are_on_one_clock(room_server: RoomServer) -> N
         assert before - 500_000 < frames[0].presentation_us < frames[-1].presentation_us < after + 200_000
 
 
+@pytest.mark.quiet
 @both_senders
 async def test_beside_decoding_streams(room_server: RoomServer, sender: str) -> None:
     async with in_room(room_server, sender, GREENROOM) as (alice, bob):

@@ -20,6 +20,7 @@ import pytest
 
 from greenroom.agents.speech.protocols import MissingProvider, ProviderError
 from greenroom.plugins import defaults, shared_process
+from greenroom.plugins.kept_speech import KeptSpeech
 from greenroom.plugins.kokoro import Kokoro
 from greenroom.plugins.piper import Piper
 from greenroom.plugins.piper.model import PiperModel
@@ -226,7 +227,8 @@ def test_the_caller_has_another_voice_than_the_agent(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("GREENROOM_TTS", raising=False)
     monkeypatch.setattr(Piper, "require", lambda self: None)
     monkeypatch.setattr(Kokoro, "require", lambda self: None)
-    assert isinstance(defaults.caller_tts(), Kokoro)
+    assert isinstance(defaults.caller_tts(), KeptSpeech)
+    assert isinstance(defaults.caller_tts("af_heart"), Kokoro)
     assert isinstance(defaults.caller_tts("piper-joe"), Piper)
 
     def missing(self: object) -> None:

@@ -42,8 +42,8 @@ __all__ = [
     "wanted",
 ]
 
-DEFAULT = ("whisper-base", "piper-joe", "smart-turn")
-"""What a call needs: a recogniser, a voice, and an ear for the end of a turn."""
+DEFAULT = ("whisper-base", "piper-joe", "smart-turn", "kokoro")
+"""What a call needs: a recogniser, a voice, an ear for the end of a turn; and another voice for a scripted caller."""
 
 
 @cache

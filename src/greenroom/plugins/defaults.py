@@ -19,6 +19,7 @@ from greenroom.agents.speech.protocols import LLM, STT, TTS, VAD, MissingProvide
 __all__ = ["caller_tts", "default_llm", "default_stt", "default_tts", "default_vad", "say_once", "tts_named"]
 
 logger = logging.getLogger("greenroom.defaults")
+CALLERS_VOICE = "af_heart"
 
 
 @functools.cache
@@ -89,20 +90,21 @@ def default_tts() -> TTS:
 def caller_tts(voice: str = "") -> TTS:
     """The voice of a scripted caller, which is another than the agent's so that the two can be told apart.
 
-    Without a name Kokoro when its model is there (a caller speaks its lines before the call, so it need not keep up), else
-    a voice of flite, else the default. Raises MissingProvider, and ValueError for an unknown name.
+    Without a name Kokoro when its model is there (a caller speaks its lines before the call, so it need not keep up; they are
+    kept for the next call), else a voice of flite, else the default. Raises MissingProvider, and ValueError for an unknown name.
     """
     if voice:
         return tts_named(voice)
+    from greenroom.plugins.kept_speech import KeptSpeech
     from greenroom.plugins.kokoro import Kokoro
     from greenroom.plugins.system_tts import Flite
 
-    kokoro = Kokoro()
+    kokoro = Kokoro(CALLERS_VOICE)
     try:
         kokoro.require()
     except MissingProvider:
         return Flite("rms") if shutil.which("flite") else default_tts()
-    return kokoro
+    return KeptSpeech(kokoro, f"kokoro {CALLERS_VOICE}", models.root() / ".spoken")
 
 
 def tts_named(name: str) -> TTS:

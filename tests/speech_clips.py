@@ -9,12 +9,24 @@ from typing import NamedTuple
 
 from greenroom import models
 
-__all__ = ["JFK", "NAME", "REGISTRY", "Clip", "clips", "jfk"]
+__all__ = ["JFK", "NAME", "REGISTRY", "Clip", "abroad", "clips", "jfk"]
 
 REGISTRY = Path(__file__).with_name("speech_clips.toml")
 NAME = "speech-clips-en"
 JFK = "speech-clip-jfk"
 LISTING = "core-sounds-en.txt.gz"
+ABROAD = {
+    "fr": {
+        "agent-incorrect": "Échec à l'ouverture de session. Veuillez recomposer votre numéro d'agent suivi du dièse.",
+        "conf-getpin": "Veuillez composer le code d'accès de la conférence.",
+        "vm-nobodyavail": "Personne n'est en mesure de prendre votre appel en ce moment.",
+    },
+    "es": {
+        "conf-getpin": "Por favor ingrese la clave de entrada para la conferencia.",
+        "vm-intro": "Por favor deje su mensaje después del tono. Al terminar, cuelgue o presione la tecla de número.",
+        "vm-nobodyavail": "En este momento nadie está libre para responder a su llamada.",
+    },
+}
 DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split(), strict=True))
 
 
@@ -41,6 +53,12 @@ def jfk() -> Clip:
     """Eleven seconds of an old, noisy recording. Fetches it when it is not there; raises `ModelError` if it cannot."""
     text = "And so my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
     return Clip("jfk", models.registry(REGISTRY).get(JFK) / "jfk.wav", text)
+
+
+def abroad(language: str) -> list[Clip]:
+    """Three recordings in French (`fr`) or Spanish (`es`). Fetches them when they are not there; raises `ModelError`."""
+    folder = models.registry(REGISTRY).get(f"speech-clips-{language}")
+    return [Clip(name, folder / f"{name}.wav", text) for name, text in ABROAD[language].items()]
 
 
 def _listing(packed: bytes) -> dict[str, str]:

@@ -10,7 +10,7 @@ from greenroom import models
 from greenroom.agents.caller.script import agreement
 from greenroom.plugins.whisper.recognise import recognise
 
-from ..speech_clips import Clip, clips, jfk
+from ..speech_clips import Clip, abroad, clips, jfk
 from .whisper_model import load, read
 
 NAMES = ("conf-getpin", "conf-placeintoconf", "cannot-complete-as-dialed")
@@ -44,3 +44,18 @@ def test_several_at_once_are_what_they_are_alone():
     assert [re.sub(r"\W+", " ", text).lower() for text in together] == [
         re.sub(r"\W+", " ", text).lower() for text in alone
     ]
+
+
+@pytest.mark.quiet
+@pytest.mark.parametrize("language", ["fr", "es"])
+def test_other_languages_are_recognised_and_understood(language: str):
+    try:
+        recordings = abroad(language)
+    except models.ModelError as error:
+        pytest.skip(f"the recordings are not here: {error}")
+    model = load("whisper-base")
+    for clip in recordings:
+        heard = recognise(model, [read(clip.path)], language=None)[0]
+        assert heard.language == language, clip.name
+        assert agreement(clip.text, heard.text) >= 0.7, (clip.name, heard.text)
+    assert recognise(model, [read(recordings[0].path)], language=language)[0].language == language

@@ -21,16 +21,16 @@ BEFORE, BEHIND = 0.4, 0.16
 """Seconds of silence around what is said, as a call's end-pointing leaves them."""
 
 
-def folder() -> Path:
-    found = find_model(MODEL)
+def folder(name: str = MODEL) -> Path:
+    found = find_model(name)
     if found is None or importlib.util.find_spec("ctranslate2") is None:
-        pytest.skip(f"the model is not here: greenroom models get {MODEL}")
+        pytest.skip(f"the model is not here: greenroom models get {name}")
     return found
 
 
 @functools.cache
-def load() -> Model:
-    return Model(folder(), threads=1)
+def load(name: str = MODEL) -> Model:
+    return Model(folder(name), threads=1)
 
 
 def resampled(samples: Samples, rate: int) -> Samples:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from greenroom.cli import doctor
 from greenroom.cli.doctor import examine, local_model_server
 
 
@@ -37,7 +38,7 @@ def serving(body: bytes, status: int = 200) -> Iterator[int]:
 def test_a_local_server_of_language_models_is_found() -> None:
     with serving(b'{"object": "list", "data": [{"id": "small"}]}') as port:
         found = local_model_server([("nobody", 1), ("Ollama", port)])
-        assert found == ("Ollama", f"http://127.0.0.1:{port}/v1")
+        assert found == ("Ollama", f"http://127.0.0.1:{port}/v1", ["small"])
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,42 @@ def test_a_local_server_of_language_models_is_found() -> None:
 )
 def test_something_else_on_its_port_is_not_taken_for_one(body: bytes, status: int) -> None:
     with serving(body, status) as port:
-        assert local_model_server([("llama.cpp", port)]) == ("", "")
+        assert local_model_server([("llama.cpp", port)]) == ("", "", [])
+
+
+def test_the_remedy_names_a_model_too_without_which_ollama_would_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(b'{"data": [{"id": "small"}, {"id": "large"}]}') as port:
+        monkeypatch.setattr(doctor, "local_model_server", lambda: local_model_server([("Ollama", port)]))
+        found = doctor.model_endpoint()
+        url = f"http://127.0.0.1:{port}/v1"
+    assert not found.found and found.remedy == f"OPENAI_BASE_URL={url} OPENAI_MODEL=small   (Ollama is running)"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "status", "words"),
+    [
+        ("small", b'{"data": [{"id": "small"}]}', 200, ""),
+        ("huge", b'{"data": [{"id": "small"}]}', 200, ", but OPENAI_MODEL=huge, which it does not list; it has small"),
+        ("", b'{"data": [{"id": "small"}]}', 200, ", but no OPENAI_MODEL; it has small"),
+        ("small", b"{}", 401, ", which does not say what models it has: HTTP Error 401: Unauthorized"),
+    ],
+)
+def test_a_chosen_server_is_asked(
+    monkeypatch: pytest.MonkeyPatch, model: str, body: bytes, status: int, words: str
+) -> None:
+    with serving(body, status) as port:
+        url = f"http://127.0.0.1:{port}/v1"
+        monkeypatch.setenv("OPENAI_BASE_URL", url + "/")
+        monkeypatch.setenv("OPENAI_MODEL", model)
+        assert doctor.model_endpoint().found == url + words
+
+
+def test_a_chosen_server_that_is_gone_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    found = doctor.model_endpoint()
+    assert not found.found and "http://127.0.0.1:1/v1 does not answer" in found.cost
 
 
 def test_without_models_the_small_ones_are_said_to_be_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,11 +36,12 @@ class Server:
         self.answers: list[object] = []
         self.size = 1 << 20
         self.asked_at: list[float] = []
+        self.asked: list[bytes] = []
         self.content_type = SSE
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        await request.read()
+        self.asked.append(await request.read())
         self.asked_at.append(time.monotonic())
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, web.Response):
@@ -144,6 +145,10 @@ ERRORS = {
     "content of another kind": (data(chunk(5)), "something else"),
     "a page": (b"<html><body>Welcome</body></html>", "no event"),
     "silence": (b": nothing\n\n", "no event"),
+    "all of it thoughts": (
+        data(chunk(delta={"reasoning_content": "Hm"}), chunk(None, finish_reason="length")) + DONE,
+        "limit of tokens",
+    ),
     "withheld": (data(chunk(None, finish_reason="content_filter")) + DONE, "content filter"),
     "a line without an end": (b"data: " + b"x" * (MAX_EVENT + 10), "longer than"),
 }
@@ -156,6 +161,43 @@ async def test_a_real_error_is_an_error(server, llm, shape):
     with pytest.raises(ProviderError, match=words):
         await said(llm)
     assert len(server.asked_at) == 1
+
+
+TALK = [
+    ChatMessage("system", "Be brief."),
+    *(ChatMessage("assistant" if number % 2 else "user", str(number)) for number in range(7)),
+]
+TOO_LONG = {
+    "OpenAI": {"message": "too many", "type": "invalid_request_error", "code": "context_length_exceeded"},
+    "llama.cpp": {
+        "code": 400,
+        "message": "request (9412 tokens) exceeds the available context size (8192 tokens), try increasing it",
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": 9412,
+        "n_ctx": 8192,
+    },
+    "vLLM": {"message": "This model's maximum context length is 4096 tokens. However, your request has 5000."},
+    "LM Studio": {"message": "Trying to keep the first 5000 tokens when context length of only 4096 tokens."},
+}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("name", TOO_LONG)
+async def test_a_talk_that_outgrows_the_context_goes_on_without_its_older_half(server, llm, name, status):
+    error = {"error": TOO_LONG[name]}
+    full = data(error) if status == 200 else refused(status, json.dumps(error))
+    server.answers = [full, data(chunk("Hi")) + DONE]
+    assert [delta async for delta in llm.chat(TALK)] == ["Hi"]
+    asked = [[message["content"] for message in json.loads(body)["messages"]] for body in server.asked]
+    assert asked == [["Be brief.", *"0123456"], ["Be brief.", *"456"]]
+
+
+async def test_one_message_that_is_too_long_is_an_error(server, llm):
+    server.answers = [refused(400, json.dumps({"error": TOO_LONG["llama.cpp"]})) for _ in range(4)]
+    with pytest.raises(ProviderError, match=r"400.*9412 tokens"):
+        [delta async for delta in llm.chat(TALK)]
+    # Halved until only the question is left: 7, 3, 1.
+    assert len(server.asked) == 3
 
 
 async def test_an_error_with_status_200_is_an_error(server, llm):

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -138,13 +139,7 @@ def examine() -> Iterator[Finding]:
         "agents cannot speak where there is no model of a voice",
         "apt-get install flite",
     )
-    yield Finding(
-        "Language",
-        "model endpoint",
-        _endpoint(),
-        "the assistant answers with small built-in rules",
-        _endpoint_remedy(),
-    )
+    yield model_endpoint()
     yield Finding(
         "Tests",
         "browser",
@@ -229,28 +224,54 @@ LOCAL_SERVERS = (("Ollama", 11434), ("llama.cpp", 8080), ("vLLM", 8000))
 """What serves language models on this machine by the OpenAI interface, and the ports that they use."""
 
 
-def local_model_server(servers: Sequence[tuple[str, int]] = LOCAL_SERVERS) -> tuple[str, str]:
-    """Name and base URL of a local server that lists models; both empty when none answers. Half a second at most each."""
+def local_model_server(servers: Sequence[tuple[str, int]] = LOCAL_SERVERS) -> tuple[str, str, list[str]]:
+    """Name, base URL and models of a local server that lists them; all empty when none answers. Half a second at most each."""
     for name, port in servers:
         url = f"http://127.0.0.1:{port}/v1"
         try:
-            with urllib.request.urlopen(f"{url}/models", timeout=0.5) as response:
-                listed = json.loads(response.read(1 << 20))
+            return name, url, _models(url, 0.5)
         except (OSError, ValueError, http.client.HTTPException):
             continue
-        if isinstance(listed, dict) and isinstance(listed.get("data"), list):
-            return name, url
-    return "", ""
+    return "", "", []
+
+
+def _models(url: str, seconds: float) -> list[str]:
+    """What the server at this base URL lists. Raises OSError, HTTPException, or ValueError for what is no such list."""
+    key = os.environ.get("OPENAI_API_KEY")
+    request = urllib.request.Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
+    with urllib.request.urlopen(request, timeout=seconds) as response:
+        listed = json.loads(response.read(1 << 20))
+    if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
+        raise ValueError("no list of models")
+    return [str(each["id"]) for each in listed["data"] if isinstance(each, dict) and each.get("id")]
+
+
+def model_endpoint() -> Finding:
+    """The language model that `OPENAI_BASE_URL` or `OPENAI_API_KEY` stand for. A server of one's own is asked whether it is there."""
+    url = os.environ.get("OPENAI_BASE_URL", "").rstrip("/")
+    if not url:
+        found = "OPENAI_API_KEY is set" if os.environ.get("OPENAI_API_KEY") else ""
+        remedy = "" if found else _endpoint_remedy()
+        return Finding("Language", "model endpoint", found, "the assistant answers with small built-in rules", remedy)
+    model = os.environ.get("OPENAI_MODEL", "")
+    try:
+        models = _models(url, 2.0)
+    except (urllib.error.HTTPError, http.client.HTTPException, ValueError) as error:
+        found = f"{url}, which does not say what models it has: {error}"
+    except OSError as error:
+        failing = f"every answer of the assistant fails: {url} does not answer ({getattr(error, 'reason', error)})"
+        return Finding("Language", "model endpoint", "", failing, "start that server, or unset OPENAI_BASE_URL")
+    else:
+        found = url
+        if models and model not in models:
+            asked = f"OPENAI_MODEL={model}, which it does not list" if model else "no OPENAI_MODEL"
+            found += f", but {asked}; it has {', '.join(models[:5])}"
+    return Finding("Language", "model endpoint", found)
 
 
 def _endpoint_remedy() -> str:
-    name, url = local_model_server()
+    name, url, models = local_model_server()
     if url:
-        return f"OPENAI_BASE_URL={url}   ({name} is running)"
+        model = f" OPENAI_MODEL={models[0]}" if models else ""
+        return f"OPENAI_BASE_URL={url}{model}   ({name} is running)"
     return "set OPENAI_API_KEY, or OPENAI_BASE_URL for a local server"
-
-
-def _endpoint() -> str:
-    if url := os.environ.get("OPENAI_BASE_URL"):
-        return url
-    return "OPENAI_API_KEY is set" if os.environ.get("OPENAI_API_KEY") else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import wave
 from collections.abc import AsyncIterator, Sequence
@@ -24,10 +25,12 @@ from greenroom.agents.speech.protocols import (
     ProviderError,
     Transcript,
 )
-from greenroom.plugins.openai_http import Endpoint, error_in
+from greenroom.plugins.openai_http import Endpoint, TooLong, error_in, failure
 from greenroom.plugins.sse import ServerEvent, events
 
 __all__ = ["OpenAILLM", "OpenAISTT", "OpenAITTS"]
+
+logger = logging.getLogger("greenroom.openai")
 
 MAX_BODY = 1 << 20
 """Bytes of an answer that does not stream."""
@@ -35,7 +38,10 @@ MAX_UTTERANCE_BYTES = 60 * VAD_SAMPLE_RATE * 2
 
 
 class OpenAILLM(Endpoint):
-    """`LLM` provider: `POST /chat/completions` with `stream: true`."""
+    """`LLM` provider: `POST /chat/completions` with `stream: true`.
+
+    A conversation that outgrows the model's context goes on without the older half of it, as often as it takes.
+    """
 
     def __init__(
         self,
@@ -51,15 +57,39 @@ class OpenAILLM(Endpoint):
         self._options = {"temperature": temperature, "max_tokens": max_tokens}
 
     async def chat(self, messages: Sequence[ChatMessage]) -> AsyncIterator[str]:
+        asked = list(messages)
+        begun = False
+        while True:
+            try:
+                async with closing(self._ask(asked)) as deltas:
+                    async for delta in deltas:
+                        begun = True
+                        yield delta
+                return
+            except TooLong:
+                shorter = _recent(asked)
+                if begun or len(shorter) == len(asked):
+                    raise
+                logger.warning("%d messages are too long for the model: asking with %d", len(asked), len(shorter))
+                asked = shorter
+
+    def _ask(self, messages: Sequence[ChatMessage]) -> AsyncIterator[str]:
         body = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             "stream": True,
             **{name: value for name, value in self._options.items() if value is not None},
         }
-        async with closing(self.request("/chat/completions", lambda: {"json": body}, _read_chat)) as deltas:
-            async for delta in deltas:
-                yield delta
+        return self.request("/chat/completions", lambda: {"json": body}, _read_chat)
+
+
+def _recent(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The system's messages and the newer half of what was said, from a user's message on: templates insist on that."""
+    said = [message for message in messages if message.role != "system"]
+    kept = said[(len(said) + 1) // 2 :] or said
+    while len(kept) > 1 and kept[0].role != "user":
+        del kept[0]
+    return [*(message for message in messages if message.role == "system"), *kept]
 
 
 async def _read_chat(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
@@ -83,6 +113,9 @@ async def _read_chat(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
                     yield delta
                 elif not chunks and _finish_reason(chunk) == "content_filter":
                     raise ProviderError("the model's answer was withheld by the server's content filter")
+                elif not chunks and _finish_reason(chunk) == "length":
+                    # Thoughts that used up all that may be said; a context that the prompt fills.
+                    raise ProviderError("the model's limit of tokens was reached before the first word of its answer")
     except ValueError as error:
         raise ProviderError(f"the model sent something else than chat completions: {error}") from error
     if not anything:
@@ -97,7 +130,7 @@ def _chunk(event: ServerEvent) -> Any:
         kind = "failed" if event.name == "error" else "sent something else than chat completions"
         raise ProviderError(f"the model {kind}: {event.data[:200]!r}") from error
     if said := error_in(chunk):
-        raise ProviderError(f"the model failed: {said}")
+        raise failure(f"the model failed: {said}", str(chunk))
     if event.name == "error":
         raise ProviderError(f"the model failed: {event.data[:200]!r}")
     return chunk
@@ -144,7 +177,7 @@ async def _read_json(response: aiohttp.ClientResponse) -> Any:
     except ValueError as error:
         raise ProviderError(f"the answer is something else than JSON: {bytes(body[:200])!r}") from error
     if said := error_in(answer):
-        raise ProviderError(f"the server failed: {said}")
+        raise failure(f"the server failed: {said}", str(answer))
     return answer
 
 

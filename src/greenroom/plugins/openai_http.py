@@ -16,7 +16,7 @@ import aiohttp
 from greenroom.agents.speech.adapters import closing
 from greenroom.agents.speech.protocols import MissingProvider, ProviderError
 
-__all__ = ["Endpoint", "error_in"]
+__all__ = ["Endpoint", "TooLong", "error_in", "failure"]
 
 DEFAULT_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT = 5.0
@@ -33,6 +33,19 @@ MAX_SAID = 4_096
 Item = TypeVar("Item")
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses that another attempt may not meet again."""
+
+FULL = (
+    "context_length_exceeded",  # OpenAI and many gateways
+    "exceed_context_size",  # llama.cpp
+    "exceeds the available context size",  # llama.cpp before it had a code for it
+    "maximum context length",  # vLLM
+    "context length of only",  # LM Studio
+)
+"""What servers say, in lower case, when a prompt does not fit into the model's context."""
+
+
+class TooLong(ProviderError):
+    """The prompt does not fit into the model's context. A shorter one may."""
 
 
 class _Passing(ProviderError):
@@ -68,6 +81,7 @@ class Endpoint:
         `PASSING`. A server's `Retry-After` is obeyed, or the failure raised at once when it asks for more than `PATIENCE`.
 
         Raises:
+            TooLong: the prompt does not fit.
             ProviderError: with what the server said.
         """
         self.load()
@@ -130,6 +144,8 @@ async def _refusal(where: str, response: aiohttp.ClientResponse) -> ProviderErro
     except (TimeoutError, aiohttp.ClientError):
         said = "(no readable body)"
     text = f"{where} answered {response.status}: {said[:500]}"
+    if isinstance(error := failure(text, said), TooLong):
+        return error
     asked = response.headers.get("x-should-retry", "").lower()
     # "Too many requests" is also what is said when the money is used up.
     passing = response.status in PASSING and "insufficient_quota" not in said
@@ -152,6 +168,12 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     except ValueError:
         return None
     return max(0.0, at.timestamp() - time.time())
+
+
+def failure(text: str, said: str) -> ProviderError:
+    """The error with that text, by the kind of what a server `said`."""
+    full = any(words in said.lower() for words in FULL)
+    return TooLong(text) if full else ProviderError(text)
 
 
 def error_in(event: Any) -> str:

@@ -40,7 +40,9 @@ def main() -> None:
     parameters.sampling.ignore_eos = chosen.endless
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    # Signals end the process as they are: the server's own end waits for every answer.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pause()
 
 
 if __name__ == "__main__":

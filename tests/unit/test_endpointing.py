@@ -61,6 +61,13 @@ def test_endless_speech_is_cut():
     assert kinds.count(SpeechEdge.ENDED) == 2 and kinds.count(SpeechEdge.STARTED) == 3
 
 
+def test_long_speech_is_cut_between_words_where_it_can_be():
+    options = EndpointingOptions(max_utterance=4.0)
+    edges = run(Endpointer(options), (0.9, 2.0), (0.1, 0.096), (0.9, 1.28), (0.1, 0.064), (0.9, 2.0))
+    ended = [at for edge, at in edges if edge is SpeechEdge.ENDED]
+    assert ended == [pytest.approx(2.0 + 0.096 + 1.28 + 0.064, abs=2 * FRAME_SECONDS)], "not in the early gap"
+
+
 def test_a_second_utterance_follows():
     kinds = [edge for edge, _ in run(Endpointer(), *[(0.9, 0.64), (0.0, 0.96)] * 2)]
     assert kinds == [SpeechEdge.STARTED, SpeechEdge.PAUSED, SpeechEdge.ENDED] * 2

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.words import word_errors
 
 from greenroom.cli.transcribe import pieces
 from greenroom.plugins.silero import SileroVAD
 
+from .test_whisper_stream import LONG, plain
 from .whisper_model import MODEL, folder, say
 
 
@@ -104,3 +106,15 @@ def test_without_the_model_it_says_what_brings_it(tmp_path):
         assert f"greenroom models get {wanted}" in done.stderr and "Traceback" not in done.stderr
     assert run("--language", "1", silent).returncode == 2
     assert run(silent, GREENROOM_STT="cloud").returncode == 2
+
+
+@pytest.mark.quiet
+def test_of_long_speech_without_a_pause_nothing_is_lost(tmp_path):
+    folder()
+    text = LONG.replace(".", ",")
+    said = say(f"{text} {text}".replace(", ", " and "))
+    assert len(said) / 16_000 > 32
+    done = run("--json", "--model", MODEL, write(tmp_path / "long.wav", said))
+    heard = " ".join(json.loads(row)["text"] for row in done.stdout.splitlines())
+    words = plain(f"{text} {text}".replace(", ", " and "))
+    assert word_errors(words, plain(heard)) <= 0.15 * len(words), heard

@@ -20,7 +20,7 @@ WORDS = ["yes", "no", "okay", "thank you", "goodbye"]
 def test_twenty_sounds_have_no_text():
     model = load()
     assert len(SOUNDS) >= 20
-    texts = {name: recognise(model, [sound])[0].text for name, sound in SOUNDS.items()}
+    texts = {name: recognise(model, [np.tile(sound, 3)], thorough=True)[0].text for name, sound in SOUNDS.items()}
     assert {name: text for name, text in texts.items() if text} == {}
 
 
@@ -30,7 +30,7 @@ def test_hot_words_are_not_heard_in_sounds():
     prompt = model.prompt(["KITT", "Devon"])
     echoed = [name for name, sound in SOUNDS.items() if "KITT" in model.hear([sound], prompt=prompt)[0].text]
     assert echoed, "the model does repeat them"
-    texts = {name: recognise(model, [SOUNDS[name]], prompt=prompt)[0].text for name in SOUNDS}
+    texts = {name: recognise(model, [SOUNDS[name]], prompt=prompt, thorough=True)[0].text for name in SOUNDS}
     assert {name: text for name, text in texts.items() if text} == {}
 
 

@@ -20,7 +20,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from greenroom.agents.speech.endpointing import Endpointer, SpeechEdge
+from greenroom.agents.speech.endpointing import Endpointer, EndpointingOptions, SpeechEdge
 from greenroom.agents.speech.protocols import STT, VAD, VAD_FRAME_SAMPLES, VAD_SAMPLE_RATE, ProviderError, STTStream
 from greenroom.agents.speech.providers import default_stt, default_vad
 from greenroom.logs import configure_logging
@@ -31,6 +31,8 @@ __all__ = ["Piece", "pieces", "transcribe"]
 FRAME_BYTES = VAD_FRAME_SAMPLES * 2
 BLOCK_SECONDS = 10
 STANDARD_INPUT = Path("-")
+WHOLE = EndpointingOptions(max_utterance=100.0)
+"""Whisper cuts what is longer than it can take itself, between two words that it knows."""
 FAILED, NO_SPEECH = 1, 6
 """Exit codes: a file could not be read; a provider is missing or failed, as with `greenroom call`."""
 
@@ -132,7 +134,7 @@ async def _one(path: Path, vad: VAD, stream: STTStream, json_lines: bool, named:
     with wave.open(sys.stdin.buffer if path == STANDARD_INPUT else str(path), "rb") as file:
         if named and not json_lines:
             print(f"{path}:")
-        for piece in pieces(file, vad):
+        for piece in pieces(file, vad, WHOLE if isinstance(stream, WhisperStream) else None):
             heard = await _heard(stream, piece)
             if heard.text:
                 said += 1
@@ -166,9 +168,9 @@ async def _heard(stream: STTStream, piece: Piece) -> Heard:
     )
 
 
-def pieces(file: wave.Wave_read, vad: VAD) -> Iterator[Piece]:
+def pieces(file: wave.Wave_read, vad: VAD, options: EndpointingOptions | None = None) -> Iterator[Piece]:
     """The utterances of a recording, found as in a call. Raises ValueError for samples that are not PCM."""
-    endpointer, activity = Endpointer(), vad.stream()
+    endpointer, activity = Endpointer(options), vad.stream()
     pre_roll: deque[bytes] = deque(maxlen=math.ceil(endpointer.options.pre_roll * VAD_SAMPLE_RATE / VAD_FRAME_SAMPLES))
     spoken = bytearray()
     count, start = 0, 0

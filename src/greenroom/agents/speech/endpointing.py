@@ -39,7 +39,9 @@ class EndpointingOptions:
     pre_roll: float = 0.5
     """Audio before the detected beginning that still belongs to it: soft first consonants come before the voice."""
     max_utterance: float = 30.0
-    """An utterance is cut here; the next one begins at once if speech goes on."""
+    """An utterance is cut at the first gap of `word_gap` in the last quarter before this, or here at the latest; the next one
+    begins at once if speech goes on."""
+    word_gap: float = 0.064
 
 
 _EXPECTS_MORE = re.compile(
@@ -109,12 +111,17 @@ class Endpointer:
             if not self._paused and self._silent >= self.options.pause:
                 self._paused = True
                 edges.append(SpeechEdge.PAUSED)
-        if self._silent >= self.required_silence(text) or self._length >= self.options.max_utterance:
+        if self._silent >= self.required_silence(text) or self._too_long():
             if not self._paused:
                 edges.append(SpeechEdge.PAUSED)
             edges.append(SpeechEdge.ENDED)
             self.reset()
         return edges
+
+    def _too_long(self) -> bool:
+        at_most = self.options.max_utterance
+        between_words = self._silent + 1e-9 >= self.options.word_gap
+        return self._length >= at_most or (between_words and self._length >= 0.75 * at_most)
 
     def _update_idle(self, probability: float) -> list[SpeechEdge]:
         if probability < self.options.start_probability:

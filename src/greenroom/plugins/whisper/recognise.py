@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,11 @@ HOT_SURE, HOT_NOBODY = -0.6, 0.3
 """Log probability and probability that nobody speaks beyond which a text with hot words is compared with one without."""
 BEFORE_WORD, AFTER_WORD = 0.15, 0.1
 """Seconds around a word's beginning in which the gap before it is looked for."""
+AT_THE_CUT = 0.3
+"""Seconds after a cut."""
 GAP_FRAME = SAMPLE_RATE // 50
+SPARSE_FROM, LEAST_WORDS = 8.0, 0.8
+"""Seconds from which on a text is held to a number of words, and how many of them a second of voice has at least. People say four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,27 @@ def recognise(
     language: str | None = "en",
     prompt: Sequence[int] = (),
     words: bool = False,
+    thorough: bool = False,
 ) -> list[Recognition]:
-    """One answer for each. Several must be fit to be decoded `together`."""
+    """One answer for each. Several must be fit to be decoded `together`.
+
+    `thorough`: what has far fewer words than such a time of speech has is heard again in halves: now and then the model
+    ends a long text after its first words.
+    """
     if len(batch) == 1 and len(batch[0]) > MAX_PIECE * SAMPLE_RATE:
         return [_long(model, batch[0], language, prompt, words)]
+    answers = _at_once(model, batch, language, prompt, words)
+    if thorough:
+        for i, samples in enumerate(batch):
+            if _sparse(answers[i], samples):
+                halves = _in_halves(model, samples, language, prompt, words)
+                answers[i] = halves if len(halves.text) > len(answers[i].text) else answers[i]
+    return answers
+
+
+def _at_once(
+    model: Model, batch: Sequence[Samples], language: str | None, prompt: Sequence[int], words: bool
+) -> list[Recognition]:
     loud = [samples for samples in batch if len(samples) >= LEAST and loud_enough(samples)]
     heard = iter(model.hear(loud, language=language, prompt=prompt, words=words) if loud else ())
     answers = []
@@ -79,22 +100,51 @@ def recognise(
     return answers
 
 
+def _sparse(answer: Recognition, samples: Samples) -> bool:
+    """Whether there must be more in it. Frames as loud as half of the whole are taken for voice: in speech about every second."""
+    if len(samples) < SPARSE_FROM * SAMPLE_RATE:
+        return False
+    frames = samples[: len(samples) // GAP_FRAME * GAP_FRAME].reshape(-1, GAP_FRAME)
+    levels = np.sqrt(np.mean(frames**2, axis=1))
+    voiced = np.count_nonzero(levels > 0.5 * np.sqrt(np.mean(levels**2))) * GAP_FRAME / SAMPLE_RATE
+    return bool(len(answer.text.split()) < LEAST_WORDS * voiced)
+
+
+def _in_halves(model: Model, samples: Samples, language: str | None, prompt: Sequence[int], words: bool) -> Recognition:
+    """Cut where it is softest in the middle third."""
+    third = len(samples) // 3 // GAP_FRAME * GAP_FRAME
+    levels = np.mean(samples[third : 2 * third].reshape(-1, GAP_FRAME) ** 2, axis=1)
+    cut = third + int((np.argmin(levels) + 0.5) * GAP_FRAME)
+    parts = []
+    for at, half in ((0, samples[:cut]), (cut, samples[cut:])):
+        (answer,) = recognise(model, [half], language=language, prompt=prompt, words=words, thorough=True)
+        parts.append(_later(answer, at / SAMPLE_RATE))
+    return _together(parts, language)
+
+
+def _later(answer: Recognition, seconds: float) -> Recognition:
+    return replace(
+        answer,
+        segments=tuple(
+            replace(s, start=round(s.start + seconds, 2), end=round(s.end + seconds, 2)) for s in answer.segments
+        ),
+        words=tuple(replace(w, start=round(w.start + seconds, 2), end=round(w.end + seconds, 2)) for w in answer.words),
+    )
+
+
 def _doubtful(answer: Recognition, hot_words: str) -> bool:
     said, hot = (set(re.findall(r"\w+", text.lower())) for text in (answer.text, hot_words))
     return answer.log_probability < HOT_SURE or answer.no_speech > HOT_NOBODY or said <= hot
 
 
-def _believed(hearing: Hearing, shift: float = 0.0) -> Recognition:
+def _believed(hearing: Hearing) -> Recognition:
     if invented(hearing):
         return Recognition("", hearing.language, (), (), hearing.log_probability, hearing.no_speech)
     return Recognition(
         hearing.text,
         hearing.language,
-        tuple(Segment(s.text, round(s.start + shift, 2), round(s.end + shift, 2)) for s in hearing.segments),
-        tuple(
-            Word(w.text, round(w.start + shift, 2), round(w.end + shift, 2), round(w.probability, 4))
-            for w in hearing.words
-        ),
+        tuple(Segment(s.text, round(s.start, 2), round(s.end, 2)) for s in hearing.segments),
+        tuple(Word(w.text, round(w.start, 2), round(w.end, 2), round(w.probability, 4)) for w in hearing.words),
         hearing.log_probability,
         hearing.no_speech,
     )
@@ -103,26 +153,48 @@ def _believed(hearing: Hearing, shift: float = 0.0) -> Recognition:
 def _long(model: Model, samples: Samples, language: str | None, prompt: Sequence[int], words: bool) -> Recognition:
     """Piece after piece; each ends between two words of the one before it."""
     parts: list[Recognition] = []
-    at = 0
+    at, before = 0, ""
     while len(samples) - at >= LEAST:
         piece = samples[at : at + int(MAX_PIECE * SAMPLE_RATE)]
         last = at + len(piece) >= len(samples)
         if not loud_enough(piece):
-            at += len(piece)
+            at, before = at + len(piece), ""
             continue
-        (hearing,) = model.hear([piece], language=language, prompt=prompt, words=words or not last)
+        (hearing,) = model.hear([piece], language=language, prompt=prompt, words=words or not last or bool(before))
         language = language or hearing.language  # of the first piece, for all
         cut = MAX_PIECE
+        begin, end_word = int(_said_already(before, hearing.words)), len(hearing.words)
         if not last and hearing.words:
-            cut, count = _between_words(piece, hearing.words)
-            kept = hearing.words[:count]
-            text = joined(kept, hearing.text)
-            segments = (Segment(text, kept[0].start, kept[-1].end),)
-            hearing = Hearing(
-                text, hearing.language, segments, kept if words else (), hearing.log_probability, hearing.no_speech
-            )
-        parts.append(_believed(hearing, at / SAMPLE_RATE))
-        at += len(piece) if last else int(cut * SAMPLE_RATE)
+            cut, end_word = _between_words(piece, hearing.words)
+        kept = hearing.words[begin:end_word]
+        before = kept[-1].text if kept else ""
+        if len(kept) < len(hearing.words):
+            text = joined(hearing.words[:end_word], hearing.text)
+            text = text[len(joined(hearing.words[:begin], text)) :].strip()
+            segments = (Segment(text, kept[0].start, kept[-1].end),) if kept else ()
+            hearing = replace(hearing, text=text, segments=segments, words=kept)
+        if not words:
+            hearing = replace(hearing, words=())
+        end = len(samples) if last else at + int(cut * SAMPLE_RATE)
+        part = _believed(hearing)
+        if _sparse(part, samples[at:end]):
+            halves = _in_halves(model, samples[at:end], language, prompt, words)
+            part = halves if len(halves.text) > len(part.text) else part
+        parts.append(_later(part, at / SAMPLE_RATE))
+        at = end
+    return _together(parts, language)
+
+
+def _said_already(before: str, words: Sequence[Word]) -> bool:
+    """A short word at the cut is heard on both sides of it."""
+    return bool(before and words) and _plain(before) == _plain(words[0].text) and words[0].start < AT_THE_CUT
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"\W+", "", word).lower()
+
+
+def _together(parts: Sequence[Recognition], language: str | None) -> Recognition:
     said = [part for part in parts if part.text]
     if not said:
         return Recognition("", language or "")

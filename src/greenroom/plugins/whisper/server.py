@@ -186,6 +186,7 @@ def work(model: Model, queue: Queue) -> None:
                 language=options.get("language"),
                 prompt=prompts[hot],
                 words=bool(options.get("words")),
+                thorough=batch[0].kind == b"F",
             )
         except (RuntimeError, ValueError) as error:
             for request in batch:

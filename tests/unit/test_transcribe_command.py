@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from greenroom.agents.speech.wav import WavReader
 from greenroom.cli.transcribe import pieces
 from greenroom.plugins.silero import SileroVAD
 
@@ -69,7 +70,7 @@ def test_texts_with_times_of_several_kinds_of_files(tmp_path):
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_samples_of_every_width_are_the_same_utterance(tmp_path, width: int):
     speech = np.concatenate([np.zeros(16_000, np.float32), say("please hold the line"), np.zeros(16_000, np.float32)])
-    with wave.open(str(write(tmp_path / "one.wav", speech, width, 2, 8_000)), "rb") as file:
+    with WavReader(write(tmp_path / "one.wav", speech, width, 2, 8_000)) as file:
         (piece,) = pieces(file, SileroVAD())
     assert 0.8 < piece.start < 1.4
     heard = np.frombuffer(piece.pcm, np.int16).astype(np.float32) / 32_768

@@ -103,5 +103,9 @@ def test_without_the_model_it_says_what_brings_it(tmp_path):
         assert done.returncode == code, done.stderr
         wanted = "whisper-tiny" if "--model" in options else "whisper-base"
         assert f"greenroom models get {wanted}" in done.stderr and "Traceback" not in done.stderr
+    for name, words in (("piper-joe", "piper-joe is a model of another kind (voice)"), ("nope", "no model 'nope'")):
+        refused = run("--model", name, silent)
+        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+        assert f"{words}: choose one of whisper-base, whisper-tiny to recognise speech" in refused.stderr
     assert run("--language", "1", silent).returncode == 2
     assert run(silent, GREENROOM_STT="cloud").returncode == 2

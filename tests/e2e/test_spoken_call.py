@@ -94,6 +94,23 @@ async def test_nobody_there_is_exit_code_3(room_server, capsys):
     assert "is a worker running" in next(event["text"] for event in events if event["event"] == "error")
 
 
+async def test_a_second_caller_of_the_same_identity_is_named_as_the_end(room_server, capsys):
+    watcher, second = rtc.Room(), rtc.Room()
+    await watcher.connect(room_server.url, token("watcher", "same"))
+    first = asyncio.create_task(call(room_server, "Hello.", capsys=capsys, recognise=False, room="same"))
+    try:
+        await until(lambda: "caller" in watcher.remote_participants, "the first caller is there")
+        await second.connect(room_server.url, token("caller", "same"))
+        code, events = await asyncio.wait_for(first, 20)
+    finally:
+        first.cancel()
+        await second.disconnect()
+        await watcher.disconnect()
+    assert code == ExitCode.NOT_CONNECTED
+    [error] = [event["text"] for event in events if event["event"] == "error"]
+    assert error.startswith("another participant with the same identity took the caller's place")
+
+
 async def test_no_server_is_exit_code_5(unused_tcp_port, capsys):
     class Nowhere:
         url = f"http://127.0.0.1:{unused_tcp_port}"

@@ -176,6 +176,43 @@ def test_stereo_recordings_become_mono_and_know_where_speech_ends(tmp_path):
     assert utterance.speech_end == pytest.approx(0.5) and struct.unpack("<2h", utterance.pcm[:4]) == (3000, -3000)
 
 
+def riff(code: int, bits: int, samples: bytes, *, extensible: bool) -> bytes:
+    """A WAV of one channel at 8 kHz, with a chunk of odd length before the samples."""
+    size = bits // 8
+    form = struct.pack("<HHIIHH", 0xFFFE if extensible else code, 1, 8_000, 8_000 * size, size, bits)
+    if extensible:
+        guid = struct.pack("<H", code) + bytes.fromhex("000000001000800000aa00389b71")
+        form += struct.pack("<HHI", 22, bits, 0) + guid
+    chunks = ((b"fmt ", form), (b"LIST", b"odd"), (b"data", samples))
+    body = b"".join(name + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for name, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
+
+
+@pytest.mark.parametrize("extensible", [False, True])
+@pytest.mark.parametrize(
+    ("code", "bits", "samples"),
+    [
+        (1, 8, bytes((192, 64, 128))),
+        (1, 16, struct.pack("<3h", 16_384, -16_384, 0)),
+        (1, 24, b"\0\0\x40\0\0\xc0\0\0\0"),
+        (1, 32, struct.pack("<3i", 2**30, -(2**30), 0)),
+        (3, 32, struct.pack("<3f", 0.5, -0.5, float("nan"))),
+        (3, 64, struct.pack("<3d", 0.5, -0.5, 0)),
+    ],
+)
+def test_recordings_of_every_kind_of_samples_are_played(tmp_path, code, bits, samples, extensible):
+    path = tmp_path / "a.wav"
+    path.write_bytes(riff(code, bits, samples, extensible=extensible))
+    assert struct.unpack("<3h", load_wav(path).pcm) == (16_384, -16_384, 0)
+
+
+def test_an_extensible_recording_of_another_format_says_which(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(riff(6, 8, bytes(3), extensible=True))
+    with pytest.raises(UnreadableRecording, match=r"A-law; convert it to 16-bit PCM"):
+        load_wav(path)
+
+
 def garbage(path) -> list[tuple[object, str]]:
     """Files that are no recordings, and words that must be in the reason."""
     good = write_wav(path / "good.wav", b"\1\2" * 100).read_bytes()
@@ -184,7 +221,9 @@ def garbage(path) -> list[tuple[object, str]]:
         "empty.wav": (b"", "ends before its header"),
         "other.wav": (b"ID3\4" + bytes(100), "not a readable WAV file .*RIFF"),
         "head.wav": (good[:20], "not a readable WAV"),
-        "float.wav": (good[:20] + b"\3\0" + good[22:], "unknown (extended )?format"),
+        "law.wav": (good[:20] + b"\7\0" + good[22:], "samples are mu-law; convert it to 16-bit PCM"),
+        "unknown.wav": (good[:20] + b"\x34\x12" + good[22:], "unknown format 4660"),
+        "half.wav": (good[:20] + b"\3\0" + good[22:], "16-bit floating-point samples"),
         "still.wav": (good[:24] + bytes(4) + good[28:], "0 Hz"),
         "nobody.wav": (good[:22] + bytes(2) + good[24:], "not a readable WAV"),
         "silent.wav": (good[:44], "no audio in it"),
@@ -197,7 +236,6 @@ def garbage(path) -> list[tuple[object, str]]:
 def test_recordings_that_cannot_be_played_say_why(tmp_path):
     for path, words in (
         (tmp_path / "none.wav", r"not a readable WAV file \(No such file"),
-        (write_wav(tmp_path / "byte.wav", b"123", width=1), "8-bit samples"),
         *garbage(tmp_path),
     ):
         with pytest.raises(UnreadableRecording, match=words):

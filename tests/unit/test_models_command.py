@@ -65,7 +65,10 @@ def test_a_model_from_nothing_to_removed(command: Command) -> None:
     removed = command("remove", "toy")
     assert (removed.returncode, removed.stdout) == (0, "toy: 1.0 MB freed\n")
     assert command("remove", "toy").stdout == "toy: was not there\n"
-    assert command("verify").stdout == "No model is on this machine.\n"
+    none = command("verify")
+    assert (none.returncode, none.stdout) == (1, "") and none.stderr == (
+        f"No model is on this machine: `greenroom models --registry {command.registry} get toy` brings the default set.\n"
+    )
     assert command("verify", "toy").returncode == 1
 
 
@@ -78,6 +81,14 @@ def test_the_list_for_programs(command: Command) -> None:
     assert json.loads(command("list", "--json").stdout)["models"][0]["folder"] == str(command.cache / "toy")
     off = json.loads(command("list", "--json", GREENROOM_MODELS="none").stdout)
     assert off["wanted"] is False and off["models"][0]["folder"] is None
+
+
+def test_a_file_where_the_folder_should_be_is_called_one(command: Command) -> None:
+    command.cache.write_text("no folder")
+    listed = command("list")
+    assert listed.returncode == 0 and "kept in" not in listed.stdout
+    assert f"{command.cache} is a file, so none can be kept there" in listed.stdout
+    assert command("get").returncode == 1
 
 
 def test_what_cannot_be_had_is_one_line_and_exit_code_1(command: Command, files: Files) -> None:

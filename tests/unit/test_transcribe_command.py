@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from bench.words import word_errors
 
+from greenroom.agents.speech.wav import WavReader
 from greenroom.cli.transcribe import pieces
 from greenroom.plugins.silero import SileroVAD
 
@@ -71,7 +72,7 @@ def test_texts_with_times_of_several_kinds_of_files(tmp_path):
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_samples_of_every_width_are_the_same_utterance(tmp_path, width: int):
     speech = np.concatenate([np.zeros(16_000, np.float32), say("please hold the line"), np.zeros(16_000, np.float32)])
-    with wave.open(str(write(tmp_path / "one.wav", speech, width, 2, 8_000)), "rb") as file:
+    with WavReader(write(tmp_path / "one.wav", speech, width, 2, 8_000)) as file:
         (piece,) = pieces(file, SileroVAD())
     assert 0.8 < piece.start < 1.4
     heard = np.frombuffer(piece.pcm, np.int16).astype(np.float32) / 32_768
@@ -104,6 +105,10 @@ def test_without_the_model_it_says_what_brings_it(tmp_path):
         assert done.returncode == code, done.stderr
         wanted = "whisper-tiny" if "--model" in options else "whisper-base"
         assert f"greenroom models get {wanted}" in done.stderr and "Traceback" not in done.stderr
+    for name, words in (("piper-joe", "piper-joe is a model of another kind (voice)"), ("nope", "no model 'nope'")):
+        refused = run("--model", name, silent)
+        assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+        assert f"{words}: choose one of whisper-base, whisper-tiny to recognise speech" in refused.stderr
     assert run("--language", "1", silent).returncode == 2
     assert run(silent, GREENROOM_STT="cloud").returncode == 2
 

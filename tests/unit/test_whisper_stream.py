@@ -282,6 +282,8 @@ def test_what_cannot_be_is_refused_at_once(monkeypatch):
         Whisper(hot_words=[f"word{i}" for i in range(60)])
     with pytest.raises(ValueError, match="no language code"):
         Whisper(language="<|en|>")
+    with pytest.raises(ValueError, match="kokoro is a model of another kind"):
+        Whisper("kokoro")
 
 
 def test_without_its_model_or_its_library_it_says_what_to_do(monkeypatch, tmp_path):

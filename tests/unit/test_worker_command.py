@@ -35,6 +35,15 @@ def test_a_log_level_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("option", "said"), [("--port=80000", "port is 80000"), ("--udp-port=99999", "rtc.udp_port is 99999")]
+)
+def test_a_port_that_is_none_is_wrong_usage_of_dev(option, said):
+    done = run("-m", "greenroom", "dev", str(ROOT / "examples" / "01_hello.py"), option)
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 2 and line == f"greenroom dev: {said}, not a port (0 to 65535)"
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ([], "would allow nothing"),

@@ -26,7 +26,7 @@ RECORD_HELP = "Record the call as WAV: the caller on the left, the agent on the 
 
 def call(
     say: Annotated[list[str] | None, typer.Option(help="Say this, and wait for the answer. Repeatable.")] = None,
-    wav: Annotated[list[Path] | None, typer.Option(help="Play this 16-bit WAV file instead. Repeatable.")] = None,
+    wav: Annotated[list[Path] | None, typer.Option(help="Play this WAV file instead. Repeatable.")] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="More to say, after --say.")] = None,
     room: Annotated[str, typer.Option(help="Room to join; a new one when not given.")] = "",
     identity: Annotated[str, typer.Option(help="Identity to join with.")] = "caller",

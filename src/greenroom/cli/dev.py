@@ -21,9 +21,9 @@ from watchfiles import PythonFilter, awatch
 from greenroom.logs import configure_logging
 from greenroom.processes import PARENT, READY_FD
 from greenroom.server.app import RoomServer, StartError
-from greenroom.server.config import DEV_KEY, DEV_SECRET, RtcConfig, ServerConfig
+from greenroom.server.config import DEV_KEY, DEV_SECRET, ConfigError, RtcConfig, ServerConfig
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_USAGE = 1, 2
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """The last two: the terminal was closed, Ctrl-\\."""
 
@@ -76,8 +76,8 @@ def dev(
 
     The server uses the well-known development key (devkey, secret) and listens on loopback.
 
-    Exit codes: 0 stopped as asked; 1 the app could not run, or a job failed or had to be killed as it stopped; 130 (SIGTERM:
-    143) for a second Ctrl-C, which ends everything at once, and for one before the call of --once was over.
+    Exit codes: 0 stopped as asked; 1 the app could not run, or a job failed or had to be killed as it stopped; 2 wrong
+    usage; 130 (SIGTERM: 143) for a second Ctrl-C, which ends everything at once, and for one before the call of --once was over.
     """
     # Until the session listens itself, Ctrl-C ends the process without a word; nothing has been started yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -90,14 +90,15 @@ def dev(
         port = DEFAULT_PORT if _is_free(DEFAULT_PORT) else 0
         if not port:
             console.print(f"  [yellow]Port {DEFAULT_PORT} is in use by another program; taking a free one.[/]")
-    session = DevSession(
-        app, console, port=port, udp_port=udp_port, log_level=log_level or ("warning" if lines else "info")
-    )
+    level = log_level or ("warning" if lines else "info")
     try:
+        session = DevSession(app, console, port=port, udp_port=udp_port, log_level=level)
         code = asyncio.run(session.run(reload=reload and not once, lines=lines, once=once, record=record))
-    except StartError as error:
-        Console(stderr=True, highlight=False).print(f"greenroom dev: {error}", style="red", soft_wrap=True)
-        code = EXIT_FAILED
+    except (StartError, ConfigError) as error:
+        Console(stderr=True, highlight=False).print(
+            f"greenroom dev: {error}", style="red", markup=False, soft_wrap=True
+        )
+        code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     raise typer.Exit(code)
 
 

@@ -196,7 +196,10 @@ def _program(*names: str) -> str:
 def _whisper() -> str:
     from greenroom.plugins.whisper import Whisper
 
-    whisper = Whisper()
+    try:
+        whisper = Whisper()
+    except ValueError:  # GREENROOM_WHISPER_MODEL names none; a call says so
+        return ""
     return "" if whisper.missing() else f"{Path(whisper.model).name} on {_package('ctranslate2')}"
 
 

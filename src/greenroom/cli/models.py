@@ -78,10 +78,13 @@ def list_models(
         table.add_row(model.name, model.purpose, model.language, size, model.licence, state, default)
     console = Console(highlight=False)
     console.print(table)
-    if models.wanted():
-        console.print(f"\nThey are kept in {models.root()}", soft_wrap=True)
+    if not models.wanted():
+        where = "None is used: GREENROOM_MODELS is none."
+    elif models.root().exists() and not models.root().is_dir():
+        where = f"{models.root()} is a file, so none can be kept there: point GREENROOM_MODELS to a folder."
     else:
-        console.print("\nNone is used: GREENROOM_MODELS is none.")
+        where = f"They are kept in {models.root()}"
+    console.print(f"\n{where}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -149,7 +152,9 @@ def verify(
             else:
                 typer.echo(f"{name}: complete and unchanged")
     if not chosen:
-        typer.echo("No model is on this machine.")
+        brings = registry.command("get", " ".join(_default(registry)))
+        typer.echo(f"No model is on this machine: `{brings}` brings the default set.", err=True)
+        failed = True
     if failed:
         raise typer.Exit(1)
 

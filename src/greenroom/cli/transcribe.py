@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import struct
 import sys
-import wave
 from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -15,14 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
 from greenroom.agents.speech.endpointing import Endpointer, EndpointingOptions, SpeechEdge
 from greenroom.agents.speech.protocols import STT, VAD, VAD_FRAME_SAMPLES, VAD_SAMPLE_RATE, ProviderError, STTStream
 from greenroom.agents.speech.providers import default_stt, default_vad
+from greenroom.agents.speech.wav import WavReader
 from greenroom.logs import configure_logging
 from greenroom.plugins.whisper import Whisper, WhisperStream
 
@@ -67,7 +64,7 @@ class Heard:
 def transcribe(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="WAV files of any rate, PCM of 8 to 32 bits; - is standard input."),
+        typer.Argument(metavar="FILE...", help="WAV files of any rate, PCM or floating point; - is standard input."),
     ],
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per utterance, with word times.")] = False,
     model: Annotated[str, typer.Option(metavar="NAME", help="A model's name, or its folder.")] = "",
@@ -118,10 +115,10 @@ async def _all(files: list[Path], stt: STT, json_lines: bool) -> int:
         for path in files:
             try:
                 said = await _one(path, vad, stream, json_lines, len(files) > 1)
-            except (OSError, EOFError, wave.Error, struct.error, ValueError) as error:
+            except (OSError, ValueError) as error:
                 unread += 1
                 why = error.strerror if isinstance(error, OSError) else str(error)
-                _complain(f"{path}: {why or 'it ends before its header does'}")
+                _complain(f"{path}: {why}")
             else:
                 if not said:
                     _complain(f"{path}: no words were heard in it", style="yellow")
@@ -131,7 +128,7 @@ async def _all(files: list[Path], stt: STT, json_lines: bool) -> int:
 async def _one(path: Path, vad: VAD, stream: STTStream, json_lines: bool, named: bool) -> int:
     """How many utterances were written down."""
     said = 0
-    with wave.open(sys.stdin.buffer if path == STANDARD_INPUT else str(path), "rb") as file:
+    with WavReader(sys.stdin.buffer if path == STANDARD_INPUT else path) as file:
         if named and not json_lines:
             print(f"{path}:")
         for piece in pieces(file, vad, WHOLE if isinstance(stream, WhisperStream) else None):
@@ -168,8 +165,8 @@ async def _heard(stream: STTStream, piece: Piece) -> Heard:
     )
 
 
-def pieces(file: wave.Wave_read, vad: VAD, options: EndpointingOptions | None = None) -> Iterator[Piece]:
-    """The utterances of a recording, found as in a call. Raises ValueError for samples that are not PCM."""
+def pieces(file: WavReader, vad: VAD, options: EndpointingOptions | None = None) -> Iterator[Piece]:
+    """The utterances of a recording, found as in a call."""
     endpointer, activity = Endpointer(options), vad.stream()
     pre_roll: deque[bytes] = deque(maxlen=math.ceil(endpointer.options.pre_roll * VAD_SAMPLE_RATE / VAD_FRAME_SAMPLES))
     spoken = bytearray()
@@ -197,35 +194,18 @@ def pieces(file: wave.Wave_read, vad: VAD, options: EndpointingOptions | None = 
         yield Piece(start / 2 / VAD_SAMPLE_RATE, bytes(spoken))
 
 
-def _mono_16k(file: wave.Wave_read) -> Iterator[bytes]:
+def _mono_16k(file: WavReader) -> Iterator[bytes]:
     from greenroom import rtc
 
-    rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
-    if rate <= 0 or not 1 <= width <= 4:
-        raise ValueError(f"{8 * width}-bit samples at {rate} Hz cannot be read")
-    resampler = rtc.AudioResampler(rate, VAD_SAMPLE_RATE) if rate != VAD_SAMPLE_RATE else None
-    while data := file.readframes(BLOCK_SECONDS * rate):
-        data = data[: len(data) - len(data) % (width * channels)]
-        mono = _samples(data, width).reshape(-1, channels).mean(axis=1)
-        pcm = np.clip(np.rint(mono * 32_767), -32_768, 32_767).astype(np.int16).tobytes()
+    resampler = rtc.AudioResampler(file.rate, VAD_SAMPLE_RATE) if file.rate != VAD_SAMPLE_RATE else None
+    while len(samples := file.read(BLOCK_SECONDS * file.rate)):
+        pcm = samples.tobytes()
         if resampler is None:
             yield pcm
         else:
             yield from (bytes(frame.data.cast("B")) for frame in resampler.push(bytearray(pcm)))
     if resampler is not None:
         yield from (bytes(frame.data.cast("B")) for frame in resampler.flush())
-
-
-def _samples(data: bytes, width: int) -> NDArray[np.float32]:
-    """-1..1."""
-    if width == 1:
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / np.float32(128)
-    if width == 3:
-        three = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        wide = np.zeros((len(three), 4), np.uint8)
-        wide[:, 1:] = three
-        return wide.view("<i4").ravel().astype(np.float32) / np.float32(2**31)
-    return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(2 ** (8 * width - 1))
 
 
 def _line(heard: Heard) -> str:

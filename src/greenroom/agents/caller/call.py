@@ -166,9 +166,7 @@ class Call:
         room.on("participant_connected", lambda _: self._agent_changed.set())
         room.on("participant_attributes_changed", self._on_attributes)
         room.on("participant_disconnected", self._on_left)
-        room.on(
-            "disconnected", lambda reason=None: self._end(_Stop(ExitCode.NOT_CONNECTED, "the server ended the call"))
-        )
+        room.on("disconnected", self._on_disconnected)
         room.register_text_stream_handler(CAPTION_TOPIC, self._on_caption)
         room.register_text_stream_handler(TURN_TOPIC, self._on_report)
         room.register_text_stream_handler(CHAT_TOPIC, self._on_chat)
@@ -364,6 +362,14 @@ class Call:
         if participant is self._agent:
             why = f"the agent {participant.identity} left the call"
             self._end(_Stop(ExitCode.NOT_CONNECTED, why, agent_left=True))
+
+    def _on_disconnected(self, reason: Any = None) -> None:
+        from greenroom import rtc
+
+        why = "the server ended the call"
+        if reason == rtc.DisconnectReason.DUPLICATE_IDENTITY:
+            why = "another participant with the same identity took the caller's place; give each its own"
+        self._end(_Stop(ExitCode.NOT_CONNECTED, why))
 
     def _on_failure(self, future: asyncio.Future[AgentFailure]) -> None:
         # Another agent that is there may still answer.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
-import wave
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from greenroom.agents.speech.numbers import parse_number, say_number
 from greenroom.agents.speech.protocols import TTS
+from greenroom.agents.speech.wav import WavError, WavReader
 
 __all__ = ["Line", "UnreadableRecording", "Utterance", "agreement", "load_wav", "speak"]
 
@@ -57,7 +56,7 @@ def _utterance(line: Line, samples: np.ndarray, rate: int) -> Utterance:
 
 
 async def speak(line: Line, tts: TTS) -> Utterance:
-    """The line as audio. Raises ProviderError, or UnreadableRecording for a file that is not 16-bit PCM WAV."""
+    """The line as audio. Raises ProviderError, or UnreadableRecording for a file that `WavReader` does not read."""
     if line.wav is not None:
         return load_wav(line.wav)
     pcm = b"".join([chunk async for chunk in tts.synthesize(line.text)])
@@ -67,29 +66,17 @@ async def speak(line: Line, tts: TTS) -> Utterance:
 def load_wav(path: Path) -> Utterance:
     """Raises UnreadableRecording with what is wrong with the file."""
     try:
-        with wave.open(str(path), "rb") as file:
-            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
-            if width != 2:
-                raise UnreadableRecording(f"{path}: {8 * width}-bit samples; 16-bit PCM is needed")
-            if rate <= 0:
-                raise UnreadableRecording(f"{path}: not a readable WAV file (a sample rate of {rate} Hz)")
-            if file.getnframes() > MAX_WAV_SECONDS * rate:
-                raise UnreadableRecording(f"{path}: longer than {MAX_WAV_SECONDS} s")
-            pcm = file.readframes(file.getnframes())
-    except EOFError:
-        # The library says nothing at all then.
-        raise UnreadableRecording(f"{path}: not a readable WAV file (it ends before its header does)") from None
+        with WavReader(path) as file:
+            samples = file.read(MAX_WAV_SECONDS * file.rate + 1)
     except OSError as error:
         raise UnreadableRecording(f"{path}: not a readable WAV file ({error.strerror or error})") from None
-    except (wave.Error, struct.error, ValueError) as error:
-        if isinstance(error, UnreadableRecording):
-            raise
+    except WavError as error:
         raise UnreadableRecording(f"{path}: not a readable WAV file ({error})") from None
-    # A recording that was cut off may end in the middle of a sample.
-    samples = np.frombuffer(pcm[: len(pcm) - len(pcm) % (2 * channels)], np.int16)
+    if len(samples) > MAX_WAV_SECONDS * file.rate:
+        raise UnreadableRecording(f"{path}: longer than {MAX_WAV_SECONDS} s")
     if not len(samples):
         raise UnreadableRecording(f"{path}: there is no audio in it")
-    return _utterance(Line(wav=path), samples.reshape(-1, channels).mean(axis=1), rate)
+    return _utterance(Line(wav=path), samples, file.rate)
 
 
 def _words(text: str) -> list[str]:

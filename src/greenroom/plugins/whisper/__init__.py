@@ -10,7 +10,7 @@ from greenroom import models
 from greenroom.agents.speech.protocols import MissingProvider, PartialCallback
 from greenroom.plugins.whisper.client import Configuration
 from greenroom.plugins.whisper.decode import default_threads, require_library
-from greenroom.plugins.whisper.folder import FILES, find_model
+from greenroom.plugins.whisper.folder import FILES, check_name, find_model
 from greenroom.plugins.whisper.recognise import Recognition
 from greenroom.plugins.whisper.stream import WhisperStream
 
@@ -31,7 +31,7 @@ class Whisper:
         threads: of the process; as many as there are processors, at most four, when not given.
 
     Raises:
-        ValueError: too many hot words, or no such language code.
+        ValueError: no model that recognises speech has this name, too many hot words, or no such language code.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Whisper:
         compute_type: str = "int8",
     ) -> None:
         self.model = os.fspath(model or os.environ.get("GREENROOM_WHISPER_MODEL") or DEFAULT_MODEL)
+        check_name(self.model)
         self._language = language
         self._hot_words = tuple(word for word in (" ".join(word.split()) for word in hot_words) if word)
         if len(self._hot_words) > MAX_HOT_WORDS:

@@ -197,6 +197,43 @@ async def test_a_broken_callback_is_logged_and_does_not_stop_it(caplog):
     assert caplog.text.count("user code") >= 2
 
 
+class EndlessSTT(BrokenSTT):
+    """Is asked for a text and never has one."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def finish(self) -> Transcript:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("from_the_beginning", [True, False])
+async def test_a_callback_that_raises_again_when_listening_is_stopped_is_reported_once(
+    caplog, plain, from_the_beginning
+):
+    """The last event is told while a cancellation is being handled, which has no place in the report either."""
+
+    def raises(event):
+        if from_the_beginning or event.type is EventType.TALKING_FINISHED:
+            raise ValueError("user code")
+
+    async def raises_later(event):
+        raises(event)
+
+    stt = EndlessSTT()
+    callback = raises if plain else raises_later
+    transcriber = Transcriber(chunks(b"\x10\x27" * 16_000), callback, stt=stt, vad=FakeVAD()).start()
+    await asyncio.wait_for(stt.asked.wait(), 30)
+    await transcriber.aclose()
+    assert caplog.text.count("ValueError: user code") == 1
+    assert "CancelledError" not in caplog.text and "During handling" not in caplog.text
+    files = {line.split('"')[1] for line in caplog.text.splitlines() if line.startswith("  File")}
+    assert files == {__file__}
+
+
 async def test_closing_early_and_twice():
     transcriber = Transcriber(chunks(bytes(640_000)), stt=RecordingSTT(), vad=FakeVAD()).start()
     await transcriber.aclose()

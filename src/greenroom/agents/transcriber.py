@@ -6,6 +6,7 @@ import asyncio
 import enum
 import inspect
 import logging
+import sys
 import time
 import uuid
 from collections import deque
@@ -27,6 +28,7 @@ from greenroom.agents.speech.protocols import (
     reason,
 )
 from greenroom.agents.speech.providers import default_stt, default_vad
+from greenroom.agents.tracebacks import failure_in_full
 from greenroom.tasks import Tasks
 
 __all__ = [
@@ -110,7 +112,8 @@ class Transcriber:
 
     Args:
         audio_track: a subscribed audio track, or an async iterable of mono int16 chunks at 16 kHz.
-        callback: called in the event loop for every event; may be `async`. What it raises is logged.
+        callback: called in the event loop for every event; may be `async`. What it raises is logged; when the
+            listening ends, only if it had not raised before.
         stt, vad: providers; the defaults of `speech.providers` otherwise.
         endpointing: when an utterance begins and ends.
         captions: whether it is shown.
@@ -151,6 +154,8 @@ class Transcriber:
         self._fault = ""
         self._final: asyncio.Task[None] | None = None
         self._begun = False
+        self._ending = False
+        self._raised = False
         self._text = ""
         self._last_audio_at = 0.0
         self._voiced_at = 0.0
@@ -231,6 +236,7 @@ class Transcriber:
             finally:
                 watchdog.cancel()
                 await asyncio.gather(watchdog, return_exceptions=True)
+                self._ending = True
                 self._finish_at_end()
             await self._settle()
         except Exception:
@@ -415,27 +421,41 @@ class Transcriber:
             job.heard(self._audio, event)
         if self._callback is None:
             return
+        around = sys.exception()
         try:
             result = self._callback(event)
         except (Exception, SystemExit) as error:
-            _callback_failed(error)
+            _forget(error, around)
+            self._callback_failed(error)
             return
         if inspect.isawaitable(result):
-            self._tasks.start(_await(result), "transcriber callback")
+            self._tasks.start(self._await(result), "transcriber callback")
+
+    async def _await(self, result: Awaitable[None]) -> None:
+        try:
+            await result
+        except (Exception, SystemExit) as error:
+            self._callback_failed(error)
+
+    def _callback_failed(self, error: BaseException) -> None:
+        # What it raised in the call has been told, and a job may be ending for it: the last events only repeat it.
+        told, self._raised = self._raised, True
+        what = "the transcriber's callback"
+        exits = isinstance(error, SystemExit)
+        if self._ending and told and not exits:
+            return
+        if (job := served_job()) is not None:
+            job.raised(what, error)
+        elif exits:
+            raise error
+        else:
+            logger.error("%s failed:%s", what, failure_in_full(error))
 
 
-async def _await(result: Awaitable[None]) -> None:
-    try:
-        await result
-    except (Exception, SystemExit) as error:
-        _callback_failed(error)
-
-
-def _callback_failed(error: BaseException) -> None:
-    what = "the transcriber's callback"
-    if (job := served_job()) is not None:
-        job.raised(what, error)
-    elif isinstance(error, SystemExit):
-        raise error
-    else:
-        logger.error("%s failed", what, exc_info=error)
+def _forget(error: BaseException, around: BaseException | None) -> None:
+    """Python chains what a callback raises to what was being handled `around` the call, which is none of its affair."""
+    part: BaseException | None = error
+    while around is not None and part is not None and part is not around:
+        if part.__context__ is around:
+            part.__context__ = None
+        part = part.__context__

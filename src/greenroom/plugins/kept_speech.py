@@ -78,7 +78,7 @@ class KeptSpeech:
             logger.warning("what was said cannot be kept in %s, and will be made again: %s", self._folder, error)
 
     def _make_room(self) -> None:
-        files = [(path, path.stat()) for path in self._folder.glob("*.pcm")]
+        files = [(path, path.stat()) for path in self._folder.iterdir()]
         total = 0
         for path, stat in sorted(files, key=lambda file: file[1].st_mtime_ns, reverse=True):
             total += stat.st_size

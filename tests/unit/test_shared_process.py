@@ -107,6 +107,18 @@ def test_it_ends_with_the_last_who_could_ask(module: str) -> None:
     wait_gone(process.pid)
 
 
+def test_an_interrupt_while_it_imports_is_not_meant_for_it(module: str, tmp_path: Path) -> None:
+    """A Ctrl-C goes to all processes of the terminal."""
+    interrupt = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / f"{module}.py").write_text(interrupt + SERVER)
+    process = shared_process.SharedProcess("test", module, {"word": "on"})
+    process.wait_ready()
+    assert read(process.connect())[2] == "on"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process.close()
+    wait_gone(process.pid)
+
+
 def test_it_ends_whatever_its_threads_do(module: str) -> None:
     process = shared_process.SharedProcess("test", module, {"busy": True})
     process.wait_ready()

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from greenroom.agents.speech.protocols import ProviderError
@@ -39,16 +40,16 @@ class SharedProcess:
         self.module = module
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
-        with theirs:
+        with theirs, _without_interrupts():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
             )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(configuration).encode())
-        self._process.stdin.close()
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(configuration).encode())
+            self._process.stdin.close()
 
     @property
     def pid(self) -> int:
@@ -76,6 +77,16 @@ class SharedProcess:
 
     def close(self) -> None:
         self._control.close()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started meanwhile never sees a Ctrl-C, not even while it imports; ours comes when this is over."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _running: dict[tuple[str, str], SharedProcess] = {}

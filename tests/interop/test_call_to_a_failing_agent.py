@@ -119,12 +119,20 @@ async def test_what_raises_in_it_ends_the_call_and_the_log_has_the_users_frames(
     assert len(frames) == 1 and "app.py" in frames[0], worker.text
 
 
-async def test_an_agent_that_only_leaves_has_cut_the_call(room_server, start_worker, tmp_path, capsys):
-    await start_worker(agent(tmp_path, "async def on_start(self):\n        self.ctx.shutdown('enough')"))
+LEAVES = {
+    "shutdown": "async def on_start(self):\n        self.ctx.shutdown('enough')",
+    "sys.exit": "async def on_start(self):\n        import sys; sys.exit()",
+}
+
+
+@pytest.mark.parametrize("body", LEAVES.values(), ids=LEAVES)
+async def test_an_agent_that_only_leaves_has_not_answered(room_server, start_worker, tmp_path, capsys, body):
+    await start_worker(agent(tmp_path, body))
     code, events = await call(room_server, capsys)
-    assert code == ExitCode.NOT_CONNECTED
+    assert code == ExitCode.NOT_ANSWERED == 3
     [error] = [event["text"] for event in events if event["event"] == "error"]
-    assert error.startswith("the agent agent-") and error.endswith("left the call")
+    assert error.startswith("the agent agent-") and error.endswith(" left the call before it answered")
+    assert events[-1]["result"] == "not_answered"
 
 
 async def test_a_failure_of_an_earlier_call_is_not_this_ones(room_server, api, start_worker, tmp_path):

@@ -26,6 +26,7 @@ from greenroom.plugins.piper import Piper
 from greenroom.plugins.piper.model import PiperModel
 from greenroom.plugins.system_tts import Flite
 from greenroom.plugins.voices.client import MODULE
+from greenroom.plugins.voices.server import LENGTH
 
 LONG = (
     "I have moved your appointment with the dentist from Tuesday afternoon to Thursday morning at a quarter past nine, and I "
@@ -119,6 +120,22 @@ async def test_closing_early_stops_the_work_and_the_next_sentence_is_spoken() ->
     # Each request has a thread of its own; this one had a minute of speech before it.
     await asyncio.to_thread(wait_until, lambda: threads_of(pid) < speaking)
     assert len(await speak(tts, "Yes."))
+
+
+@needs_piper
+def test_the_process_ends_in_silence_in_the_middle_of_its_work(capfd: pytest.CaptureFixture[str]) -> None:
+    """Who uses it was stopped, as by a Ctrl-C: its connections and the control socket close at once."""
+    request = json.dumps({"text": 3 * LONG}).encode()
+    for _ in range(4):
+        process = shared_process.SharedProcess("voice", MODULE, Piper().configuration())
+        process.wait_ready()
+        with process.connect() as connection:
+            connection.sendall(LENGTH.pack(len(request)) + request)
+            connection.settimeout(30)
+            assert connection.recv(1) == b"a"
+            process.close()
+        wait_until(lambda pid=process.pid: gone(pid))
+        assert capfd.readouterr() == ("", "")
 
 
 @needs_piper

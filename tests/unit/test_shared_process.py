@@ -17,7 +17,7 @@ from greenroom.plugins import shared_process
 
 SERVER = """
 import os
-from greenroom.plugins.shared_process import accept, begin, ready
+from greenroom.plugins.shared_process import accept, begin, end, ready
 
 control, configuration = begin()
 if configuration.get("broken"):
@@ -25,10 +25,14 @@ if configuration.get("broken"):
 if configuration.get("slow"):
     import time
     time.sleep(60)
+if configuration.get("busy"):
+    import threading, time
+    threading.Thread(target=time.sleep, args=(60,)).start()
 ready()
 for number, connection in enumerate(accept(control)):
     connection.sendall(f"{os.getpid()} {number} {configuration['word']}".encode())
     connection.close()
+end(0)
 """
 
 
@@ -98,6 +102,25 @@ def test_jobs_that_are_forked_use_their_parents(module: str) -> None:
 
 def test_it_ends_with_the_last_who_could_ask(module: str) -> None:
     process = shared_process.SharedProcess("test", module, {"word": "bye"})
+    process.wait_ready()
+    process.close()
+    wait_gone(process.pid)
+
+
+def test_an_interrupt_while_it_imports_is_not_meant_for_it(module: str, tmp_path: Path) -> None:
+    """A Ctrl-C goes to all processes of the terminal."""
+    interrupt = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / f"{module}.py").write_text(interrupt + SERVER)
+    process = shared_process.SharedProcess("test", module, {"word": "on"})
+    process.wait_ready()
+    assert read(process.connect())[2] == "on"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process.close()
+    wait_gone(process.pid)
+
+
+def test_it_ends_whatever_its_threads_do(module: str) -> None:
+    process = shared_process.SharedProcess("test", module, {"busy": True})
     process.wait_ready()
     process.close()
     wait_gone(process.pid)

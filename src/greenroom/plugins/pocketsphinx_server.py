@@ -26,7 +26,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable
@@ -308,4 +307,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    shared_process.end(main())

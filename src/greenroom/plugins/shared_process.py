@@ -6,7 +6,7 @@ processors of its own. A process that died is started anew by the next who conne
 
 The other side is a module that is run as `python -m MODULE CONTROL_FD`: it reads its configuration as JSON from standard
 input, loads, writes `ready` and a line end to standard output, and then receives connections (`accept`) until the control
-socket is closed, which happens when the last process that could ask for one is gone.
+socket is closed, which happens when the last process that could ask for one is gone. Then it leaves with `end`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from greenroom.agents.speech.protocols import ProviderError
 
-__all__ = ["SharedProcess", "accept", "begin", "connect", "ready", "start"]
+__all__ = ["SharedProcess", "accept", "begin", "connect", "end", "ready", "start"]
 
 MAX_DESCRIPTORS = 4
 LOAD_TIMEOUT = 120.0
@@ -39,16 +40,16 @@ class SharedProcess:
         self.module = module
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
-        with theirs:
+        with theirs, _without_interrupts():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
             )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(configuration).encode())
-        self._process.stdin.close()
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(configuration).encode())
+            self._process.stdin.close()
 
     @property
     def pid(self) -> int:
@@ -76,6 +77,16 @@ class SharedProcess:
 
     def close(self) -> None:
         self._control.close()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started meanwhile never sees a Ctrl-C, not even while it imports; ours comes when this is over."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _running: dict[tuple[str, str], SharedProcess] = {}
@@ -133,6 +144,17 @@ def ready() -> bool:
     except BrokenPipeError:
         return False
     return True
+
+
+def end(status: int) -> NoReturn:
+    """Leave the process, whatever its threads do. For the end of the module, instead of `sys.exit`.
+
+    A thread in the middle of a library's work does not like the interpreter to end around it: onnxruntime then aborts, and
+    the C++ library writes "terminate called" on the terminal of who stopped.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def accept(control: socket.socket) -> Iterator[socket.socket]:

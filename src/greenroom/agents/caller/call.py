@@ -94,6 +94,7 @@ class Call:
         self._recording = recording
         self._failure: asyncio.Future[AgentFailure] | None = None
         self._began = time.monotonic()
+        self._turns: list[TurnResult] = []
         self._turn: TurnResult | None = None
         self._captions: dict[str, str] = {}
         self._captioned_at = 0.0
@@ -104,7 +105,7 @@ class Call:
         self._tasks = Tasks(logger, on_error=_text_lost)
 
     async def run(self) -> CallResult:
-        result = CallResult(ExitCode.SUCCESS)
+        result = CallResult(ExitCode.SUCCESS, self._turns)
         if self._agent_failed is not None:
             self._failure = asyncio.ensure_future(self._agent_failed)
             self._failure.add_done_callback(self._on_failure)
@@ -361,7 +362,10 @@ class Call:
     def _on_left(self, participant: Any) -> None:
         if participant is self._agent:
             why = f"the agent {participant.identity} left the call"
-            self._end(_Stop(ExitCode.NOT_CONNECTED, why, agent_left=True))
+            code = ExitCode.NOT_CONNECTED
+            if not any(turn.answered or turn.only_heard for turn in self._turns):
+                why, code = f"{why} before it answered", ExitCode.NOT_ANSWERED
+            self._end(_Stop(code, why, agent_left=True))
 
     def _on_disconnected(self, reason: Any = None) -> None:
         from greenroom import rtc

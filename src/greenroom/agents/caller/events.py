@@ -15,11 +15,11 @@ class ExitCode(enum.IntEnum):
     """The agent's job ended with an error, or something in it raised."""
     USAGE = 2
     NOT_ANSWERED = 3
-    """No agent came, or a line was followed by silence of an agent that should speak."""
+    """No agent came, it left before it answered anything, or a line was followed by silence of an agent that should speak."""
     NOT_UNDERSTOOD = 4
     """Every line was answered, or heard by an agent that does not speak, but what the agent understood was something else."""
     NOT_CONNECTED = 5
-    """The server could not be reached, refused the token, or ended the call."""
+    """The server could not be reached, refused the token, or ended the call, or the agent left in the middle of it."""
     NO_SPEECH = 6
     """A speech provider is missing or failed on this machine."""
 

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -225,7 +224,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    # The decoding thread may be in the middle of the library's work, which does not like the interpreter to end around it.
-    os._exit(status)
+    shared_process.end(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from greenroom.plugins.whisper.decode import Hearing, Word
+from greenroom.plugins.whisper.decode import Hearing, Segment, Word
 from greenroom.plugins.whisper.features import SAMPLE_RATE
 from greenroom.plugins.whisper.recognise import recognise
 
@@ -73,3 +73,16 @@ def test_noise_without_words_stays_without():
     model = Model(*[nothing] * 9)
     (answer,) = recognise(model, [VOICE[: 20 * SAMPLE_RATE]], thorough=True)
     assert answer.text == "" and 1 < len(model.heard) < 9, "halves that are short are heard once"
+
+
+def test_who_goes_on_after_what_the_model_took_for_the_end_is_heard():
+    sound = np.concatenate([VOICE[: 2 * SAMPLE_RATE], np.zeros(4_000, np.float32), VOICE[: 3 * SAMPLE_RATE // 2]])
+    ended = Hearing("Please repeat after me.", "en", (Segment("Please repeat after me.", 0.0, 2.1),), (), -0.1, 0.0)
+    rest = Hearing("Cats are friends.", "en", (Segment("Cats are friends.", 0.1, 1.6),), (), -0.1, 0.0)
+    model = Model(ended, rest)
+    (answer,) = recognise(model, [sound], thorough=True)
+    assert answer.text == "Please repeat after me. Cats are friends."
+    assert [round(s.start, 1) for s in answer.segments] == [0.0, 2.2]
+    model = Model(ended)
+    assert recognise(model, [sound[: int(2.4 * SAMPLE_RATE)]], thorough=True)[0].text == ended.text
+    assert len(model.heard) == 1, "the end of a word and silence are no more speech"

@@ -24,6 +24,8 @@ BEFORE_WORD, AFTER_WORD = 0.15, 0.1
 AT_THE_CUT = 0.3
 """Seconds after a cut."""
 GAP_FRAME = SAMPLE_RATE // 50
+STILL_SPEAKS = 0.4
+"""Seconds of voice that are more than the end of a word."""
 SPARSE_FROM, LEAST_WORDS = 8.0, 0.8
 """Seconds from which on a text is held to a number of words, and how many of them a second of voice has at least. People say four."""
 
@@ -76,6 +78,9 @@ def recognise(
     answers = _at_once(model, batch, language, prompt, words)
     if thorough:
         for i, samples in enumerate(batch):
+            if rest := _unheard(answers[i], samples):
+                (more,) = _at_once(model, [samples[rest:]], language, prompt, words)
+                answers[i] = _together([answers[i], _later(more, rest / SAMPLE_RATE)], language)
             if _sparse(answers[i], samples):
                 halves = _in_halves(model, samples, language, prompt, words)
                 answers[i] = halves if len(halves.text) > len(answers[i].text) else answers[i]
@@ -108,6 +113,19 @@ def _sparse(answer: Recognition, samples: Samples) -> bool:
     levels = np.sqrt(np.mean(frames**2, axis=1))
     voiced = np.count_nonzero(levels > 0.5 * np.sqrt(np.mean(levels**2))) * GAP_FRAME / SAMPLE_RATE
     return bool(len(answer.text.split()) < LEAST_WORDS * voiced)
+
+
+def _unheard(answer: Recognition, samples: Samples) -> int:
+    """The sample behind the last sentence where somebody still speaks after it, else 0: the model may take the end of a
+    sentence for the end of all ("Please repeat after me.")."""
+    if not answer.segments:
+        return 0
+    behind = int(answer.segments[-1].end * SAMPLE_RATE)
+    rest = samples[behind:]
+    frames = rest[: len(rest) // GAP_FRAME * GAP_FRAME].reshape(-1, GAP_FRAME)
+    level = np.sqrt(np.mean(samples**2))
+    voiced = np.count_nonzero(np.sqrt(np.mean(frames**2, axis=1)) > 0.5 * level) * GAP_FRAME / SAMPLE_RATE
+    return behind if voiced >= STILL_SPEAKS else 0
 
 
 def _in_halves(model: Model, samples: Samples, language: str | None, prompt: Sequence[int], words: bool) -> Recognition:

@@ -53,21 +53,16 @@ async def test_a_call_is_understood_and_answered(room_server, start_worker, caps
     with wave.open(str(recording), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(pcm)
-    for room in ("spoken", "spoken again"):
-        code, events = await call(
-            room_server,
-            "What is seven times eight?",
-            "Please repeat after me: cats and dogs are friends.",
-            Line(wav=recording),
-            capsys=capsys,
-            room=room,
-            record=tmp_path / "call.wav",
-        )
-        first, second, third = turns(events)
-        if code == ExitCode.SUCCESS and re.search("56|fifty[ -]six", first["heard"].lower()):
-            break
-        # Either side may mishear a word ("36") of sound that came late, as people do. Twice in a row is a fault.
-        print("misheard:", [(turn.get("understood"), turn["answer"], turn["heard"]) for turn in (first, second, third)])
+    code, events = await call(
+        room_server,
+        "What is seven times eight?",
+        "Please repeat after me: cats and dogs are friends.",
+        Line(wav=recording),
+        capsys=capsys,
+        room="spoken",
+        record=tmp_path / "call.wav",
+    )
+    first, second, third = turns(events)
     assert code == ExitCode.SUCCESS, [event for event in events if event["event"] in ("understood", "turn")]
     assert "56" in first["answer"] and re.search("56|fifty[ -]six", first["heard"].lower())
     assert first["latency_ms"] > 0 and {"endpointing", "transcription", "total"} <= set(first["agent_ms"])

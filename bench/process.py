@@ -1,12 +1,13 @@
-"""What the operating system says about a process: CPU time and memory."""
+"""What the operating system says about a process, CPU time and memory; and its end."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Memory", "cpu_seconds", "memory", "process_seconds", "tree"]
+__all__ = ["Memory", "cpu_seconds", "end", "memory", "process_seconds", "tree"]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -63,3 +64,14 @@ def tree(pid: int) -> list[int]:
         found.append(current)
         waiting += children.get(current, [])
     return found
+
+
+async def end(process: asyncio.subprocess.Process, timeout: float) -> None:
+    """Ask it to end, and kill it after `timeout` seconds. One that has ended is fine."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), timeout)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -154,13 +154,7 @@ async def _running(
         if server.returncode is not None:
             raise TargetError(f"the server ended during the benchmark (code {server.returncode}): {_tail(log)}")
     finally:
-        if server.returncode is None:
-            server.terminate()
-            try:
-                await asyncio.wait_for(server.wait(), STOP_TIMEOUT)
-            except TimeoutError:
-                server.kill()
-                await server.wait()
+        await process.end(server, STOP_TIMEOUT)
 
 
 async def _listening(port: int, server: asyncio.subprocess.Process, log: tempfile._TemporaryFileWrapper[bytes]) -> None:

@@ -11,7 +11,7 @@ from .figures import Figure, emit, percentile, say
 from .target import ROOT, Options, Target, TargetError, target
 from .worker import worker
 
-__all__ = ["run"]
+__all__ = ["ASSISTANT", "LINES", "run"]
 
 ASSISTANT = ROOT / "examples" / "04_kitt.py"
 LINES = (

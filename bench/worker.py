@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from .process import end
 from .target import ROOT, Target, TargetError
 
 __all__ = ["worker"]
@@ -54,11 +55,5 @@ async def worker(server: Target, app: Path, command: str = "start") -> AsyncIter
         yield process
     finally:
         waiting.cancel()
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await end(process, STOP_TIMEOUT)
         await reader

@@ -20,18 +20,13 @@ from ..figures import percentile, say
 from ..process import memory, tree
 from ..report import Report
 from ..target import ROOT, Options, Target, TargetError, target
+from ..turn import ASSISTANT, LINES as FEW_LINES
 from ..worker import worker
 
 __all__ = ["calls", "turns"]
 
-ASSISTANT = ROOT / "examples" / "04_kitt.py"
 LINES = (
-    "What time is it?",
-    "How much is two plus three?",
-    "Please repeat after me, good morning.",
-    "Hello, how are you?",
-    "How much is nine minus four?",
-    "What day is it today?",
+    *FEW_LINES,
     "What is seven times eight?",
     "What is your name?",
     "How much is one hundred divided by five?",

@@ -20,6 +20,7 @@ from typing import Any
 
 from greenroom import models
 
+from ..process import end
 from ..target import TargetError
 
 __all__ = ["INSTALL", "LIVEKIT", "PIPECAT", "Peer", "environment", "peer"]
@@ -101,10 +102,4 @@ async def peer(kind: Kind) -> AsyncIterator[Peer]:
             running.name = (await running._answer(LOAD_TIMEOUT))["ready"]
             yield running
         finally:
-            if process.returncode is None:
-                process.terminate()
-                try:
-                    await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+            await end(process, STOP_TIMEOUT)

@@ -19,9 +19,7 @@ from greenroom.agents.speech.protocols import ProviderError
 from greenroom.cli.transcript import CallPrinter
 from greenroom.logs import configure_logging
 
-__all__ = ["RECORD_HELP", "call", "call_and_print"]
-
-RECORD_HELP = "Record the call as WAV: the caller on the left, the agent on the right."
+__all__ = ["call", "call_and_print"]
 
 
 def call(
@@ -45,7 +43,9 @@ def call(
     agent_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Until an agent is there and listens.")
     ] = 30.0,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help=RECORD_HELP)] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record the call as WAV: the caller left, the agent right.")
+    ] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object per event and line.")] = False,
 ) -> None:
     """Place a synthetic call: join as a real participant, speak, listen, print who said what and how long it took.
@@ -114,17 +114,17 @@ async def call_and_print(
     lines = [line if isinstance(line, Line) else Line(line) for line in say]
     try:
         tts, stt = _providers(voice, recognise)
-        recording = _recording(record)
-        if not token:
+        if own_token := not token:
             name = room or f"call-{secrets.token_hex(3)}"
             token = _token(api_key, api_secret, identity, name, agent)
-            if agent_failed is None:
-                agent_failed = job_failure(url, api_key, api_secret, name, new_room=not room)
+        recording = _recording(record)
     except (ProviderError, ValueError) as error:
         code = ExitCode.NO_SPEECH if isinstance(error, ProviderError) else ExitCode.USAGE
         show(CallEvent("error", 0.0, str(error)))
         show(CallEvent("end", 0.0, values={"exit_code": int(code), "result": code.name.lower()}))
         return int(code)
+    if own_token and agent_failed is None:
+        agent_failed = job_failure(url, api_key, api_secret, name, new_room=not room)
     with printer:
         call = Call(
             _websocket(url),

@@ -70,20 +70,16 @@ def recognise(
 ) -> list[Recognition]:
     """One answer for each. Several must be fit to be decoded `together`.
 
-    `thorough`: what has far fewer words than such a time of speech has is heard again in halves: now and then the model
-    ends a long text after its first words.
+    `thorough`: what the model left out, because it ended its text too early, is heard again.
     """
     if len(batch) == 1 and len(batch[0]) > MAX_PIECE * SAMPLE_RATE:
-        return [_long(model, batch[0], language, prompt, words)]
+        return [_long(model, batch[0], language, prompt, words, thorough)]
     answers = _at_once(model, batch, language, prompt, words)
     if thorough:
-        for i, samples in enumerate(batch):
-            if rest := _unheard(answers[i], samples):
-                (more,) = _at_once(model, [samples[rest:]], language, prompt, words)
-                answers[i] = _together([answers[i], _later(more, rest / SAMPLE_RATE)], language)
-            if _sparse(answers[i], samples):
-                halves = _in_halves(model, samples, language, prompt, words)
-                answers[i] = halves if len(halves.text) > len(answers[i].text) else answers[i]
+        return [
+            _whole(model, answer, samples, language, prompt, words)
+            for answer, samples in zip(answers, batch, strict=True)
+        ]
     return answers
 
 
@@ -105,27 +101,33 @@ def _at_once(
     return answers
 
 
-def _sparse(answer: Recognition, samples: Samples) -> bool:
-    """Whether there must be more in it. Frames as loud as half of the whole are taken for voice: in speech about every second."""
-    if len(samples) < SPARSE_FROM * SAMPLE_RATE:
-        return False
+def _whole(
+    model: Model,
+    answer: Recognition,
+    samples: Samples,
+    language: str | None,
+    prompt: Sequence[int],
+    words: bool,
+) -> Recognition:
+    """The answer with what the model left out of it: it may take the end of a sentence for the end of all ("Please repeat after
+    me."), or end a long text after its first words."""
+    level = float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
+    if answer.segments:
+        behind = int(answer.segments[-1].end * SAMPLE_RATE)
+        if _voiced(samples[behind:], level) >= STILL_SPEAKS:
+            (more,) = _at_once(model, [samples[behind:]], language, prompt, words)
+            answer = _together([answer, _later(more, behind / SAMPLE_RATE)], language)
+    if len(samples) >= SPARSE_FROM * SAMPLE_RATE and len(answer.text.split()) < LEAST_WORDS * _voiced(samples, level):
+        halves = _in_halves(model, samples, language, prompt, words)
+        answer = halves if len(halves.text) > len(answer.text) else answer
+    return answer
+
+
+def _voiced(samples: Samples, level: float) -> float:
+    """Seconds of it that are as loud as half of `level`, a root mean square: of speech about every second."""
     frames = samples[: len(samples) // GAP_FRAME * GAP_FRAME].reshape(-1, GAP_FRAME)
-    levels = np.sqrt(np.mean(frames**2, axis=1))
-    voiced = np.count_nonzero(levels > 0.5 * np.sqrt(np.mean(levels**2))) * GAP_FRAME / SAMPLE_RATE
-    return bool(len(answer.text.split()) < LEAST_WORDS * voiced)
-
-
-def _unheard(answer: Recognition, samples: Samples) -> int:
-    """The sample behind the last sentence where somebody still speaks after it, else 0: the model may take the end of a
-    sentence for the end of all ("Please repeat after me.")."""
-    if not answer.segments:
-        return 0
-    behind = int(answer.segments[-1].end * SAMPLE_RATE)
-    rest = samples[behind:]
-    frames = rest[: len(rest) // GAP_FRAME * GAP_FRAME].reshape(-1, GAP_FRAME)
-    level = np.sqrt(np.mean(samples**2))
-    voiced = np.count_nonzero(np.sqrt(np.mean(frames**2, axis=1)) > 0.5 * level) * GAP_FRAME / SAMPLE_RATE
-    return behind if voiced >= STILL_SPEAKS else 0
+    loud = np.sqrt(np.mean(frames**2, axis=1)) > 0.5 * level
+    return float(np.count_nonzero(loud)) * GAP_FRAME / SAMPLE_RATE
 
 
 def _in_halves(model: Model, samples: Samples, language: str | None, prompt: Sequence[int], words: bool) -> Recognition:
@@ -168,7 +170,9 @@ def _believed(hearing: Hearing) -> Recognition:
     )
 
 
-def _long(model: Model, samples: Samples, language: str | None, prompt: Sequence[int], words: bool) -> Recognition:
+def _long(
+    model: Model, samples: Samples, language: str | None, prompt: Sequence[int], words: bool, thorough: bool
+) -> Recognition:
     """Piece after piece; each ends between two words of the one before it."""
     parts: list[Recognition] = []
     at, before = 0, ""
@@ -195,9 +199,8 @@ def _long(model: Model, samples: Samples, language: str | None, prompt: Sequence
             hearing = replace(hearing, words=())
         end = len(samples) if last else at + int(cut * SAMPLE_RATE)
         part = _believed(hearing)
-        if _sparse(part, samples[at:end]):
-            halves = _in_halves(model, samples[at:end], language, prompt, words)
-            part = halves if len(halves.text) > len(part.text) else part
+        if thorough:
+            part = _whole(model, part, samples[at:end], language, prompt, words)
         parts.append(_later(part, at / SAMPLE_RATE))
         at = end
     return _together(parts, language)

@@ -120,6 +120,7 @@ def test_of_long_speech_without_a_pause_nothing_is_lost(tmp_path):
     said = say(f"{text} {text}".replace(", ", " and "))
     assert len(said) / 16_000 > 32
     done = run("--json", "--model", MODEL, write(tmp_path / "long.wav", said))
-    heard = " ".join(json.loads(row)["text"] for row in done.stdout.splitlines())
+    [row] = map(json.loads, done.stdout.splitlines())  # a call would be cut at 30 s
+    heard = row["text"]
     words = plain(f"{text} {text}".replace(", ", " and "))
     assert word_errors(words, plain(heard)) <= 0.15 * len(words), heard
